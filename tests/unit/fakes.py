@@ -1,0 +1,190 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A Cinder and a Nova in a few lines, for tests of the filter's own thinking.
+
+What they stand in for is tested over HTTP in ``tests/functional``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterable
+import io
+import json
+import re
+from typing import Any
+from urllib import parse
+import uuid
+
+from keystoneauth1 import access
+from keystoneauth1 import fixture
+from keystonemiddleware.auth_token import _user_plugin
+
+from attachguard import nova
+
+PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+USER = '0123456789abcdef0123456789abcdef'
+SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
+OTHER_SERVER = '22222222-aaaa-4aaa-8aaa-222222222222'
+VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
+ATTACHMENT = 'cccccccc-1111-4111-8111-cccccccccccc'
+UNKNOWN_ID = 'dddddddd-1111-4111-8111-dddddddddddd'
+
+
+class FakeNova:
+    """Has what it is told to have, and counts who asks.
+
+    :param has: pairs of a server and a volume, and the attachment's id
+    """
+
+    as_caller = True
+
+    def __init__(self, has: dict[tuple[str, str], str | None] | None = None):
+        self.has = has or {}
+        self.down = False
+        self.asked: list[tuple[str, str]] = []
+
+    def attached(self, caller: Any, server_id: str, volume_id: str) -> bool:
+        self.asked.append((server_id, volume_id))
+        if self.down:
+            raise nova.Unknown('down')
+        return (server_id, volume_id) in self.has
+
+    def attachment_id(
+        self, caller: Any, server_id: str, volume_id: str
+    ) -> str | None:
+        self.asked.append((server_id, volume_id))
+        if self.down:
+            raise nova.Unknown('down')
+        return self.has.get((server_id, volume_id))
+
+
+class FakeCinder:
+    """The reads of Cinder's API, and a record of everything that arrives.
+
+    :param attachments: of :data:`VOLUME`: pairs of an id and a server
+    """
+
+    def __init__(self, attachments: Iterable[tuple[str, str | None]] = ()):
+        self.attachments = [
+            {
+                'id': id_,
+                'volume_id': VOLUME,
+                'instance': server,
+                'status': 'attached',
+            }
+            for id_, server in attachments
+        ]
+        self.calls: list[tuple[str, str, bytes]] = []
+        self.fails: Callable[[str, str], int | None] = lambda *_: None
+
+    @property
+    def performed(self) -> list[tuple[str, str, bytes]]:
+        """The calls which could change something."""
+        return [
+            call
+            for call in self.calls
+            if call[0] != 'GET' and str(uuid.UUID(int=0)) not in str(call)
+        ]
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        method, path = environ['REQUEST_METHOD'], environ['PATH_INFO']
+        length = int(environ.get('CONTENT_LENGTH') or 0)
+        body = environ['wsgi.input'].read(length)
+        self.calls.append((method, path, body))
+        status = self.fails(method, path)
+        answer: Any = {}
+        if status is None:
+            status, answer = self._answer(method, path, environ)
+        start_response(
+            f'{status} Whatever',
+            [
+                ('Content-Type', 'application/json'),
+                ('OpenStack-API-Version', 'volume 3.44'),
+                ('Vary', 'OpenStack-API-Version'),
+            ],
+        )
+        return [json.dumps(answer).encode()]
+
+    def _answer(self, method: str, path: str, environ: Any) -> Any:
+        missing = {'itemNotFound': {'code': 404, 'message': 'not there'}}
+        if str(uuid.UUID(int=0)) in path:
+            return 404, missing
+        if method != 'GET':
+            return 202, {}
+        if path.endswith(f'/volumes/{VOLUME}'):
+            tenant = 'os-vol-tenant-attr:tenant_id'
+            return 200, {'volume': {'id': VOLUME, tenant: PROJECT}}
+        if path.endswith('/attachments'):
+            query = dict(parse.parse_qsl(environ['QUERY_STRING']))
+            ids = [item['id'] for item in self.attachments]
+            start = ids.index(query['marker']) + 1 if 'marker' in query else 0
+            # Pages of two, as if osapi_max_limit were so low.
+            return 200, {'attachments': self.attachments[start : start + 2]}
+        if found := re.search(r'/attachments/([^/]+)$', path):
+            for item in self.attachments:
+                if item['id'] == found[1]:
+                    return 200, {'attachment': item}
+        return 404, missing
+
+
+def token(
+    *roles: str, user: str = USER, project: str = PROJECT
+) -> access.AccessInfo:
+    """What auth_token makes of a token."""
+    data = fixture.V3Token(user_id=user, project_id=project)
+    for role in roles:
+        data.add_role(name=role)
+    return access.create(body=data, auth_token='secret-token')
+
+
+def environ(
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    roles: Iterable[str] = ('member', 'reader'),
+    service_roles: Iterable[str] | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
+    """A request as it leaves auth_token.
+
+    :param body: bytes, or something to send as JSON
+    """
+    raw = body if isinstance(body, bytes) else b''
+    if body is not None and not isinstance(body, bytes):
+        raw = json.dumps(body).encode()
+    service = None if service_roles is None else token(*service_roles)
+    result = {
+        'REQUEST_METHOD': method,
+        'PATH_INFO': path,
+        'QUERY_STRING': '',
+        'SERVER_NAME': 'cinder',
+        'SERVER_PORT': '8776',
+        'SERVER_PROTOCOL': 'HTTP/1.1',
+        'wsgi.url_scheme': 'http',
+        'wsgi.input': io.BytesIO(raw),
+        'CONTENT_LENGTH': str(len(raw)),
+        'CONTENT_TYPE': 'application/json',
+        'HTTP_OPENSTACK_API_VERSION': 'volume 3.44',
+        'HTTP_X_IDENTITY_STATUS': 'Confirmed',
+        'HTTP_X_AUTH_TOKEN': 'secret-token',
+        'keystone.token_auth': _user_plugin.UserAuthPlugin(
+            token(*roles), service
+        ),
+        'openstack.request_id': 'req-1',
+    }
+    if service is not None:
+        result['HTTP_X_SERVICE_IDENTITY_STATUS'] = 'Confirmed'
+    result.update(extra)
+    return result

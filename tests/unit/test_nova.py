@@ -1,0 +1,384 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Asking Nova, whatever comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import json
+import socket
+import threading
+import time
+from typing import Any
+
+from keystoneauth1 import noauth
+from oslo_config import cfg
+import pytest
+
+from attachguard import nova
+from attachguard import opts
+from attachguard.testing import server
+from tests.unit import fakes
+
+HAS_IT = {
+    'volumeAttachment': {
+        'id': fakes.VOLUME,
+        'serverId': fakes.SERVER,
+        'volumeId': fakes.VOLUME,
+        'device': '/dev/vdb',
+    }
+}
+GONE = {'itemNotFound': {'code': 404, 'message': 'not there'}}
+
+
+class Compute:
+    """A Nova that answers as it is told, and remembers who asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body: Any = HAS_IT
+        self.headers: dict[str, str] = {}
+        self.delay = 0.0
+        self.seen: list[dict[str, Any]] = []
+
+    def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
+        self.seen.append(environ)
+        time.sleep(self.delay)
+        body = self.body
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        headers = {'Content-Type': 'application/json', **self.headers}
+        start_response(f'{self.status} Whatever', list(headers.items()))
+        return [body]
+
+
+@pytest.fixture
+def compute() -> Compute:
+    return Compute()
+
+
+@pytest.fixture
+def running(compute: Compute) -> Iterator[server.Server]:
+    with server.serve(compute) as running:
+        yield running
+
+
+Make = Callable[..., nova.Nova]
+
+
+@pytest.fixture
+def make(running: server.Server) -> Make:
+    def make(**options: Any) -> nova.Nova:
+        conf = cfg.ConfigOpts()
+        conf([], default_config_files=[])
+        opts.configure(
+            conf,
+            {
+                'endpoint_override': running.url,
+                'nova_timeout': '5',
+                **{name: str(value) for name, value in options.items()},
+            },
+        )
+        return nova.Nova(conf)
+
+    return make
+
+
+def ask(asked: nova.Nova) -> bool:
+    return asked.attached(noauth.NoAuth(), fakes.SERVER, fakes.VOLUME)
+
+
+def test_one_question_is_one_request(
+    make: Make, running: server.Server, compute: Compute
+) -> None:
+    asked = make()
+    assert [ask(asked) for _ in range(5)] == [True] * 5
+    assert [request.path for request in running.requests] == [
+        f'/servers/{fakes.SERVER}/os-volume_attachments/{fakes.VOLUME}'
+    ] * 5
+    assert running.connections == 1
+    # Below 2.89, where Nova answers while an attachment is being made.
+    for environ in compute.seen:
+        assert environ.get('HTTP_OPENSTACK_API_VERSION', '') in (
+            '',
+            'compute 2.1',
+        )
+
+
+def test_a_server_without_the_volume(make: Make, compute: Compute) -> None:
+    compute.status, compute.body = 404, GONE
+    assert ask(make()) is False
+
+
+def test_attachment_ids_are_compared_where_nova_has_them(
+    make: Make, compute: Compute
+) -> None:
+    asked = make()
+    arguments = (noauth.NoAuth(), fakes.SERVER, fakes.VOLUME)
+    compute.body = {
+        'volumeAttachment': {
+            'serverId': fakes.SERVER,
+            'volumeId': fakes.VOLUME,
+            'attachment_id': fakes.ATTACHMENT,
+        }
+    }
+    assert asked.attachment_id(*arguments) == fakes.ATTACHMENT
+    assert compute.seen[-1]['HTTP_OPENSTACK_API_VERSION'] == 'compute 2.89'
+    compute.status, compute.body = 404, GONE
+    assert asked.attachment_id(*arguments) is None
+
+
+@pytest.mark.parametrize(
+    ('status', 'body'),
+    [
+        # Not Nova's: a proxy's, or an endpoint that is something else.
+        (404, b'<html>not found</html>'),
+        (404, {'message': 'The resource could not be found.', 'code': '404'}),
+        (404, b''),
+        *[(status, b'{}') for status in (201, 204, 300, 301, 302, 307)],
+        *[(status, GONE) for status in (400, 401, 403, 409, 413, 429)],
+        *[(status, b'x') for status in (500, 502, 503, 504)],
+        (200, b''),
+        (200, b'[]'),
+        (200, b'{'),
+        (200, b'null'),
+        (200, b'<html>'),
+        (200, b'\xff\xfe'),
+        (200, b'[' * 20_000),
+        (200, {}),
+        (200, {'volumeAttachment': None}),
+        (200, {'volumeAttachment': {}}),
+        (200, {'volumeAttachment': 'yes'}),
+        (
+            200,
+            {
+                'volumeAttachment': {
+                    'serverId': fakes.OTHER_SERVER,
+                    'volumeId': fakes.VOLUME,
+                }
+            },
+        ),
+        (200, b'"' + b'x' * 1_000_000 + b'"'),
+    ],
+)
+def test_every_other_answer_is_unknown(
+    make: Make,
+    running: server.Server,
+    compute: Compute,
+    status: int,
+    body: Any,
+) -> None:
+    compute.status, compute.body = status, body
+    compute.headers = {
+        'Location': f'{running.url}/elsewhere',
+        'Retry-After': '99999',
+    }
+    with pytest.raises(nova.Unknown) as caught:
+        ask(make())
+    assert caught.value.why
+    assert len(compute.seen) == 1
+
+
+@contextlib.contextmanager
+def listening(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server in which something goes wrong below HTTP."""
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        listener.settimeout(10)
+        stop = threading.Event()
+
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                while not stop.is_set():
+                    connection, _address = listener.accept()
+                    with connection:
+                        serve(connection)
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        try:
+            yield f'http://127.0.0.1:{listener.getsockname()[1]}'
+        finally:
+            stop.set()
+            listener.close()
+
+
+def drip(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n')
+    with contextlib.suppress(OSError):
+        for _ in range(50):
+            time.sleep(0.1)
+            connection.sendall(b' ')
+
+
+def drip_a_header(connection: socket.socket) -> None:
+    connection.recv(4096)
+    with contextlib.suppress(OSError):
+        for byte in b'HTTP/1.1 200 OK\r\nX-Long: ' + b'x' * 50:
+            time.sleep(0.1)
+            connection.sendall(bytes([byte]))
+
+
+def hang(connection: socket.socket) -> None:
+    connection.recv(4096)
+    time.sleep(3)
+
+
+def reset(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, b'\1\0\0\0\0\0\0\0'
+    )
+
+
+def truncate(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{')
+
+
+def babble(connection: socket.socket) -> None:
+    connection.recv(4096)
+    connection.sendall(b'220 this is no HTTP\r\n\r\n')
+
+
+@pytest.mark.parametrize(
+    'trouble', [drip, drip_a_header, hang, reset, truncate, babble]
+)
+def test_trouble_is_unknown_within_the_deadline(
+    make: Make, trouble: Callable[[socket.socket], None]
+) -> None:
+    with listening(trouble) as url:
+        asked = make(endpoint_override=url, nova_timeout=1)
+        start = time.monotonic()
+        with pytest.raises(nova.Unknown):
+            ask(asked)
+        assert time.monotonic() - start < 2
+
+
+def test_nobody_there_is_unknown(make: Make) -> None:
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        port = listener.getsockname()[1]
+    with pytest.raises(nova.Unknown, match='ConnectFailure'):
+        ask(make(endpoint_override=f'http://127.0.0.1:{port}'))
+
+
+def test_no_more_questions_than_allowed_are_under_way(
+    make: Make, compute: Compute
+) -> None:
+    compute.delay = 1
+    asked = make(nova_max_concurrency=2)
+    answers: list[bool] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask(asked)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 5
+    while len(compute.seen) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    start = time.monotonic()
+    with pytest.raises(nova.Unknown, match='nova_max_concurrency'):
+        ask(asked)
+    assert time.monotonic() - start < 0.5
+    for thread in threads:
+        thread.join(5)
+    assert answers == [True, True]
+    compute.delay = 0
+    assert ask(asked)
+
+
+def test_a_question_given_up_counts_until_it_is_over(
+    make: Make, compute: Compute
+) -> None:
+    compute.delay = 1
+    asked = make(nova_max_concurrency=1, nova_timeout=0.2)
+    with pytest.raises(nova.Unknown, match='nova_timeout'):
+        ask(asked)
+    with pytest.raises(nova.Unknown, match='nova_max_concurrency'):
+        ask(asked)
+    compute.delay = 0
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        with contextlib.suppress(nova.Unknown):
+            assert ask(asked)
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail('the question is never over')
+
+
+def test_a_burst_opens_a_connection_each_and_keeps_them(
+    make: Make, running: server.Server, compute: Compute
+) -> None:
+    asked = make(nova_max_concurrency=16)
+
+    def burst() -> None:
+        threads = [
+            threading.Thread(target=ask, args=(asked,)) for _ in range(16)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+
+    compute.delay = 0.2
+    burst()
+    opened = running.connections
+    assert opened <= 16
+    burst()
+    assert running.connections <= 16
+
+
+def test_without_a_token_and_without_credentials_there_is_no_question(
+    make: Make, compute: Compute
+) -> None:
+    with pytest.raises(nova.Unknown, match='auth_type'):
+        make().attached(None, fakes.SERVER, fakes.VOLUME)
+    assert compute.seen == []
+
+
+def test_each_question_is_asked_as_its_own_caller(
+    make: Make, compute: Compute
+) -> None:
+    class Caller(noauth.NoAuth):
+        def __init__(self, token: str) -> None:
+            super().__init__()
+            self.token = token
+
+        def get_headers(self, session: Any, **kwargs: Any) -> Any:
+            return {'X-Auth-Token': self.token}
+
+    asked = make()
+    compute.delay = 0.05
+    threads = [
+        threading.Thread(
+            target=asked.attached,
+            args=(
+                Caller(f'token-{n}'),
+                f'{n:08}-1111-4111-8111-111111111111',
+                fakes.VOLUME,
+            ),
+        )
+        for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(compute.seen) == 20
+    for environ in compute.seen:
+        number = int(environ['PATH_INFO'].split('/')[2][:8])
+        assert environ['HTTP_X_AUTH_TOKEN'] == f'token-{number}'

@@ -1,0 +1,138 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Options, and what is wrong with an option."""
+
+from __future__ import annotations
+
+import pathlib
+
+from keystoneauth1.identity import generic
+from oslo_config import cfg
+import pytest
+
+from attachguard import opts
+
+
+def conf(tmp_path: pathlib.Path, text: str = '') -> cfg.ConfigOpts:
+    file = tmp_path / 'cinder.conf'
+    file.write_text(f'[attachguard]\n{text}\n')
+    result = cfg.ConfigOpts()
+    result([], project='cinder', default_config_files=[str(file)])
+    return result
+
+
+def test_every_option_has_a_help_text() -> None:
+    for group, options in opts.list_opts():
+        assert group == 'attachguard'
+        assert all(option.help for option in options)
+
+
+def test_the_paste_file_wins(tmp_path: pathlib.Path) -> None:
+    found = conf(tmp_path, 'enforce = false\nretry_after = 3')
+    opts.configure(found, {'enforce': 'true'})
+    assert found.attachguard.enforce is True
+    assert found.attachguard.retry_after == 3
+
+
+def test_what_tells_the_middleware_its_project_is_no_option(
+    tmp_path: pathlib.Path,
+) -> None:
+    opts.configure(conf(tmp_path), {'oslo_config_project': 'cinder'})
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'allowed'),
+    [
+        ('enforce', 'maybe', 'Boolean'),
+        ('on_nova_error', 'shrug', 'deny, allow'),
+        ('auth_strategy', 'none', 'keystone, noauth'),
+        ('nova_timeout', '0', 'min=0.1'),
+        ('nova_timeout', 'soon', 'Float'),
+        ('nova_max_concurrency', '0', 'min=1'),
+        ('statsd_port', '70000', 'max=65535'),
+        ('timeout', 'soon', 'Float'),
+    ],
+)
+@pytest.mark.parametrize('paste', [True, False])
+def test_a_bad_value_is_an_error_that_names_the_allowed_ones(
+    tmp_path: pathlib.Path, name: str, value: str, allowed: str, paste: bool
+) -> None:
+    text = '' if paste else f'{name} = {value}'
+    with pytest.raises(opts.ConfigError) as caught:
+        opts.configure(conf(tmp_path, text), {name: value} if paste else {})
+    assert f'[attachguard] {name}' in str(caught.value)
+    assert allowed in str(caught.value)
+
+
+def test_an_unknown_option_is_an_error(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(opts.ConfigError, match='no option "enfroce"'):
+        opts.configure(conf(tmp_path), {'enfroce': 'false'})
+
+
+def test_without_credentials_nova_is_asked_as_the_caller(
+    tmp_path: pathlib.Path,
+) -> None:
+    found = conf(tmp_path)
+    opts.configure(found, {})
+    assert opts.load_auth(found) is None
+
+
+CREDENTIALS = {
+    'auth_type': 'password',
+    'auth_url': 'http://127.0.0.1/identity',
+    'username': 'guard',
+    'password': 'secret',
+}
+
+
+def test_credentials_stand_in_the_configuration(
+    tmp_path: pathlib.Path,
+) -> None:
+    lines = '\n'.join(f'{name}={value}' for name, value in CREDENTIALS.items())
+    found = conf(tmp_path, lines)
+    opts.configure(found, {})
+    assert isinstance(opts.load_auth(found), generic.Password)
+
+
+def test_or_in_the_paste_file(tmp_path: pathlib.Path) -> None:
+    found = conf(tmp_path)
+    opts.configure(found, CREDENTIALS)
+    assert isinstance(opts.load_auth(found), generic.Password)
+
+
+def test_or_in_another_section(tmp_path: pathlib.Path) -> None:
+    lines = '\n'.join(f'{name}={value}' for name, value in CREDENTIALS.items())
+    found = conf(tmp_path, f'auth_section = nova\n[nova]\n{lines}')
+    opts.configure(found, {})
+    assert isinstance(opts.load_auth(found), generic.Password)
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('auth_type = passwort', 'passwort.*password'),
+        ('auth_type = password', 'auth_url'),
+        ('auth_section = nova', r'\[nova\]'),
+    ],
+)
+def test_credentials_that_are_not_complete_are_an_error(
+    tmp_path: pathlib.Path, text: str, says: str
+) -> None:
+    found = conf(tmp_path, text)
+
+    def load() -> None:
+        opts.configure(found, {})
+        opts.load_auth(found)
+
+    with pytest.raises(opts.ConfigError, match=says):
+        load()

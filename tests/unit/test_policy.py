@@ -1,0 +1,249 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The rules, and what is wrong with a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import os
+import pathlib
+from typing import Any
+
+from oslo_config import cfg
+from oslo_policy import policy as oslo_policy
+import pytest
+
+from attachguard import caller
+from attachguard import cinder
+from attachguard import opts
+from attachguard import policy
+from attachguard import request
+from tests.unit import fakes
+
+Make = Callable[..., policy.Policy]
+
+
+@pytest.fixture
+def rules(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / 'attachguard-policy.yaml'
+
+
+@pytest.fixture
+def make(tmp_path: pathlib.Path, rules: pathlib.Path) -> Make:
+    def make(text: str | None = None, **options: Any) -> policy.Policy:
+        if text is not None:
+            rules.write_text(text)
+        file = tmp_path / 'cinder.conf'
+        lines = [f'{name} = {value}' for name, value in options.items()]
+        file.write_text('\n'.join(['[attachguard]', *lines]))
+        conf = cfg.ConfigOpts()
+        conf([], default_config_dirs=[], default_config_files=[str(file)])
+        opts.configure(conf, {})
+        # As a service's conf directory is searched for its policy file.
+        conf.find_file = lambda name: (  # type: ignore[method-assign]
+            str(tmp_path / name) if (tmp_path / name).exists() else None
+        )
+        return policy.Policy(conf)
+
+    return make
+
+
+class OsReserve(policy.Target):
+    """A target that needs nothing to be asked."""
+
+    def __init__(self) -> None:
+        asked = request.Request(
+            request.OPERATIONS['os-reserve'],
+            '/volumes/x/action',
+            (9, 10),
+            '',
+            b'',
+        )
+        super().__init__(
+            asked,
+            CALLER,
+            cinder.Cinder(fakes.FakeCinder(), {}, ''),
+            fakes.FakeNova(),  # type: ignore[arg-type]
+        )
+
+
+CALLER = caller.identify(fakes.environ('POST', '/'), 'keystone')
+
+
+def is_open(rules: policy.Policy) -> bool:
+    return rules.allows(OsReserve(), CALLER)
+
+
+def test_every_operation_has_a_documented_rule() -> None:
+    rules = {rule.name: rule for rule in policy.list_rules()}
+    for operation in request.OPERATIONS.values():
+        rule = rules[f'attachguard:{operation.name}']
+        assert isinstance(rule, oslo_policy.DocumentedRuleDefault)
+        assert rule.operations == [
+            {'method': operation.method, 'path': operation.path}
+        ]
+        assert operation.what in (rule.description or '')
+
+
+def test_every_default_lets_services_through_first() -> None:
+    for rule in policy.list_rules():
+        if 'nova:' in rule.check_str:
+            assert rule.check_str.startswith('rule:attachguard:service or ')
+
+
+def test_the_preset_opens_rules_that_exist() -> None:
+    names = {rule.name for rule in policy.list_rules()}
+    assert set(policy.NO_SERVICE_TOKEN) <= names
+    # The forged in-use stays impossible.
+    for name in ('os-attach', 'attachment-update', 'attachment-complete'):
+        assert f'attachguard:{name}' not in policy.NO_SERVICE_TOKEN
+
+
+def test_without_a_file_the_defaults_hold(make: Make) -> None:
+    assert is_open(make())
+
+
+def test_a_file_overrides_the_defaults(make: Make) -> None:
+    assert not is_open(make('"attachguard:os-reserve": "!"'))
+    assert is_open(make('"attachguard:os-reserve": "role:member"'))
+    assert not is_open(make('"attachguard:os-reserve": "role:admin"'))
+    assert not is_open(
+        make('"mine": "role:x"\n"attachguard:os-reserve": "rule:mine"')
+    )
+
+
+@pytest.mark.parametrize(
+    ('text', 'says'),
+    [
+        ('"attachguard:os-reserve": "rolemember"', 'cannot be parsed'),
+        ('"attachguard:os-reserve": "role:a or (role:b"', 'cannot be parsed'),
+        ('"attachguard:os-reserve": "role:a or nothing"', 'cannot be parsed'),
+        ('"attachguard:os-reserve": "role:a role:b"', 'cannot be parsed'),
+        ('"attachguard:os-reserve": "not nowa:attached"', 'no check'),
+        ('"attachguard:os-reserve": "nova:atached"', 'nova:attached'),
+        ('"attachguard:os-reserve": "not rule:nowhere"', 'rule:nowhere'),
+        ('"attachguard:os-reserve": "rule:a"\n"a": "rule:a"', 'itself'),
+        (
+            '"a": "not rule:b"\n"b": "not rule:a"',
+            'itself',
+        ),
+        ('"attachguard:os-reserve": "project_id:%(volume)s"', 'a target has'),
+        ('"attachguard:os-reserve": "project_id:100%"', 'not there'),
+        ('"attachguard:os-reserve":', 'write a string'),
+        ('"attachguard:os-reserve": []', 'write a string'),
+        ('"attachguard:os-reserve": true', 'write a string'),
+        ('"attachguard:os-atach": "!"', 'there is no rule'),
+        ('- a list', 'not a mapping'),
+        ('just words', 'not a mapping'),
+        ('a: b: c', 'not YAML'),
+    ],
+)
+def test_a_rule_that_cannot_be_right_is_an_error_at_startup(
+    make: Make, rules: pathlib.Path, text: str, says: str
+) -> None:
+    with pytest.raises(opts.ConfigError, match=says) as caught:
+        make(text)
+    assert str(rules) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'rule',
+    [
+        '',
+        '@',
+        'not !',
+        'not (role:a and not role:b) or !',
+        "'x':%(host)s or True:%(host)s",
+        "None:%(server_id)s",
+        'project_id:%(project_id)s and service_roles:service',
+        'nova:no_server or nova:attached or not nova:same_attachment',
+    ],
+)
+def test_a_rule_in_the_language_of_oslo_policy_is_taken(
+    make: Make, rule: str
+) -> None:
+    make(f'"attachguard:os-attach": "{rule}"')
+
+
+def test_a_named_file_must_be_there(make: Make) -> None:
+    with pytest.raises(opts.ConfigError, match='other.yaml'):
+        make(policy_file='other.yaml')
+
+
+class TestReload:
+    """The file changes while the service runs."""
+
+    def test_new_rules_are_in_force_at_once(
+        self, make: Make, rules: pathlib.Path
+    ) -> None:
+        policy = make('"attachguard:os-reserve": "!"')
+        assert not is_open(policy)
+        rules.write_text('"attachguard:os-reserve": "@"\n')
+        assert is_open(policy)
+        rules.write_text('"attachguard:os-reserve": "role:nobody"\n')
+        assert not is_open(policy)
+        rules.write_text('{}')
+        assert is_open(policy)
+
+    def test_a_file_that_appears_is_read(
+        self, make: Make, rules: pathlib.Path
+    ) -> None:
+        policy = make()
+        assert is_open(policy)
+        rules.write_text('"attachguard:os-reserve": "!"')
+        assert not is_open(policy)
+
+    @pytest.mark.parametrize(
+        'text', ['', '\n', '{', '[]', '"attachguard:os-reserve": "nonsense"']
+    )
+    def test_a_broken_file_changes_nothing(
+        self,
+        make: Make,
+        rules: pathlib.Path,
+        text: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        policy = make('"attachguard:os-reserve": "!"')
+        rules.write_text(text)
+        for _ in range(3):
+            assert not is_open(policy)
+        assert caplog.text.count('stay in force') == 1
+
+    def test_a_file_that_is_gone_changes_nothing(
+        self,
+        make: Make,
+        rules: pathlib.Path,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        policy = make('"attachguard:os-reserve": "!"')
+        os.unlink(rules)
+        for _ in range(3):
+            assert not is_open(policy)
+        assert caplog.text.count('stay in force') == 1
+        rules.write_text('"attachguard:os-reserve": "@"\n')
+        assert is_open(policy)
+
+
+def test_looking_at_a_target_asks_nobody() -> None:
+    target = OsReserve()
+    assert dict(target) == {'operation': 'os-reserve'}
+    assert len(target) == 1
+
+
+def test_in_the_rules_of_another_service_nova_is_not_asked(
+    make: Make,
+) -> None:
+    enforcer = oslo_policy.Enforcer(cfg.ConfigOpts(), use_conf=False)
+    rule = oslo_policy.RuleDefault('r', 'nova:attached')
+    enforcer.set_rules(oslo_policy.Rules({'r': rule.check}))
+    assert not enforcer.enforce('r', {}, {'roles': []})
