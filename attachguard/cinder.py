@@ -196,8 +196,10 @@ class Cinder:
         environ['wsgi.input'] = io.BytesIO(body)
         try:
             return webob.Request(environ).send(self._application)
-        except Exception:
-            LOG.warning('Cinder failed on a rehearsed request', exc_info=True)
+        except Exception as exc:
+            LOG.warning(
+                'Cinder failed on a rehearsed request: %s', type(exc).__name__
+            )
             return None
 
     def _all_attachments(self, filters: dict[str, str]) -> list[Attachment]:

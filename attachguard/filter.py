@@ -226,7 +226,7 @@ class AttachGuard(base.ConfigurableMiddleware):
             self.events.record(event)
             return None
         said = None if cinder is None else cinder.rehearse(asked)
-        if said and 400 <= said.status_int < 500 and said.status_int != 404:
+        if said and _objects(said):
             event.verdict, event.reason = _MALFORMED, 'malformed'
             event.detail = f'Cinder: {said.status}'
             refused = said
@@ -312,6 +312,13 @@ class AttachGuard(base.ConfigurableMiddleware):
             event.attachment_id = asked.attachment_id
             event.server_id = asked.server_id
         return event
+
+
+def _objects(said: webob.Response) -> bool:
+    """Whether Cinder minds more than that the nil UUID is not there."""
+    if said.status_int == 404:
+        return requests.NIL_UUID.encode() not in said.body
+    return 400 <= said.status_int < 500
 
 
 def filter_factory(

@@ -195,6 +195,32 @@ class Nova:
         row = self._ask(caller, WHICH_ATTACHMENT, server_id, volume_id)
         return None if row is None else row.get('attachment_id')
 
+    def sees_every_project(self) -> bool:
+        """Whether the configured credentials see other projects' servers.
+
+        Where they do not, Nova answers 404 for them, and everything in those
+        projects looks as if it were not attached.
+
+        :returns: False where Nova refuses to list or show them
+        :raises Unknown: when Nova does not say, or there is no server in
+            another project to look at
+        """
+        mine = self._session.get_project_id()
+        listed, body = self._clients[HAS_IT].get(
+            '/servers/detail?all_tenants=1&limit=1000', raise_exc=False
+        )
+        if listed.status_code in (401, 403):
+            return False
+        if listed.status_code != 200:
+            raise Unknown(f'HTTP {listed.status_code} from {listed.url}')
+        for server in body['servers']:
+            if server['tenant_id'] != mine:
+                shown, _body = self._clients[HAS_IT].get(
+                    f'/servers/{server["id"]}', raise_exc=False
+                )
+                return bool(shown.status_code == 200)
+        raise Unknown('there is no server in another project to look at')
+
     def _ask(
         self,
         caller: plugin.BaseAuthPlugin | None,

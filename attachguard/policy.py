@@ -62,6 +62,10 @@ _IF_NOT_ATTACHED = f'{SERVICE} or not nova:attached'
 # question to Nova: beyond this, one call is too dear.
 _MAX_QUESTIONS = 16
 
+# How often to look for a policy file that was not there at start-up, in
+# seconds.
+_LOOK_AGAIN = 5.0
+
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
@@ -136,13 +140,16 @@ _ROWS: dict[str, _Row] = {
     ),
 }
 
-# Where Nova sends no service token, its own detach, and its attachment-create
-# for a server that is only being built, look like a user's.
+# Where Nova sends no service token, its own calls look like a user's: detach,
+# and attachment-create and -update for a server that is only being built, of
+# which Nova itself says 404 until the update is done (nova.virt.block_device).
+# Without attachment-complete, none of these makes a volume in-use.
 NO_SERVICE_TOKEN = {
     PREFIX + name: _OPEN
     for name in (
         'attachment-create',
         'attachment-delete',
+        'attachment-update',
         'os-begin_detaching',
         'os-detach',
         'os-terminate_connection',
@@ -447,6 +454,7 @@ class Policy:
         self._lock = threading.Lock()
         self._enforcer = _enforcer(conf, {})
         self._seen: tuple[int, ...] | None = None
+        self._look_again = 0.0
         self._path = _find(conf, self._name)
         where = conf.get_location('policy_file', opts.GROUP)
         by_default = where and where.location is cfg.Locations.opt_default
@@ -471,6 +479,14 @@ class Policy:
             )
         )
 
+    def text(self, name: str) -> str:
+        """A rule in force.
+
+        :param name: of the rule, ``attachguard:os-detach``
+        :returns: its text, as oslo.policy writes it
+        """
+        return str(self._enforcer.rules[name])
+
     def is_service(self, caller: callers.Caller) -> bool:
         """Whether the caller is a service, for the log."""
         return bool(
@@ -484,7 +500,13 @@ class Policy:
         if not self._lock.acquire(blocking=first):
             return
         try:
-            self._path = self._path or _find(self._conf, self._name)
+            if self._path is None:
+                # Looking through the configuration directories is dear.
+                now = time.monotonic()
+                if now < self._look_again:
+                    return
+                self._look_again = now + _LOOK_AGAIN
+                self._path = _find(self._conf, self._name)
             if self._path is None:
                 return
             seen = _signature(self._path)

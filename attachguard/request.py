@@ -29,7 +29,6 @@ import dataclasses
 import enum
 import io
 import re
-import sys
 from typing import Any, TYPE_CHECKING
 import uuid
 
@@ -45,11 +44,6 @@ NIL_UUID = str(uuid.UUID(int=0))
 # Cinder hands these bytes to a recursive parser and then to a recursive
 # schema validator; nothing that a client sends nests deeper than a connector.
 MAX_DEPTH = 50
-
-
-class _Request(webob.Request):
-    # WebOb would spool to a temporary file what is bounded here anyway.
-    request_body_tempfile_limit = sys.maxsize
 
 
 class Unreadable(Exception):
@@ -384,13 +378,14 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
     """
     announced = environ.get('CONTENT_LENGTH') or ''
     if (
-        announced.isascii()
+        len(announced) < 19
+        and announced.isascii()
         and announced.isdigit()
         and not environ.get('webob.is_body_seekable')
     ):
         # The common case, for a tenth of what WebOb takes.
         return _read_announced(environ, int(announced), limit)
-    request = _Request(environ)
+    request = webob.Request(environ)
     length = request.content_length
     if length is not None and length < 0:
         raise OSError('the announced length is negative')
@@ -398,15 +393,17 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         raise BodyTooLarge()
     if not request.is_body_readable:
         return b''
-    if length is None:
-        body = b''
-        while chunk := request.body_file.read(limit + 1 - len(body)):
-            body += chunk
-            if len(body) > limit:
-                raise BodyTooLarge()
-        request.body = body
-        return body
-    return request.body
+    if request.is_body_seekable:
+        environ['wsgi.input'].seek(0)
+    source = request.body_file
+    body = bytearray()
+    while chunk := source.read(limit + 1 - len(body)):
+        body += chunk
+        if len(body) > limit:
+            raise BodyTooLarge()
+    # Not by way of WebOb, which would note a length that nobody announced.
+    environ['wsgi.input'] = io.BytesIO(body)
+    return bytes(body)
 
 
 def _read_announced(
@@ -434,6 +431,14 @@ def parse(
     method = _method(environ, body)
     path = target.string
     root = target['root']
+    try:
+        # PEP 3333 puts bytes into a str in this way; WebOb takes them for
+        # UTF-8, and Cinder fails where they are not.
+        path.encode('latin-1').decode()
+    except UnicodeError:
+        raise Unreadable(
+            'The path is not UTF-8', Request(None, path, None, root, body)
+        ) from None
     if target['collection']:
         if method != 'POST':
             return None

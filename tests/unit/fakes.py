@@ -105,7 +105,8 @@ class FakeCinder:
         status = self.fails(method, path)
         answer: Any = {}
         if status is None:
-            status, answer = self._answer(method, path, environ)
+            asked = {**environ, 'attachguard.body': body}
+            status, answer = self._answer(method, path, asked)
         start_response(
             f'{status} Whatever',
             [
@@ -117,8 +118,9 @@ class FakeCinder:
         return [json.dumps(answer).encode()]
 
     def _answer(self, method: str, path: str, environ: Any) -> Any:
-        missing = {'itemNotFound': {'code': 404, 'message': 'not there'}}
-        if str(uuid.UUID(int=0)) in path:
+        message = f'{path}, {environ["attachguard.body"]} is not there'
+        missing = {'itemNotFound': {'code': 404, 'message': message}}
+        if str(uuid.UUID(int=0)) in message:
             return 404, missing
         if method != 'GET':
             return 202, {}

@@ -19,10 +19,13 @@ import io
 import json
 import logging
 import pathlib
+import sys
 from typing import Any
 
 from oslo_config import cfg
+from oslo_serialization import jsonutils
 import pytest
+import webob
 import webob.exc
 
 from attachguard import filter as guard
@@ -129,6 +132,82 @@ def test_a_request_that_is_none_of_ours_passes_untouched(make: Make) -> None:
         cloud(method, path, body)
         assert cloud.cinder.calls == [(method, path, body)]
     assert cloud.nova.asked == []
+
+
+class TestPassingCostsLittle:
+    """Nearly every request is none of ours."""
+
+    @staticmethod
+    def bytecodes(call: Callable[[], Any]) -> int:
+        count = 0
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += event == 'opcode'
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+        return count
+
+    @pytest.fixture
+    def no_parsing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def parse(*_: Any, **__: Any) -> Any:
+            raise AssertionError('a WebOb request, or parsed JSON')
+
+        monkeypatch.setattr(webob.Request, '__init__', parse)
+        monkeypatch.setattr(jsonutils, 'loads', parse)
+
+    @pytest.mark.usefixtures('no_parsing')
+    @pytest.mark.parametrize(
+        ('method', 'path'),
+        [
+            ('GET', f'/{fakes.PROJECT}/volumes/detail'),
+            ('GET', f'/{fakes.PROJECT}/attachments/{fakes.ATTACHMENT}'),
+            ('GET', '/'),
+            ('POST', f'/{fakes.PROJECT}/volumes'),
+            ('DELETE', f'/{fakes.PROJECT}/volumes/{fakes.VOLUME}'),
+            ('PUT', f'/{fakes.PROJECT}/volumes/{fakes.VOLUME}/metadata'),
+        ],
+    )
+    def test_sixty_bytecodes_at_most(
+        self, make: Make, method: str, path: str
+    ) -> None:
+        def bare(environ: Any, start_response: Any) -> list[bytes]:
+            return []
+
+        cloud = make()
+        cloud.guard.application = bare
+        environ = fakes.environ(method, path)
+        start: Any = None
+        cost = self.bytecodes(lambda: bare(environ, start))
+        guarded = self.bytecodes(lambda: cloud.guard(environ, start))
+        assert 0 < guarded - cost <= 60
+
+    @pytest.mark.usefixtures('no_parsing')
+    @pytest.mark.parametrize('size', [0, 100_000])
+    def test_another_action_is_read_and_peeked_at(
+        self, make: Make, size: int
+    ) -> None:
+        cloud = make()
+        body = b'{"os-extend": {"new_size": "%s"}}' % (b'1' * size)
+        environ = fakes.environ('POST', ACTION, body)
+        seen: list[bytes] = []
+
+        def read(environ: Any, start_response: Any) -> Any:
+            length = int(environ['CONTENT_LENGTH'])
+            seen.append(environ['wsgi.input'].read(length))
+            return []
+
+        cloud.guard.application = read
+        start: Any = None
+        cloud.guard(environ, start)
+        assert seen == [body]
 
 
 class TestOrdinaryCaller:
@@ -429,13 +508,23 @@ class TestWhatCinderSays:
         assert cloud('POST', ACTION, attach())[0] == status
         assert cloud.cinder.performed == []
 
-    @pytest.mark.parametrize('status', [404, 409, 500, 503])
+    def test_of_a_route_or_microversion_that_is_not_there(
+        self, make: Make
+    ) -> None:
+        cloud = make()
+        # Not of the nil UUID: of the request itself.
+        cloud.cinder.fails = lambda method, path: (
+            404 if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == 404
+
+    @pytest.mark.parametrize('status', [200, 302, 500, 503])
     def test_of_other_things_does_not_hide_a_refusal(
         self, make: Make, status: int
     ) -> None:
         cloud = make()
         cloud.cinder.fails = lambda method, path: (
-            status if method == 'POST' and status != 409 else None
+            status if method == 'POST' else None
         )
         assert cloud('POST', ACTION, attach())[0] == 403
 
@@ -655,7 +744,14 @@ class TestBadInput:
         assert cloud('POST', ATTACHMENTS, body)[0] == 400
         assert [call[0] for call in cloud.cinder.calls] == ['POST']
 
-    @pytest.mark.parametrize('id_', ['%2e', 'a\nb', 'x' * 10_000, '\xff', ' '])
+    def test_a_path_that_is_no_text_is_400(self, make: Make) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, '\xff')
+        assert cloud('POST', path, attach())[0] == 400
+        assert cloud('DELETE', f'{ATTACHMENTS}/\xff')[0] == 400
+        assert cloud('DELETE', f'{ATTACHMENTS}/\u1234')[0] == 400
+
+    @pytest.mark.parametrize('id_', ['%2e', 'a\nb', 'x' * 10_000, ' '])
     def test_a_strange_id_is_for_cinder_to_judge(
         self, make: Make, id_: str
     ) -> None:

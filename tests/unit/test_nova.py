@@ -362,6 +362,7 @@ def test_each_question_is_asked_as_its_own_caller(
             return {'X-Auth-Token': self.token}
 
     asked = make()
+    compute.status, compute.body = 404, GONE
     compute.delay = 0.05
     threads = [
         threading.Thread(

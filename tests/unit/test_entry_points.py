@@ -1,0 +1,66 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Every entry point leads somewhere, and the names operators type stay.
+
+The packaging tests ask the same of an installed wheel; this one needs none.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import pkgutil
+import tomllib
+from typing import Any
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_PROJECT: dict[str, Any] = tomllib.loads(
+    (_ROOT / 'pyproject.toml').read_text()
+)['project']
+_ENTRY_POINTS: dict[str, dict[str, str]] = {
+    'console_scripts': _PROJECT['scripts'],
+    **_PROJECT['entry-points'],
+}
+
+
+@pytest.mark.parametrize(
+    ('group', 'name', 'target'),
+    [
+        pytest.param(group, name, target, id=f'{group}-{name}')
+        for group, targets in _ENTRY_POINTS.items()
+        for name, target in targets.items()
+    ],
+)
+def test_target_can_be_called(group: str, name: str, target: str) -> None:
+    assert callable(pkgutil.resolve_name(target))
+
+
+@pytest.mark.parametrize(
+    ('group', 'names'),
+    [
+        ('attachguard.cli', {'demo'}),
+        ('console_scripts', {'attachguard'}),
+        ('oslo.config.opts', {'attachguard'}),
+        ('oslo.policy.policies', {'attachguard'}),
+        ('oslo.policy.rule_checks', {'nova'}),
+        ('paste.app_factory', {'stub-cinder'}),
+        ('paste.filter_factory', {'attachguard', 'main'}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else '',
+)
+def test_documented_names_are_there(group: str, names: set[str]) -> None:
+    assert names <= set(_ENTRY_POINTS[group])
+
+
+def test_both_filter_names_are_one_filter() -> None:
+    assert len(set(_ENTRY_POINTS['paste.filter_factory'].values())) == 1

@@ -1,0 +1,83 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The samples in etc/ are what their generators write today.
+
+An operator reads the samples, the code obeys the options and the rules: this
+keeps the two from drifting apart. ``make genconfig`` writes them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import functools
+import pathlib
+import runpy
+
+from oslo_config import cfg
+from oslo_config import generator as config_generator
+from oslo_policy import generator as policy_generator
+import pytest
+
+from attachguard import opts
+from attachguard import policy
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ('generate', 'settings', 'sample'),
+    [
+        pytest.param(
+            config_generator.main,
+            'attachguard-config-generator.conf',
+            'attachguard.conf.sample',
+            id='options',
+        ),
+        pytest.param(
+            functools.partial(
+                policy_generator.generate_sample, conf=cfg.ConfigOpts()
+            ),
+            'attachguard-policy-generator.conf',
+            'attachguard-policy.yaml.sample',
+            id='policy',
+        ),
+    ],
+)
+def test_sample_is_current(
+    generate: Callable[[list[str]], None],
+    settings: str,
+    sample: str,
+    tmp_path: pathlib.Path,
+) -> None:
+    written = tmp_path / sample
+
+    generate(
+        [
+            '--config-file',
+            str(_ROOT / 'tools/config' / settings),
+            '--output-file',
+            str(written),
+        ]
+    )
+
+    assert (_ROOT / 'etc' / sample).read_text() == written.read_text()
+
+
+def test_preset_is_current_and_can_be_used() -> None:
+    tool = runpy.run_path(str(_ROOT / 'tools/generate_preset.py'))
+    preset = tool['PRESET']
+    assert preset.read_text() == tool['preset']()
+
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[])
+    opts.configure(conf, {'policy_file': str(preset)})
+    policy.Policy(conf)
