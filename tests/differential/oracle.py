@@ -1,0 +1,73 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What an ordinary caller may do, worked out from what was done.
+
+The table of the default rules once more, written without a look at the
+filter's own, and applied not to a request but to the effect that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import enum
+import uuid
+
+from tests.differential import router
+
+
+class Answer(enum.Enum):
+    """What Nova says when it is asked whether a server has a volume."""
+
+    HAS = 'has it'
+    HAS_NOT = 'has not'
+    UNKNOWN = 'unknown'
+
+
+Nova = Callable[[str, str], Answer]
+
+_ONLY_IF_ATTACHED = ('os-attach', 'attachment-create')
+_ONLY_IF_NOT_ATTACHED = (
+    'os-detach',
+    'attachment-delete',
+    'os-terminate_connection',
+    'os-begin_detaching',
+)
+_FINISHING = ('attachment-update', 'attachment-complete')
+
+
+def permitted(effect: router.Effect, nova: Nova) -> bool:
+    """Whether an ordinary caller may have an effect, by the default rules.
+
+    :param effect: what Cinder did
+    :param nova: what Nova says of a server and a volume
+    """
+    if not effect.guarded:
+        return True
+    assert effect.volume is not None
+    if effect.operation in _ONLY_IF_ATTACHED:
+        if effect.server is None:
+            return effect.operation == 'attachment-create'
+        server = str(uuid.UUID(effect.server))
+        return nova(server, effect.volume) is Answer.HAS
+    answers = [
+        nova(attachment.server, effect.volume)
+        for attachment in router.ATTACHMENTS
+        if attachment.server is not None
+        and attachment.volume == effect.volume
+        and effect.attachment in (None, attachment.id)
+    ]
+    if effect.operation in _FINISHING:
+        return all(answer is Answer.HAS for answer in answers)
+    if effect.operation in _ONLY_IF_NOT_ATTACHED:
+        return all(answer is Answer.HAS_NOT for answer in answers)
+    return True

@@ -1,0 +1,279 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The filter before Cinder's own router: forms, and generated requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import functools
+import io
+import os
+import random
+from typing import Any
+
+import pytest
+
+from tests.differential import forms
+from tests.differential import generator
+from tests.differential import harness
+from tests.differential import naive
+from tests.differential import oracle
+from tests.differential import router
+from tests.differential import run
+
+SEED = 20140731
+REQUESTS = 20_000
+
+pytestmark = pytest.mark.filterwarnings('ignore')
+
+
+@pytest.fixture(scope='module')
+def recording() -> Iterator[router.RecordingRouter]:
+    """Cinder's router."""
+    made = router.RecordingRouter()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope='module')
+def under_test(recording: router.RecordingRouter) -> harness.Harness:
+    """The filter, in front of Cinder's router."""
+    return harness.Harness(harness.attachguards(), SEED, recording)
+
+
+@pytest.fixture
+def naively(recording: router.RecordingRouter) -> harness.Harness:
+    """A filter that knows the API reference alone."""
+    return harness.Harness(
+        {harness.Regime.DENY: lambda app, nova: naive.NaiveGuard(app)},
+        SEED,
+        recording,
+    )
+
+
+@pytest.mark.parametrize(
+    'index', range(len(forms.FORMS)), ids=[form.name for form in forms.FORMS]
+)
+def test_form(under_test: harness.Harness, index: int) -> None:
+    form = forms.FORMS[index]
+    under_test.tally = harness.Tally()
+    rng = random.Random(index)
+    bare = under_test.check(form.request, rng, form.admin, index)
+    reached = {item.operation for item in bare.effects if item.guarded}
+    assert reached == ({form.reaches} if form.reaches else set())
+    assert under_test.tally.findings == []
+
+
+def test_names_of_forms_differ() -> None:
+    names = [form.name for form in forms.FORMS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_operation_has_forms() -> None:
+    reached = {form.reaches for form in forms.FORMS}
+    assert reached >= {
+        *forms.OPERATIONS,
+        'attachment-create',
+        'attachment-update',
+        'attachment-complete',
+        'attachment-delete',
+    }
+
+
+def test_generated_requests() -> None:
+    processes = min(os.cpu_count() or 1, 8)
+    tally = run.run_all(0, REQUESTS, SEED, processes)
+    assert tally.findings == []
+    # Or nothing would have been tested.
+    assert tally.requests == REQUESTS
+    assert tally.reaching > REQUESTS / 10
+    assert tally.stopped > REQUESTS / 10
+
+
+def test_generator_repeats_itself() -> None:
+    indexes = range(len(forms.FORMS), len(forms.FORMS) + 200)
+    first = [generator.request(SEED, index) for index in indexes]
+    assert first == [generator.request(SEED, index) for index in indexes]
+    other = [generator.request(SEED + 1, index) for index in indexes]
+    assert first != other
+
+
+# Each stands for a way of reading a request that the naive filter lacks.
+KINDS = [
+    "os-attach-suffix-'.json'",
+    "os-attach-suffix-'\\n'",
+    "attachment-delete-suffix-'.json'",
+    "attachment-create-suffix-'.json\\n'",
+    'override-of-PUT',
+    'override-long-s',
+    'override-escaped-name',
+    'attachment-delete-by-GET',
+    'attachment-update-by-POST',
+    'id-upper-case',
+    'attachment-trailing-blank',
+    'type-vendor',
+]
+
+
+def _raises(app: Any, environ: Any, start_response: Any) -> Any:
+    raise ValueError('a bug')
+
+
+def _fails(app: Any, environ: Any, start_response: Any) -> Any:
+    start_response('500 Internal Server Error', [])
+    return [b'']
+
+
+def _adds_a_header(app: Any, environ: Any, start_response: Any) -> Any:
+    environ['HTTP_X_ROLES'] = 'admin'
+    return app(environ, start_response)
+
+
+def _drops_a_header(app: Any, environ: Any, start_response: Any) -> Any:
+    environ.pop('HTTP_OPENSTACK_API_VERSION', None)
+    return app(environ, start_response)
+
+
+def _eats_the_body(app: Any, environ: Any, start_response: Any) -> Any:
+    environ['wsgi.input'] = io.BytesIO()
+    environ['CONTENT_LENGTH'] = '0'
+    return app(environ, start_response)
+
+
+def _sends_it_twice(app: Any, environ: Any, start_response: Any) -> Any:
+    body = environ['wsgi.input'].read()
+    environ['wsgi.input'] = io.BytesIO(body)
+    app(environ, lambda *args: None)
+    environ['wsgi.input'] = io.BytesIO(body)
+    return app(environ, start_response)
+
+
+def _changes_the_answer(app: Any, environ: Any, start_response: Any) -> Any:
+    return app(
+        environ,
+        lambda status, headers, exc_info=None: start_response(
+            status, [*headers, ('X-Seen', 'yes')]
+        ),
+    )
+
+
+def _tries_it_first(app: Any, environ: Any, start_response: Any) -> Any:
+    body = environ['wsgi.input'].read()
+    copy = {**environ, 'wsgi.input': io.BytesIO(body)}
+    app(copy, lambda *args: None)
+    environ['wsgi.input'] = io.BytesIO(body)
+    return app(environ, start_response)
+
+
+def _refuses(app: Any, environ: Any, start_response: Any) -> Any:
+    start_response('403 Forbidden', [])
+    return [b'']
+
+
+def _lets_pass(app: Any, environ: Any, start_response: Any) -> Any:
+    return app(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    ('faulty', 'regime', 'expected'),
+    [
+        (_raises, harness.Regime.OPEN, harness.Wrong.RAISED),
+        (_fails, harness.Regime.DENY, harness.Wrong.RAISED),
+        (_adds_a_header, harness.Regime.OPEN, harness.Wrong.ALTERED),
+        (_drops_a_header, harness.Regime.SERVICE, harness.Wrong.ALTERED),
+        (_eats_the_body, harness.Regime.OPEN, harness.Wrong.ALTERED),
+        (_sends_it_twice, harness.Regime.OPEN, harness.Wrong.ALTERED),
+        (_changes_the_answer, harness.Regime.OPEN, harness.Wrong.ALTERED),
+        (_tries_it_first, harness.Regime.OPEN, harness.Wrong.REACHED),
+        (_refuses, harness.Regime.SERVICE, harness.Wrong.REFUSED),
+        (_refuses, harness.Regime.OPEN, harness.Wrong.REFUSED),
+        (_lets_pass, harness.Regime.DENY, harness.Wrong.REACHED),
+        (_lets_pass, harness.Regime.UNSEEN, harness.Wrong.REACHED),
+        (_lets_pass, harness.Regime.OPEN, None),
+        (_refuses, harness.Regime.DENY, None),
+    ],
+)
+def test_harness_finds_what_is_wrong(
+    recording: router.RecordingRouter,
+    faulty: Any,
+    regime: harness.Regime,
+    expected: harness.Wrong | None,
+) -> None:
+    tester = harness.Harness(
+        {regime: lambda app, nova: functools.partial(faulty, app)},
+        SEED,
+        recording,
+    )
+    tester.check(forms.ATTACH, random.Random(0), False, 0)
+    if expected is None:
+        assert tester.tally.findings == []
+    else:
+        assert expected in {item.wrong for item in tester.tally.findings}
+
+
+@pytest.mark.parametrize(
+    ('answer', 'refused'),
+    [
+        (oracle.Answer.HAS, False),
+        (oracle.Answer.HAS_NOT, True),
+        (oracle.Answer.UNKNOWN, True),
+    ],
+)
+def test_harness_asks_the_oracle(
+    recording: router.RecordingRouter,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: oracle.Answer,
+    refused: bool,
+) -> None:
+    monkeypatch.setattr(harness.Nova, 'says', lambda *args: answer)
+    tester = harness.Harness(
+        {
+            harness.Regime.DEFAULT: lambda app, nova: functools.partial(
+                _lets_pass, app
+            )
+        },
+        SEED,
+        recording,
+    )
+    tester.check(forms.ATTACH, random.Random(0), False, 0)
+    assert tester.tally.wrong[harness.Wrong.REACHED] == refused
+
+
+def test_harness_finds_ways_around_naive_filter(
+    naively: harness.Harness,
+) -> None:
+    around = set()
+    for index, form in enumerate(forms.FORMS):
+        naively.tally = harness.Tally()
+        naively.check(form.request, random.Random(index), form.admin, index)
+        if naively.tally.wrong[harness.Wrong.REACHED]:
+            around.add(form.name)
+    assert around >= set(KINDS)
+    # And it is no strawman: what is documented it stops.
+    assert not around & {
+        'create',
+        'update',
+        'complete',
+        'delete',
+        *(form.name for form in forms.FORMS if form.trap == 'As documented.'),
+    }
+
+
+def test_harness_finds_them_among_generated_requests(
+    naively: harness.Harness,
+) -> None:
+    first = len(forms.FORMS)
+    for index in range(first, first + 1000):
+        naively.run(index)
+    assert naively.tally.wrong[harness.Wrong.REACHED] > 10
+    assert naively.tally.wrong[harness.Wrong.RAISED] > 0
