@@ -1,0 +1,95 @@
+# Everything a change needs, on a machine that has make and Python 3.11 or
+# later: each target sets up what it uses under .venv, once.
+#
+#   make PYTHON=python3.12 test    with another Python
+#   make PYTEST_ARGS='-x -k nova' unit
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+PIP := $(BIN)/python -m pip
+CONSTRAINTS := tools/upper-constraints.txt
+DEMO := --editable '.[demo,statsd,testing]'
+TEST := $(DEMO) -r test-requirements.txt \
+	-r tests/functional/real-requirements.txt
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint mypy unit functional differential packaging \
+	genconfig constraints clean
+
+# pbr reads the version from git; a tree that came without its history gets
+# one that cannot be mistaken for a release.
+ifneq ($(shell git rev-parse --verify HEAD 2>/dev/null >/dev/null && echo yes),yes)
+export PBR_VERSION ?= 0.0.0
+endif
+
+help:  ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' \
+	    $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp  ## Show a forged attachment, and the guard refusing it
+	$(BIN)/attachguard demo
+
+test: lint mypy unit functional differential packaging  ## Run all the checks and tests
+
+lint: $(VENV)/test.stamp  ## Check the style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m flake8
+
+mypy: $(VENV)/test.stamp  ## Check the types
+	$(BIN)/mypy attachguard tests
+
+unit: $(VENV)/test.stamp  ## Run the unit tests
+	$(PYTEST) tests/unit
+
+functional: $(VENV)/test.stamp  ## Run the tests over HTTP, stub and real services
+	$(PYTEST) tests/functional
+
+differential: $(VENV)/test.stamp  ## Compare 20,000 requests with Cinder's own reading
+	$(PYTEST) tests/differential
+
+packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
+	$(PYTEST) tests/packaging
+
+genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
+	$(BIN)/oslo-config-generator \
+	    --config-file tools/config/attachguard-config-generator.conf
+	$(BIN)/oslopolicy-sample-generator \
+	    --config-file tools/config/attachguard-policy-generator.conf
+	$(BIN)/python tools/generate_preset.py
+
+constraints:  ## Take the newest release of everything there is
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install -qq $(TEST)
+	sed -i '/^[^#]/d' $(CONSTRAINTS)
+	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
+
+clean:  ## Remove everything that make, tox and builds leave behind
+	rm -rf $(VENV) .tox build dist cover doc/build releasenotes/build
+	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find attachguard tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The stamps say what is installed; whatever decides that makes them stale.
+$(VENV)/venv.stamp: Makefile pyproject.toml requirements.txt setup.cfg \
+		setup.py $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo '$(PYTHON) is not Python 3.11 or later: make PYTHON=...' >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install -qq 'pip>=24'
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/venv.stamp
+	$(PIP) install -qq -c $(CONSTRAINTS) $(DEMO)
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
+		tests/functional/real-requirements.txt
+	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
+	@touch $@

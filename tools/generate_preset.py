@@ -1,0 +1,82 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Write the policy file for clouds whose Nova sends no service tokens.
+
+oslopolicy-sample-generator comments every rule out; this file is to be used
+as it is.  ``make genconfig`` writes it anew.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import textwrap
+
+from attachguard import policy
+
+PRESET = (
+    pathlib.Path(__file__).parents[1]
+    / 'etc/attachguard-policy.no-service-token.yaml.sample'
+)
+
+_HEADER = """
+For clouds whose Nova sends no service tokens to Cinder ([service_user]
+send_service_user_token = false). Use it as it is: policy_file in the
+[attachguard] group names it.
+
+Without a service token, Nova's own calls cannot be told from a user's, so
+these rules let everybody clear and reserve attachments, as without
+attachguard. os-attach and attachment-complete still ask Nova: to forge a
+volume that is in-use stays impossible.
+
+Better: set send_service_user_token on every Nova process, as Cinder has
+demanded since CVE-2023-2088, and remove this file.
+"""
+
+
+def _comment(text: str) -> str:
+    paragraphs = text.strip().split('\n\n')
+    return '\n#\n'.join(
+        textwrap.fill(
+            ' '.join(paragraph.split()),
+            79,
+            initial_indent='# ',
+            subsequent_indent='# ',
+            break_on_hyphens=False,
+        )
+        for paragraph in paragraphs
+    )
+
+
+def preset() -> str:
+    """The file's text."""
+    parts = [_comment(_HEADER)]
+    for rule in policy.list_rules():
+        if rule.name in policy.NO_SERVICE_TOKEN:
+            check = policy.NO_SERVICE_TOKEN[rule.name]
+            what = (rule.description or '').partition('. ')[0]
+            parts.append(f'{_comment(what + ".")}\n"{rule.name}": "{check}"')
+    return '\n\n'.join(parts) + '\n'
+
+
+def main() -> int:
+    """Write the file.
+
+    :returns: the exit code
+    """
+    PRESET.write_text(preset())
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
