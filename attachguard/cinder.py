@@ -110,11 +110,13 @@ class Attachment:
     :param volume_id: its volume's
     :param server_id: what was given as ``instance_uuid``: a server's id, or
         another consumer's; None for a host
+    :param status: Cinder's ``attach_status``: reserved, attaching, attached...
     """
 
     id: str
     volume_id: str
     server_id: str | None
+    status: str | None = None
 
 
 class Cinder:
@@ -185,9 +187,13 @@ class Cinder:
         place of the volume's or the attachment's id: it can do nothing, and
         Cinder checks everything else before it looks for the volume.
 
-        :returns: Cinder's answer, or None where it fails to give one
+        :returns: Cinder's answer; None where it fails to give one, or where
+            the request cannot be turned into one about nothing
         """
-        path, body = asked.on_nothing()
+        nothing = asked.on_nothing()
+        if nothing is None:
+            return None
+        path, body = nothing
         environ = self._copy(path)
         for name in ('QUERY_STRING', 'REQUEST_METHOD', 'CONTENT_TYPE'):
             if name in self._environ:
@@ -195,12 +201,20 @@ class Cinder:
         environ['CONTENT_LENGTH'] = str(len(body))
         environ['wsgi.input'] = io.BytesIO(body)
         try:
-            return webob.Request(environ).send(self._application)
+            response = webob.Request(environ).send(self._application)
         except Exception as exc:
             LOG.warning(
                 'Cinder failed on a rehearsed request: %s', type(exc).__name__
             )
             return None
+        if response.status_int < 300:
+            LOG.critical(
+                'Cinder answered %s to %s of the nil UUID, which does not '
+                'exist: please report it to the authors of attachguard',
+                response.status,
+                environ['REQUEST_METHOD'],
+            )
+        return response
 
     def _all_attachments(self, filters: dict[str, str]) -> list[Attachment]:
         found: list[Attachment] = []
@@ -224,7 +238,12 @@ class Cinder:
     @staticmethod
     def _attachment(item: Any) -> Attachment:
         try:
-            return Attachment(item['id'], item['volume_id'], item['instance'])
+            return Attachment(
+                item['id'],
+                item['volume_id'],
+                item['instance'],
+                item.get('status'),
+            )
         except (KeyError, TypeError) as exc:
             raise Unknown('an attachment without id, volume, server') from exc
 

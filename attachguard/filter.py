@@ -67,6 +67,9 @@ _ADVICE = (
 _MESSAGES = {
     'server-lacks-volume': 'The server does not have this volume. ' + _ADVICE,
     'server-has-volume': 'A server still has this volume. ' + _ADVICE,
+    'already-attached': 'Cinder has this attachment already. ' + _ADVICE,
+    'too-many-servers': 'The volume is attached to many servers: name the '
+    'attachment. ' + _ADVICE,
     'no-server': 'A volume is not attached to a host directly. ' + _ADVICE,
     'policy': 'The policy of this cloud does not allow it. ' + _ADVICE,
     'not-authenticated': 'This cloud cannot tell who calls. Tell its operator '
@@ -106,16 +109,15 @@ class AttachGuard(base.ConfigurableMiddleware):
     ) -> None:
         super().__init__(application, conf)
         self.application: WSGIApplication = application
-        opts.configure(self.oslo_conf, self.conf)
-        group = self.oslo_conf[opts.GROUP]
-        self._enforce: bool = group.enforce
-        self._allow_unknown: bool = group.on_nova_error == 'allow'
-        self._auth_strategy: str = group.auth_strategy
-        self._retry_after: int = group.retry_after
-        self._max_body_size: int = group.max_body_size
-        self.policy = policy.Policy(self.oslo_conf)
-        self.nova = novas.Nova(self.oslo_conf)
-        self.events = events.Events(self.oslo_conf)
+        with opts.configured(self.oslo_conf, self.conf) as group:
+            self._enforce: bool = group.enforce
+            self._allow_unknown: bool = group.on_nova_error == 'allow'
+            self._auth_strategy: str = group.auth_strategy
+            self._retry_after: int = group.retry_after
+            self._max_body_size: int = group.max_body_size
+            self.policy = policy.Policy(self.oslo_conf)
+            self.nova = novas.Nova(self.oslo_conf)
+            self.events = events.Events(self.oslo_conf)
         coverage.check(application)
         LOG.info(
             'attachguard guards, %s, asking Nova %s',
@@ -205,6 +207,11 @@ class AttachGuard(base.ConfigurableMiddleware):
             event.verdict, event.reason = _UNKNOWN, 'nova-unknown'
             event.detail = exc.why
             event.enforced = event.enforced and not self._allow_unknown
+        except Exception as exc:
+            # A rule that fails as it is evaluated, or a fault of ours.
+            LOG.exception('attachguard failed to decide')
+            event.verdict, event.reason = _UNKNOWN, 'guard-failed'
+            event.detail = type(exc).__name__
         event.nova_answer = target.nova_answer
         event.nova_questions = target.nova_questions
         event.nova_ms = 1000 * target.nova_seconds

@@ -19,6 +19,9 @@ wrong is :class:`Unknown`, and nobody waits longer than the deadline.
 "Has it?" is asked at microversion 2.1: from 2.89 on, Nova also answers 404
 while the attachment's id is not saved yet, and always for servers attached
 before the Queens release.  2.89 serves to compare attachment ids.
+
+A question is asked within a span of time, so that several for one request can
+share it.
 """
 
 from __future__ import annotations
@@ -126,6 +129,15 @@ class _Adapter(ksa_session.TCPKeepAliveAdapter):
         return response
 
 
+def _cinders_region(conf: cfg.ConfigOpts) -> str | None:
+    """Where Cinder itself asks Nova, for a catalog with several regions."""
+    try:
+        region: str | None = conf.nova.region_name
+    except cfg.NoSuchOptError:
+        return None
+    return region
+
+
 class Nova:
     """Asks Nova, as the caller or with the configured credentials.
 
@@ -135,7 +147,8 @@ class Nova:
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         group = conf[opts.GROUP]
-        self._deadline: float = group.nova_timeout
+        #: seconds for the questions of one request
+        self.timeout: float = group.nova_timeout
         self._limit: int = group.nova_max_concurrency
         self._auth = opts.load_auth(conf)
         self._session = self._load_session(conf)
@@ -145,7 +158,7 @@ class Nova:
                 session=self._session,
                 service_type=group.service_type,
                 service_name=group.service_name,
-                region_name=group.region_name,
+                region_name=group.region_name or _cinders_region(conf),
                 endpoint_type=group.valid_interfaces,
                 endpoint_override=group.endpoint_override,
             ).client
@@ -165,6 +178,7 @@ class Nova:
         caller: plugin.BaseAuthPlugin | None,
         server_id: str,
         volume_id: str,
+        within: float | None = None,
     ) -> bool:
         """Whether a server has a volume.
 
@@ -172,27 +186,31 @@ class Nova:
             credentials are configured
         :param server_id: a canonical UUID
         :param volume_id: a canonical UUID
+        :param within: seconds to wait at most; by default ``nova_timeout``
         :returns: False also for a server that does not exist, or that who asks
             may not see: Nova tells no difference
         :raises Unknown: when Nova does not say
         """
-        return self._ask(caller, HAS_IT, server_id, volume_id) is not None
+        row = self._ask(caller, HAS_IT, server_id, volume_id, within)
+        return row is not None
 
     def attachment_id(
         self,
         caller: plugin.BaseAuthPlugin | None,
         server_id: str,
         volume_id: str,
+        within: float | None = None,
     ) -> str | None:
         """The id of Cinder's attachment by which a server has a volume.
 
         :param caller: as for :meth:`attached`
         :param server_id: a canonical UUID
         :param volume_id: a canonical UUID
+        :param within: as for :meth:`attached`
         :returns: None where Nova has no such attachment, or no id for it
         :raises Unknown: when Nova does not say
         """
-        row = self._ask(caller, WHICH_ATTACHMENT, server_id, volume_id)
+        row = self._ask(caller, WHICH_ATTACHMENT, server_id, volume_id, within)
         return None if row is None else row.get('attachment_id')
 
     def sees_every_project(self) -> bool:
@@ -227,7 +245,9 @@ class Nova:
         version: str,
         server_id: str,
         volume_id: str,
+        within: float | None,
     ) -> dict[str, Any] | None:
+        wait = self.timeout if within is None else within
         if self._auth is None and caller is None:
             raise Unknown(
                 'the request carries no token to ask Nova with, and no '
@@ -249,11 +269,11 @@ class Nova:
         try:
             # Everything is in this wait: names, locks, tokens, dripping
             # answers, for which the timeouts of a socket are no bound.
-            return question.result(timeout=self._deadline)
+            return question.result(timeout=max(wait, 0))
         except concurrent.futures.TimeoutError:
             question.cancel()
             raise Unknown(
-                f'no answer within {self._deadline:g} s (nova_timeout)'
+                f'no answer within {self.timeout:g} s (nova_timeout)'
             ) from None
         except Unknown:
             raise
@@ -312,7 +332,7 @@ class Nova:
             session.session.mount(
                 scheme,
                 _Adapter(
-                    deadline=self._deadline, pool_maxsize=self._limit, **tls
+                    deadline=self.timeout, pool_maxsize=self._limit, **tls
                 ),
             )
         return session

@@ -20,8 +20,11 @@ values that it allows: a guard that silently stands open is worse than none.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import copy
+from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
@@ -73,6 +76,7 @@ OPTS: list[cfg.Opt] = [
         min=0.1,
         help='Seconds within which a question to Nova is answered or given '
         'up, with everything in it: connecting, a token, waiting, reading. '
+        'Several questions for one request share the time. '
         'The option "timeout" bounds a single connect or read within it.',
     ),
     cfg.IntOpt(
@@ -157,6 +161,29 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     auth = loading.get_auth_common_conf_options()
     password = loading.get_auth_plugin_conf_options('password')
     return [(GROUP, copy.deepcopy(OPTS) + nova + auth + password)]
+
+
+@contextlib.contextmanager
+def configured(
+    conf: cfg.ConfigOpts, paste: Mapping[str, str]
+) -> Iterator[Any]:
+    """The options, with the paste file's values on top, for as long as it is.
+
+    The configuration is the service's own, and perhaps another filter's: what
+    stands in one section of the paste file must not be seen by the next.
+
+    :param conf: the service's configuration
+    :param paste: what stands in the filter's section of the paste file
+    :returns: the group, to be read within the context
+    :raises ConfigError: with the option's name and its allowed values
+    """
+    try:
+        configure(conf, paste)
+        yield conf[GROUP]
+    finally:
+        for name in paste:
+            with contextlib.suppress(cfg.NoSuchOptError):
+                conf.clear_override(name.replace('-', '_'), group=GROUP)
 
 
 def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:

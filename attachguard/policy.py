@@ -32,6 +32,7 @@ from collections.abc import MutableMapping
 import dataclasses
 import functools
 import os
+import re
 import threading
 import time
 from typing import Any
@@ -54,13 +55,27 @@ PREFIX = 'attachguard:'
 SERVICE = 'rule:attachguard:service'
 
 _OPEN = '@'
-_IF_ATTACHED = f'{SERVICE} or nova:attached'
+# A second record of the same attachment would stay when Nova removes the
+# first, and keep the volume in-use.
+_IF_ATTACHED_AND_NEW = f'{SERVICE} or (False:%(recorded)s and nova:attached)'
+# A live attachment that is updated goes back to attaching, and Nova cannot
+# detach it any more.
+_IF_ATTACHED_AND_RESERVED = (
+    f"{SERVICE} or nova:no_server or "
+    "('reserved':%(attachment_status)s and nova:attached)"
+)
 _IF_ATTACHED_OR_NO_SERVER = f'{SERVICE} or nova:no_server or nova:attached'
 _IF_NOT_ATTACHED = f'{SERVICE} or not nova:attached'
+# A second attachment, left behind by a migration that failed, can be removed
+# while Nova has the volume by the first.
+_IF_NOT_THE_SAME = f'{SERVICE} or not nova:same_attachment'
 
-# An attachment can be multiplied (multiattach), and each of its servers is a
-# question to Nova: beyond this, one call is too dear.
+# A volume can have many attachments (multiattach), and each of their servers
+# is a question to Nova: beyond this, one call is too dear.
 _MAX_QUESTIONS = 16
+
+# Of a rule's text, what oslo.policy replaces by a value of the target.
+_VALUE = re.compile(r'%\((\w+)\)s')
 
 # How often to look for a policy file that was not there at start-up, in
 # seconds.
@@ -75,8 +90,9 @@ class _Row:
 
 _ROWS: dict[str, _Row] = {
     'os-attach': _Row(
-        _IF_ATTACHED,
-        'Naming a server: only if Nova says that the server has the volume.',
+        _IF_ATTACHED_AND_NEW,
+        'Naming a server: only if Nova says that the server has the volume, '
+        'and Cinder has no record of it yet.',
     ),
     'os-attach:no-server': _Row(
         SERVICE,
@@ -85,9 +101,10 @@ _ROWS: dict[str, _Row] = {
         '"rule:attachguard:service or project_id:<id>".',
     ),
     'os-detach': _Row(
-        _IF_NOT_ATTACHED,
-        'Only if Nova does not have it: what recovers a volume from a forged '
-        'or stale attachment, and does not pull one from a live server.',
+        _IF_NOT_THE_SAME,
+        'Only if Nova does not have it by this attachment: what recovers a '
+        'volume from a forged or stale attachment, and does not pull one from '
+        'a live server.',
     ),
     'os-reserve': _Row(
         _OPEN, 'It marks no volume as attached; os-unreserve takes it back.'
@@ -117,8 +134,9 @@ _ROWS: dict[str, _Row] = {
         _OPEN, "Left to Cinder's own policy, which wants an admin."
     ),
     'attachment-create': _Row(
-        _IF_ATTACHED,
-        'Naming a server: only if Nova says that the server has the volume.',
+        _IF_ATTACHED_AND_NEW,
+        'Naming a server: only if Nova says that the server has the volume, '
+        'and Cinder has no record of it yet.',
     ),
     'attachment-create:no-server': _Row(
         _OPEN,
@@ -126,9 +144,9 @@ _ROWS: dict[str, _Row] = {
         'token.',
     ),
     'attachment-update': _Row(
-        _IF_ATTACHED_OR_NO_SERVER,
-        "Only if Nova says that the attachment's server has the volume, or "
-        'there is no server.',
+        _IF_ATTACHED_AND_RESERVED,
+        "Only if Nova says that the attachment's server has the volume, and "
+        'the attachment is still reserved; or if there is no server.',
     ),
     'attachment-complete': _Row(
         _IF_ATTACHED_OR_NO_SERVER,
@@ -136,7 +154,8 @@ _ROWS: dict[str, _Row] = {
         'there is no server.',
     ),
     'attachment-delete': _Row(
-        _IF_NOT_ATTACHED, 'Only if Nova does not have it.'
+        _IF_NOT_THE_SAME,
+        'Only if Nova does not have the volume by this attachment.',
     ),
 }
 
@@ -215,9 +234,11 @@ class Target(Mapping[str, Any]):
         'operation',
         'volume_id',
         'attachment_id',
+        'attachment_status',
         'server_id',
         'host',
         'project_id',
+        'recorded',
     )
 
     def __init__(
@@ -235,6 +256,8 @@ class Target(Mapping[str, Any]):
         self.nova_questions = 0
         #: whether any claimed server has its volume; None: nobody asked
         self.nova_answer: bool | None = None
+        self._give_up: float | None = None
+        self._too_many = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(('operation',))
@@ -257,6 +280,10 @@ class Target(Mapping[str, Any]):
             return self.request.host
         if key == 'project_id':
             return self._volume.project_id
+        if key == 'attachment_status':
+            return self._attachment and self._attachment.status
+        if key == 'recorded':
+            return self._recorded
         raise KeyError(key)
 
     @functools.cached_property
@@ -291,6 +318,18 @@ class Target(Mapping[str, Any]):
         return self._cinder.volume(volume_id)
 
     @functools.cached_property
+    def _recorded(self) -> bool:
+        """Whether Cinder has an attachment of a claimed server already."""
+        claimed = {item.server_id for item in self.claims}
+        if not claimed:
+            return False
+        return any(
+            attachment.server_id is not None
+            and requests.canonical_uuid(attachment.server_id) in claimed
+            for attachment in self._cinder.attachments_of(self._volume.id)
+        )
+
+    @functools.cached_property
     def claims(self) -> list[Claimed]:
         """The servers that the request speaks of.
 
@@ -303,10 +342,16 @@ class Target(Mapping[str, Any]):
         claim = self.request.operation.claim
         if claim is requests.Claim.BODY:
             volume_id = self._volume.id
-            return self._claims([('', volume_id, self.request.server_id)])
+            return self._claims(
+                [cinders.Attachment('', volume_id, self.request.server_id)]
+            )
         if claim is requests.Claim.ATTACHMENT:
             assert self._attachment is not None
-            return self._claims([dataclasses.astuple(self._attachment)])
+            if self._attachment.server_id is not None:
+                # Cinder shows attachments of other projects, too; Nova is
+                # not asked about what is not the caller's.
+                self._volume  # noqa: B018
+            return self._claims([self._attachment])
         attachments = self._cinder.attachments_of(self._volume.id)
         attachment_id = self.request.attachment_id
         wanted = attachment_id and requests.canonical_uuid(attachment_id)
@@ -317,23 +362,23 @@ class Target(Mapping[str, Any]):
                 # and then resets this one's status.
                 named = attachments + self._elsewhere(wanted)
             attachments = named
-        return self._claims(
-            [dataclasses.astuple(attachment) for attachment in attachments]
-        )
+        return self._claims(attachments)
 
     def _elsewhere(self, attachment_id: str) -> list[cinders.Attachment]:
         try:
-            return [self._cinder.attachment(attachment_id)]
+            attachment = self._cinder.attachment(attachment_id)
+            self._cinder.volume(attachment.volume_id)
         except cinders.Refused:
             return []
+        return [attachment]
 
     @staticmethod
-    def _claims(rows: list[tuple[Any, ...]]) -> list[Claimed]:
+    def _claims(attachments: list[cinders.Attachment]) -> list[Claimed]:
         claims = {}
-        for attachment_id, volume_id, server_id in rows:
-            server = server_id and requests.canonical_uuid(server_id)
+        for item in attachments:
+            server = item.server_id and requests.canonical_uuid(item.server_id)
             if server:
-                claims[Claimed(server, volume_id, attachment_id or None)] = 1
+                claims[Claimed(server, item.volume_id, item.id or None)] = 1
         return list(claims)
 
     def why(self, allowed: bool) -> str:
@@ -344,12 +389,28 @@ class Target(Mapping[str, Any]):
                 if self.nova_answer
                 else 'server-lacks-volume'
             )
+        if not allowed and self._too_many:
+            return 'too-many-servers'
+        known = vars(self)
+        if not allowed and (
+            known.get('_recorded') or self._is_past_reserved(known)
+        ):
+            return 'already-attached'
         if not allowed and self.request.rule.endswith(':no-server'):
             return 'no-server'
         if not allowed and self.request.server_id and 'claims' in vars(self):
             # What was named is no UUID, and so no server to ask about.
             return 'server-lacks-volume'
         return 'policy'
+
+    def _is_past_reserved(self, known: Mapping[str, Any]) -> bool:
+        assert self.request.operation is not None
+        attachment = known.get('_attachment')
+        return (
+            self.request.operation.name == 'attachment-update'
+            and attachment is not None
+            and attachment.status != 'reserved'
+        )
 
     def no_server(self) -> bool:
         """Whether the request speaks of no server at all."""
@@ -361,47 +422,51 @@ class Target(Mapping[str, Any]):
         :raises attachguard.nova.Unknown: when Nova does not say
         """
         pairs = {(item.server_id, item.volume_id) for item in self.claims}
-        return self._any(
-            lambda pair: self._nova.attached(self._caller.auth, *pair),
-            sorted(pairs),
-        )
+        return self._any(self._has, sorted(pairs))
 
     def same_attachment(self) -> bool:
         """Whether Nova has the volume by the very attachment of a claim.
 
+        :returns: True also where Nova has it and does not say by which
         :raises attachguard.nova.Unknown: when Nova does not say
         """
-        return self._any(
-            lambda item: (
-                item.attachment_id is not None
-                and self._nova.attachment_id(
-                    self._caller.auth, item.server_id, item.volume_id
-                )
-                == item.attachment_id
-            ),
-            self.claims,
-        )
+        return self._any(self._has_by, self.claims)
+
+    def _has(self, pair: tuple[str, str]) -> bool:
+        return self._nova.attached(self._caller.auth, *pair, self._left())
+
+    def _has_by(self, item: Claimed) -> bool:
+        pair = (item.server_id, item.volume_id)
+        by = self._nova.attachment_id(self._caller.auth, *pair, self._left())
+        if by is not None:
+            return by == item.attachment_id
+        # Not yet, or attached before the Queens release; or not at all.
+        self.nova_questions += 1
+        return self._has(pair)
+
+    def _left(self) -> float:
+        now = time.monotonic()
+        if self._give_up is None:
+            self._give_up = now + self._nova.timeout
+        return self._give_up - now
 
     def _any(self, ask: Callable[[Any], bool], items: list[Any]) -> bool:
         if len(items) > _MAX_QUESTIONS:
-            raise novas.Unknown(f'{len(items)} servers to ask about')
-        unknown: novas.Unknown | None = None
+            # As if one of them had it: what is not asked about is not pulled.
+            self._too_many = True
+            return True
         for item in items:
             start = time.monotonic()
             try:
-                answer = ask(item)
-            except novas.Unknown as exc:
-                unknown = exc
-                continue
+                self.nova_answer = ask(item)
+            except novas.Unknown:
+                self.nova_answer = None
+                raise
             finally:
                 self.nova_questions += 1
                 self.nova_seconds += time.monotonic() - start
-            self.nova_answer = answer
-            if answer:
+            if self.nova_answer:
                 return True
-        if unknown is not None:
-            self.nova_answer = None
-            raise unknown
         return False
 
 
@@ -413,9 +478,9 @@ class NovaCheck(policy.Check):
     """``nova:attached``, ``nova:same_attachment`` and ``nova:no_server``.
 
     ``attached``: a server that the request speaks of has the volume, so Nova
-    says; ``same_attachment``: and by the very attachment that it speaks of
-    (not for servers attached before the Queens release); ``no_server``: it
-    speaks of no server, which needs no question.
+    says; ``same_attachment``: and by the very attachment that it speaks of,
+    or Nova does not say by which; ``no_server``: it speaks of no server, which
+    needs no question.
     """
 
     QUESTIONS: Mapping[str, Callable[[Target], bool]] = {
@@ -516,7 +581,9 @@ class Policy:
             try:
                 rules = _read(self._path, may_be_empty=first)
                 self._enforcer = _enforcer(self._conf, rules)
-            except (OSError, opts.ConfigError) as exc:
+            except Exception as exc:
+                # Not only what is expected: oslo.policy recurses, and what a
+                # file holds must not stop a request.
                 if first:
                     raise opts.ConfigError(
                         f'[{opts.GROUP}] policy_file {self._path}: {exc}'
@@ -586,6 +653,14 @@ def _enforcer(
         _check_text(name, text, checks[name])
     for name, check in checks.items():
         _check_references(name, check, checks, ())
+    used = {
+        leaf.match
+        for check in checks.values()
+        for leaf in _leaves(check)
+        if isinstance(leaf, policy.RuleCheck)
+    }
+    for name in overrides.keys() - defaults.keys() - used:
+        raise opts.ConfigError(f'no rule refers to {name!r}; is it misspelt?')
     enforcer = policy.Enforcer(conf, use_conf=False)
     enforcer.set_rules(policy.Rules(checks))
     return enforcer
@@ -610,19 +685,23 @@ def _check_text(name: str, text: str, check: _checks.BaseCheck) -> None:
                     f'are: nova:{", nova:".join(NovaCheck.QUESTIONS)}'
                 )
             continue
+        if leaf.kind in ('http', 'https'):
+            raise opts.ConfigError(
+                f'rule {name!r}: {str(leaf)!r} asks another server, which '
+                'has no place here'
+            )
         if isinstance(leaf, _checks.GenericCheck) and not _is_value(leaf.kind):
             raise opts.ConfigError(
                 f'rule {name!r}: {leaf.kind!r} in {str(leaf)!r} is no check; '
                 'there are: rule, role, nova, '
                 f'{", ".join(callers.CREDENTIALS)}'
             )
-        try:
-            leaf.match % dict.fromkeys(Target.KEYS, '')
-        except (KeyError, ValueError, TypeError) as exc:
+        names = _VALUE.findall(leaf.match)
+        if '%' in _VALUE.sub('', leaf.match) or set(names) - {*Target.KEYS}:
             raise opts.ConfigError(
-                f'rule {name!r}: {str(leaf)!r} names what is not there '
-                f'({exc}); a target has: {", ".join(Target.KEYS)}'
-            ) from None
+                f'rule {name!r}: {str(leaf)!r} names what is not there; '
+                f'write %(key)s; a target has: {", ".join(Target.KEYS)}'
+            )
 
 
 def _is_value(kind: str) -> bool:

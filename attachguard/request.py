@@ -329,22 +329,22 @@ class Request:
             return f'{name}:no-server'
         return name
 
-    def on_nothing(self) -> tuple[str, bytes]:
+    def on_nothing(self) -> tuple[str, bytes] | None:
         """The same request about a volume or attachment that cannot exist.
 
         :returns: the path and the body, with the nil UUID (:rfc:`9562`,
-            section 5.9) in the place of the id
+            section 5.9) in the place of the id; None where it is not known
+            for certain what stands in that place
         """
         if self.span is not None:
             start, end = self.span
             return self.path[:start] + NIL_UUID + self.path[end:], self.raw
-        body = self.body
-        if not isinstance(body, dict):
-            return self.path, self.raw
-        arguments = body.get('attachment')
+        if not isinstance(self.body, dict):
+            return None
+        arguments = self.body.get('attachment')
         if isinstance(arguments, dict) and 'volume_uuid' in arguments:
             arguments = {**arguments, 'volume_uuid': NIL_UUID}
-        body = {**body, 'attachment': arguments}
+        body = {**self.body, 'attachment': arguments}
         return self.path, jsonutils.dump_as_bytes(body)
 
 
@@ -519,7 +519,10 @@ def _parse_json(body: bytes, request: Request) -> Any:
     except (ValueError, RecursionError):
         raise Unreadable('Malformed request body', request) from None
     if _depth_exceeds(decoded, MAX_DEPTH):
-        raise Unreadable('The body is nested too deeply', request)
+        raise Unreadable(
+            'The body is nested too deeply',
+            dataclasses.replace(request, body=decoded),
+        )
     return decoded
 
 

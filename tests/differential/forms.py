@@ -844,6 +844,17 @@ def _bodies() -> None:
             'Deep, but no deeper than the parser goes.',
             COMPLETE.but(body=_json({'os-complete': deep})),
         )
+        connector: Any = {}
+        for _level in range(depth):
+            connector = {'a': connector}
+        _form(
+            'attachment-create',
+            f'create-with-depth-{depth}',
+            'Deep, where anything may stand.',
+            CREATE.but(
+                body=_json({'attachment': {**_NAMED, 'connector': connector}})
+            ),
+        )
     for name, document in (
         ('twice', {'os-complete': {'anything': ['goes', 1]}}),
         ('text', {'os-complete': 'x'}),

@@ -203,7 +203,15 @@ _KEYS = (
     'type',
     'id',
 )
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    return {'a': _nested(depth - 1)} if depth else {}
+
+
 _LEAVES: tuple[Any, ...] = (
+    _nested(45),
+    _nested(60),
     None,
     True,
     0,

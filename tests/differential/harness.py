@@ -228,6 +228,8 @@ class Witness:
 class Nova:
     """The ``nova`` of a guard: answers by chance, the same each time."""
 
+    timeout = 10.0
+
     def __init__(self) -> None:
         self.seed = ''
 
@@ -241,20 +243,39 @@ class Nova:
             )
         )
 
-    def attached(self, caller: Any, server_id: str, volume_id: str) -> bool:
+    def by(self, server: str, volume: str) -> str | None:
+        """By which attachment Nova has it, if it does."""
+        ids = [row.id for row in router.ATTACHMENTS if row.volume == volume]
+        return random.Random(f'{self.seed}:{server}:{volume}:by').choice(
+            [None, 'no-such-attachment', *ids]
+        )
+
+    def attached(
+        self,
+        caller: Any,
+        server_id: str,
+        volume_id: str,
+        within: float | None = None,
+    ) -> bool:
         """As ``attachguard.nova.Nova.attached``."""
-        for uuid in (server_id, volume_id):
-            assert _CANONICAL.fullmatch(uuid), f'{uuid!r} in the URL of Nova'
+        for id_ in (server_id, volume_id):
+            assert _CANONICAL.fullmatch(id_), f'{id_!r} in the URL of Nova'
         answer = self.says(server_id, volume_id)
         if answer is oracle.Answer.UNKNOWN:
             raise novas.Unknown('chance')
         return answer is oracle.Answer.HAS
 
     def attachment_id(
-        self, caller: Any, server_id: str, volume_id: str
+        self,
+        caller: Any,
+        server_id: str,
+        volume_id: str,
+        within: float | None = None,
     ) -> str | None:
         """As ``attachguard.nova.Nova.attachment_id``."""
-        return None
+        if not self.attached(caller, server_id, volume_id):
+            return None
+        return self.by(server_id, volume_id)
 
 
 _CANONICAL = re.compile(
@@ -487,7 +508,9 @@ class Harness:
                 yield Wrong.REACHED, repr(done)
         elif regime is Regime.DEFAULT:
             for effect in done:
-                if not oracle.permitted(effect, self._nova.says):
+                if not oracle.permitted(
+                    effect, self._nova.says, self._nova.by
+                ):
                     yield Wrong.REACHED, repr(effect)
         if outcome.raised is not None and not (
             bare.raised is not None
@@ -520,7 +543,8 @@ class Harness:
             may = False
         elif regime is Regime.DEFAULT:
             may = all(
-                oracle.permitted(effect, self._nova.says) for effect in meant
+                oracle.permitted(effect, self._nova.says, self._nova.by)
+                for effect in meant
             )
         else:
             may = True

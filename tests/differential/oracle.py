@@ -34,40 +34,56 @@ class Answer(enum.Enum):
 
 
 Nova = Callable[[str, str], Answer]
+#: the id of the attachment by which a server has a volume, where Nova knows
+By = Callable[[str, str], str | None]
 
 _ONLY_IF_ATTACHED = ('os-attach', 'attachment-create')
-_ONLY_IF_NOT_ATTACHED = (
-    'os-detach',
-    'attachment-delete',
-    'os-terminate_connection',
-    'os-begin_detaching',
-)
-_FINISHING = ('attachment-update', 'attachment-complete')
+_ONLY_IF_NOT_ATTACHED = ('os-terminate_connection', 'os-begin_detaching')
+_ONLY_IF_NOT_THIS_ONE = ('os-detach', 'attachment-delete')
 
 
-def permitted(effect: router.Effect, nova: Nova) -> bool:
+def permitted(effect: router.Effect, nova: Nova, by: By) -> bool:
     """Whether an ordinary caller may have an effect, by the default rules.
 
     :param effect: what Cinder did
     :param nova: what Nova says of a server and a volume
+    :param by: by which attachment Nova says that a server has a volume
     """
     if not effect.guarded:
         return True
     assert effect.volume is not None
+    of_volume = [
+        attachment
+        for attachment in router.ATTACHMENTS
+        if attachment.server is not None and attachment.volume == effect.volume
+    ]
     if effect.operation in _ONLY_IF_ATTACHED:
         if effect.server is None:
             return effect.operation == 'attachment-create'
         server = str(uuid.UUID(effect.server))
+        if any(attachment.server == server for attachment in of_volume):
+            return False
         return nova(server, effect.volume) is Answer.HAS
-    answers = [
-        nova(attachment.server, effect.volume)
-        for attachment in router.ATTACHMENTS
-        if attachment.server is not None
-        and attachment.volume == effect.volume
-        and effect.attachment in (None, attachment.id)
+    meant = [
+        attachment
+        for attachment in of_volume
+        if effect.attachment in (None, attachment.id)
     ]
-    if effect.operation in _FINISHING:
+    answers = [nova(str(one.server), one.volume) for one in meant]
+    if effect.operation == 'attachment-update':
+        return all(
+            answer is Answer.HAS and one.status == 'reserved'
+            for one, answer in zip(meant, answers, strict=True)
+        )
+    if effect.operation == 'attachment-complete':
         return all(answer is Answer.HAS for answer in answers)
     if effect.operation in _ONLY_IF_NOT_ATTACHED:
         return all(answer is Answer.HAS_NOT for answer in answers)
+    if effect.operation in _ONLY_IF_NOT_THIS_ONE:
+        return all(
+            answer is Answer.HAS_NOT
+            or answer is Answer.HAS
+            and by(str(one.server), one.volume) not in (None, one.id)
+            for one, answer in zip(meant, answers, strict=True)
+        )
     return True

@@ -48,20 +48,31 @@ class FakeNova:
     """
 
     as_caller = True
+    timeout = 10.0
 
     def __init__(self, has: dict[tuple[str, str], str | None] | None = None):
         self.has = has or {}
         self.down = False
         self.asked: list[tuple[str, str]] = []
 
-    def attached(self, caller: Any, server_id: str, volume_id: str) -> bool:
+    def attached(
+        self,
+        caller: Any,
+        server_id: str,
+        volume_id: str,
+        within: float | None = None,
+    ) -> bool:
         self.asked.append((server_id, volume_id))
         if self.down:
             raise nova.Unknown('down')
         return (server_id, volume_id) in self.has
 
     def attachment_id(
-        self, caller: Any, server_id: str, volume_id: str
+        self,
+        caller: Any,
+        server_id: str,
+        volume_id: str,
+        within: float | None = None,
     ) -> str | None:
         self.asked.append((server_id, volume_id))
         if self.down:
@@ -73,15 +84,20 @@ class FakeCinder:
     """The reads of Cinder's API, and a record of everything that arrives.
 
     :param attachments: of :data:`VOLUME`: pairs of an id and a server
+    :param status: of the attachments
     """
 
-    def __init__(self, attachments: Iterable[tuple[str, str | None]] = ()):
+    def __init__(
+        self,
+        attachments: Iterable[tuple[str, str | None]] = (),
+        status: str = 'attached',
+    ):
         self.attachments = [
             {
                 'id': id_,
                 'volume_id': VOLUME,
                 'instance': server,
-                'status': 'attached',
+                'status': status,
             }
             for id_, server in attachments
         ]

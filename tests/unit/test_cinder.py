@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from attachguard import cinder
+from attachguard import request
 from tests.unit import fakes
 
 MANY = [(f'cccccccc-1111-4111-8111-{n:012}', fakes.SERVER) for n in range(5)]
@@ -53,7 +54,7 @@ def test_an_attachment_that_cinder_cannot_show_is_found_in_the_list() -> None:
     app.fails = lambda method, path: 400 if '/attachments/' in path else None
     for id_, server in MANY:
         assert asking(app).attachment(id_) == cinder.Attachment(
-            id_, fakes.VOLUME, server
+            id_, fakes.VOLUME, server, 'attached'
         )
     with pytest.raises(cinder.Unknown):
         asking(app).attachment(fakes.UNKNOWN_ID)
@@ -101,3 +102,22 @@ def test_a_list_that_is_forbidden_is_unknown() -> None:
     app.fails = lambda *_: 403
     with pytest.raises(cinder.Unknown, match='403'):
         asking(app).attachments_of(fakes.VOLUME)
+
+
+def test_what_can_not_be_asked_of_nothing_is_not_rehearsed() -> None:
+    app = fakes.FakeCinder()
+    asked = request.Request(None, '/v3/attachments', None, '/v3', b'{')
+    assert asking(app).rehearse(asked) is None
+    assert app.calls == []
+
+
+def test_a_rehearsal_that_succeeds_is_a_cry_for_help(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = fakes.FakeCinder()
+    app.fails = lambda *_: 202
+    asked = request.Request(
+        None, f'/v3/volumes/{fakes.VOLUME}/action', (12, 48), '/v3', b'{}'
+    )
+    assert asking(app).rehearse(asked) is not None
+    assert caplog.records[-1].levelname == 'CRITICAL'

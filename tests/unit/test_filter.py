@@ -20,6 +20,7 @@ import json
 import logging
 import pathlib
 import sys
+import time
 from typing import Any
 
 from oslo_config import cfg
@@ -86,14 +87,16 @@ Make = Callable[..., Guarded]
 def make(tmp_path: pathlib.Path) -> Make:
     """Make a guard.
 
-    ``has`` are the pairs that Nova has, ``attachments`` Cinder's, ``rules`` a
-    policy file, and the rest options of ``[attachguard]``.
+    ``has`` are the pairs that Nova has, ``attachments`` Cinder's and
+    ``status`` theirs, ``rules`` a policy file, and the rest options of
+    ``[attachguard]``.
     """
 
     def make(
         has: Any = (),
         attachments: Any = (),
         rules: Any = None,
+        status: str = 'attached',
         **options: Any,
     ) -> Guarded:
         conf = cfg.ConfigOpts()
@@ -107,7 +110,7 @@ def make(tmp_path: pathlib.Path) -> Make:
         conf([], project='cinder', default_config_files=[str(file)])
         pairs = dict(has) if isinstance(has, dict) else dict.fromkeys(has)
         return Guarded(
-            fakes.FakeCinder(attachments), fakes.FakeNova(pairs), conf
+            fakes.FakeCinder(attachments, status), fakes.FakeNova(pairs), conf
         )
 
     return make
@@ -288,9 +291,45 @@ class TestOrdinaryCaller:
         has: Any,
         status: int,
     ) -> None:
-        cloud = make(has, attachments)
+        cloud = make(has, attachments, status='reserved')
         assert cloud(method, path, body)[0] == status
         assert len(cloud.cinder.performed) == (status == 202)
+
+    def test_a_live_attachment_is_not_updated(self, make: Make) -> None:
+        # It would go back to attaching, and Nova could not detach it.
+        cloud = make(HAS_IT, BY_SERVER, status='attached')
+        body = {'attachment': {'connector': {'host': 'evil'}}}
+        status, _headers, answer = cloud('PUT', ATTACHMENT, body)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'already-attached'
+        assert cloud.nova.asked == []
+
+    def test_an_attachment_is_not_recorded_twice(self, make: Make) -> None:
+        # When Nova removes the first, the second would keep it in-use.
+        cloud = make(HAS_IT, BY_SERVER)
+        for path, body in ((ACTION, attach()), (ATTACHMENTS, create())):
+            status, _headers, answer = cloud('POST', path, body)
+            assert status == 403
+            assert answer['forbidden']['reason'] == 'already-attached'
+        assert cloud.nova.asked == []
+        # Another server's does not count (multiattach).
+        cloud = make(HAS_IT, [(fakes.ATTACHMENT, fakes.OTHER_SERVER)])
+        assert cloud('POST', ACTION, attach())[0] == 202
+
+    @pytest.mark.parametrize(
+        ('by', 'status'),
+        [(fakes.ATTACHMENT, 403), (fakes.UNKNOWN_ID, 202), (None, 403)],
+        ids=['this one', 'another', 'before Queens'],
+    )
+    def test_an_attachment_that_nova_does_not_use_is_removed(
+        self, make: Make, by: str | None, status: int
+    ) -> None:
+        cloud = make({(fakes.SERVER, fakes.VOLUME): by}, BY_SERVER)
+        named = {'os-detach': {'attachment_id': fakes.ATTACHMENT}}
+        assert cloud('DELETE', ATTACHMENT)[0] == status
+        assert cloud('POST', ACTION, named)[0] == status
+        # What is no single attachment is not touched while Nova has any.
+        assert cloud('POST', ACTION, {'os-begin_detaching': None})[0] == 403
 
     @pytest.mark.parametrize(
         ('method', 'path', 'body'),
@@ -560,8 +599,9 @@ class TestWhatCinderSays:
 
         cloud.guard.application = record
         cloud('POST', ACTION, attach(), QUERY_STRING='x=1')
-        read, rehearsed = seen
+        read, listed, rehearsed = seen
         assert read['QUERY_STRING'] == ''
+        assert listed['QUERY_STRING'].startswith('volume_id=')
         assert read['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.27'
         assert 'CONTENT_TYPE' not in read
         assert rehearsed['QUERY_STRING'] == 'x=1'
@@ -576,17 +616,17 @@ class TestNovaUnknown:
     """Nova down, slow or talking nonsense."""
 
     def test_is_503(self, make: Make) -> None:
-        cloud = make(HAS_IT, BY_SERVER, retry_after=7)
-        cloud.nova.down = True
         detach: dict[str, Any] = {'os-detach': {}}
-        for body in (attach(), detach):
+        for body, attachments in ((attach(), []), (detach, BY_SERVER)):
+            cloud = make(HAS_IT, attachments, retry_after=7)
+            cloud.nova.down = True
             status, headers, answer = cloud('POST', ACTION, body)
             assert status == 503
             assert headers['Retry-After'] == '7'
             assert headers['OpenStack-API-Version'] == 'volume 3.44'
             assert answer['serviceUnavailable']['reason'] == 'nova-unknown'
             assert 'down' not in answer['serviceUnavailable']['message']
-        assert cloud.cinder.performed == []
+            assert cloud.cinder.performed == []
 
     def test_can_be_let_through(
         self, make: Make, caplog: pytest.LogCaptureFixture
@@ -619,8 +659,80 @@ class TestNovaUnknown:
             for n in range(17)
         ]
         cloud = make(attachments=many)
-        assert cloud('POST', ACTION, {'os-detach': {}})[0] == 503
+        status, _headers, body = cloud('POST', ACTION, {'os-detach': {}})
+        assert status == 403
+        assert body['forbidden']['reason'] == 'too-many-servers'
         assert cloud.nova.asked == []
+        named = {'os-detach': {'attachment_id': many[0][0]}}
+        assert cloud('POST', ACTION, named)[0] == 202
+
+    def test_questions_share_the_time_there_is(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        many = [
+            (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
+            for n in range(10)
+        ]
+        cloud = make(attachments=many)
+        left: list[float] = []
+
+        def attached(*_: Any) -> bool:
+            left.append(_[-1])
+            time.sleep(0.01)
+            return False
+
+        monkeypatch.setattr(cloud.nova, 'attached', attached)
+        assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 202
+        assert len(left) == 10
+        assert left == sorted(left, reverse=True)
+        assert left[-1] <= cloud.nova.timeout - 0.09
+
+    def test_the_first_unknown_ends_the_questions(self, make: Make) -> None:
+        many = [
+            (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
+            for n in range(10)
+        ]
+        cloud = make(attachments=many)
+        cloud.nova.down = True
+        assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 503
+        assert len(cloud.nova.asked) == 1
+
+
+class TestFailure:
+    """A fault of the guard's own."""
+
+    @pytest.fixture
+    def broken(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., Guarded]:
+        def broken(**options: Any) -> Guarded:
+            cloud = make(HAS_IT, **options)
+
+            def allows(*_: Any) -> bool:
+                raise TypeError('surprise')
+
+            monkeypatch.setattr(cloud.guard.policy, 'allows', allows)
+            return cloud
+
+        return broken
+
+    def test_closes_and_is_no_500(
+        self,
+        broken: Callable[..., Guarded],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        cloud = broken(on_nova_error='allow')
+        status, _headers, body = cloud('POST', ACTION, attach())
+        assert status == 503
+        assert body['serviceUnavailable']['reason'] == 'guard-failed'
+        assert 'surprise' not in str(body)
+        assert 'surprise' in caplog.text
+        assert cloud.cinder.performed == []
+
+    def test_disturbs_nobody_in_shadow_mode(
+        self, broken: Callable[..., Guarded]
+    ) -> None:
+        assert broken(enforce='false')('POST', ACTION, attach())[0] == 202
 
 
 class TestShadowMode:
@@ -639,7 +751,9 @@ class TestShadowMode:
     def test_rehearses_nothing(self, make: Make) -> None:
         cloud = make(enforce='false')
         cloud('POST', ACTION, attach())
-        assert [call[0] for call in cloud.cinder.calls] == ['GET', 'POST']
+        changing = [call for call in cloud.cinder.calls if call[0] != 'GET']
+        assert changing == cloud.cinder.performed
+        assert len(changing) == 1
 
 
 class TestBadInput:
@@ -734,6 +848,18 @@ class TestBadInput:
         assert cloud('POST', ACTION, attach(server))[0] == 403
         assert cloud('POST', ATTACHMENTS, create(server))[0] == 403
         assert cloud.nova.asked == []
+
+    def test_a_body_nested_too_deeply_is_not_performed(
+        self, make: Make
+    ) -> None:
+        cloud = make()
+        body = create(fakes.UNKNOWN_ID)
+        nested: Any = {}
+        for _ in range(60):
+            nested = {'a': nested}
+        body['attachment']['connector'] = nested
+        assert cloud('POST', ATTACHMENTS, body)[0] == 400
+        assert cloud.cinder.performed == []
 
     def test_a_volume_id_from_a_body_never_becomes_a_path(
         self, make: Make
@@ -864,6 +990,29 @@ def test_no_token_is_logged(
     cloud('POST', ACTION, attach())
     assert 'attachguard decision' in caplog.text
     assert 'secret' not in caplog.text
+
+
+def test_an_option_in_one_section_of_the_paste_file_stays_there() -> None:
+    cinder = fakes.FakeCinder()
+    shadow = guard.filter_factory({}, enforce='false', retry_after='9')
+    normal = guard.filter_factory({})
+    filters = [shadow(cinder), normal(cinder), shadow(cinder)]
+    assert [each._enforce for each in filters] == [False, True, False]
+    assert [each._retry_after for each in filters] == [9, 5, 9]
+
+
+def test_attachments_of_strangers_are_none_of_novas_business(
+    make: Make,
+) -> None:
+    # Cinder shows more attachments than volumes.
+    cloud = make(HAS_IT, BY_SERVER)
+    cloud.cinder.fails = lambda method, path: (
+        404 if '/volumes/' in path and method == 'GET' else None
+    )
+    assert cloud('DELETE', ATTACHMENT)[0] == 404
+    assert cloud('POST', f'{ATTACHMENT}/action', {'os-complete': 0})[0] == 404
+    assert cloud.nova.asked == []
+    assert cloud.cinder.performed == []
 
 
 def test_an_unknown_option_in_the_paste_file_is_an_error() -> None:

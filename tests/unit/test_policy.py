@@ -144,6 +144,10 @@ def test_a_file_overrides_the_defaults(make: Make) -> None:
         ('"attachguard:os-reserve": []', 'write a string'),
         ('"attachguard:os-reserve": true', 'write a string'),
         ('"attachguard:os-atach": "!"', 'there is no rule'),
+        ('"attachgaurd:os-attach": "!"', 'misspelt'),
+        ('"attachguard:os-attach": "http://127.0.0.1/"', 'no place here'),
+        ('"attachguard:os-attach": "role:%(host)9999999999s"', 'not there'),
+        (f'"attachguard:os-attach": "{"not " * 5000}@"', 'recursion'),
         ('- a list', 'not a mapping'),
         ('just words', 'not a mapping'),
         ('a: b: c', 'not YAML'),
@@ -212,7 +216,16 @@ class TestReload:
         assert not is_open(policy)
 
     @pytest.mark.parametrize(
-        'text', ['', '\n', '{', '[]', '"attachguard:os-reserve": "nonsense"']
+        'text',
+        [
+            '',
+            '\n',
+            '{',
+            '[]',
+            '"attachguard:os-reserve": "nonsense"',
+            f'"attachguard:os-reserve": "{"not " * 5000}@"',
+        ],
+        ids=range(6),
     )
     def test_a_broken_file_changes_nothing(
         self,

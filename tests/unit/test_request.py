@@ -284,12 +284,16 @@ def test_the_claim_is_in_the_body_of_an_attachment_create() -> None:
 def test_the_same_request_about_nothing_differs_by_the_id_only() -> None:
     found = read('POST', f'/v3/volumes/{VOLUME}/action.json', ATTACH)
     assert found is not None
-    path, body = found.on_nothing()
+    nothing = found.on_nothing()
+    assert nothing is not None
+    path, body = nothing
     assert path == f'/v3/volumes/{request.NIL_UUID}/action.json'
     assert json.loads(body) == ATTACH
     found = read('POST', '/attachments', {**CREATE, 'more': 1})
     assert found is not None
-    path, body = found.on_nothing()
+    nothing = found.on_nothing()
+    assert nothing is not None
+    path, body = nothing
     assert path == '/attachments'
     assert json.loads(body) == {
         'attachment': {
@@ -298,6 +302,44 @@ def test_the_same_request_about_nothing_differs_by_the_id_only() -> None:
         },
         'more': 1,
     }
+
+
+@pytest.mark.parametrize(
+    ('method', 'path', 'body'),
+    [
+        ('POST', '/attachments', b'{"attachment": {"volume_uuid": "%s"'),
+        ('POST', '/attachments', b'["%s"]'),
+        ('POST', '/attachments', b'{"attachment": {"volume_uuid": "%s"}}'),
+        (
+            'POST',
+            '/attachments',
+            b'{"attachment": {"volume_uuid": "%s", "connector": '
+            + b'[' * 60
+            + b']' * 60
+            + b'}}',
+        ),
+        ('POST', f'/volumes/{VOLUME}/action', b'{'),
+        ('POST', f'/volumes/{VOLUME}/action', b'{"os-detach": {}, "a": 1}'),
+        ('POST', f'/volumes/{VOLUME}/action', b'{"os-reserve": {}}'),
+        ('PUT', f'/attachments/{VOLUME}', b'{'),
+        ('DELETE', f'/attachments/{VOLUME}.json', b''),
+        ('DELETE', f'/\xff/attachments/{VOLUME}', b''),
+    ],
+    ids=range(10),
+)
+def test_what_is_asked_of_nothing_never_names_what_was_asked_about(
+    method: str, path: str, body: bytes
+) -> None:
+    try:
+        found = read(method, path, body.replace(b'%s', VOLUME.encode()))
+    except request.Unreadable as exc:
+        found = exc.request
+    assert found is not None
+    nothing = found.on_nothing()
+    if nothing is not None:
+        assert VOLUME not in nothing[0]
+        assert VOLUME.encode() not in nothing[1]
+        assert request.NIL_UUID in str(nothing)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,271 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Is this cloud ready for the guard?  Looked at before it is switched on.
+
+Each check is a function from what is configured to a :class:`Finding`, which
+says what to do.  Nothing is changed, and only Nova is asked, only where
+credentials for it are configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import configparser
+import dataclasses
+import enum
+import pathlib
+
+from keystoneauth1 import exceptions as ksa_exceptions
+from oslo_config import cfg
+from oslo_utils import strutils
+
+from attachguard import nova
+from attachguard import opts
+from attachguard import policy
+
+_FACTORY = 'attachguard.filter:filter_factory'
+
+
+class Result(enum.Enum):
+    """What came of a check."""
+
+    OK = 'ok'
+    UNKNOWN = 'unknown'
+    WRONG = 'wrong'
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    :param check: what was looked at
+    :param result: whether it is as it has to be
+    :param text: what was found, and what to do about it
+    """
+
+    check: str
+    result: Result
+    text: str
+
+
+def look(
+    conf: cfg.ConfigOpts,
+    paste_ini: pathlib.Path | None,
+    nova_confs: Sequence[pathlib.Path],
+) -> Iterator[Finding]:
+    """Look at everything.
+
+    :param conf: Cinder's configuration, loaded
+    :param paste_ini: its paste file, or None where none was found
+    :param nova_confs: configuration files of Nova's processes
+    """
+    yield from pipelines(paste_ini)
+    try:
+        opts.configure(conf, _filter_options(paste_ini))
+        rules = policy.Policy(conf)
+        asked = nova.Nova(conf)
+    except opts.ConfigError as exc:
+        yield Finding('configuration', Result.WRONG, str(exc))
+        return
+    yield Finding(
+        'configuration', Result.OK, 'the options and the rules can be loaded'
+    )
+    yield credentials(asked)
+    yield service_tokens(rules, nova_confs)
+
+
+def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
+    """Whether the filter stands where it can know who calls.
+
+    :param paste_ini: as for :func:`look`
+    """
+    if paste_ini is None:
+        yield Finding(
+            'pipeline',
+            Result.WRONG,
+            'there is no api-paste.ini: name it with --paste-ini',
+        )
+        return
+    config = _read(paste_ini)
+    filters = _filters(config)
+    found = False
+    for section in config.sections():
+        for name, value in config.items(section):
+            words = value.split()
+            if 'authtoken' not in words or name in ('use', 'paste'):
+                continue
+            found = True
+            yield _pipeline(f'pipeline {name}', words, filters)
+    if not found:
+        yield Finding(
+            'pipeline',
+            Result.WRONG,
+            f'{paste_ini} has no pipeline with authtoken in it',
+        )
+
+
+def _pipeline(check: str, words: list[str], filters: set[str]) -> Finding:
+    ours = [place for place, word in enumerate(words) if word in filters]
+    if not ours:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the filter is not in it; put it before {words[-1]}',
+        )
+    before = words[: ours[0]]
+    if 'authtoken' not in before or 'keystonecontext' not in before:
+        return Finding(
+            check,
+            Result.WRONG,
+            'the filter stands before authtoken or keystonecontext, where '
+            f'it cannot know who calls; put it before {words[-1]}',
+        )
+    if ours[-1] != len(words) - 2:
+        return Finding(
+            check,
+            Result.WRONG,
+            'another filter stands behind it, and sees the questions that it '
+            f'asks Cinder; put it right before {words[-1]}',
+        )
+    return Finding(
+        check, Result.OK, f'the filter stands right before {words[-1]}'
+    )
+
+
+def credentials(asked: nova.Nova) -> Finding:
+    """Whether Nova tells the truth to whom the guard asks as.
+
+    :param asked: the guard's own client
+    """
+    check = 'asking Nova'
+    if asked.as_caller:
+        return Finding(
+            check,
+            Result.OK,
+            'as the caller, who sees the own servers; no credentials are '
+            'configured, and none are needed',
+        )
+    try:
+        if asked.sees_every_project():
+            return Finding(
+                check, Result.OK, "the credentials see every project's servers"
+            )
+    except nova.Unknown as exc:
+        return Finding(check, Result.UNKNOWN, exc.why)
+    except (ksa_exceptions.ClientException, OSError) as exc:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the credentials do not work: {type(exc).__name__}: {exc}',
+        )
+    return Finding(
+        check,
+        Result.WRONG,
+        "the credentials do not see other projects' servers, so all that is "
+        'attached there looks detached; the role service is not enough: give '
+        'the user the role admin, or ask as the caller (no auth_type)',
+    )
+
+
+def service_tokens(
+    rules: policy.Policy, nova_confs: Sequence[pathlib.Path]
+) -> Finding:
+    """Which of the two sets of rules this cloud needs.
+
+    :param rules: those in force
+    :param nova_confs: as for :func:`look`
+    """
+    check = 'service tokens'
+    option = '[service_user] send_service_user_token'
+    if not nova_confs:
+        return Finding(
+            check,
+            Result.UNKNOWN,
+            f'whether Nova sends them ({option}) stands in its nova.conf: '
+            'name one of each kind of node with --nova-conf',
+        )
+    without = [path for path in nova_confs if not _sends_token(path)]
+    preset = policy.NO_SERVICE_TOKEN.items()
+    # What is open without the preset stays open with it.
+    missing = [name for name, text in preset if rules.text(name) != text]
+    if without and missing:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'{option} is not true in {", ".join(map(str, without))}: set it, '
+            'or use attachguard-policy.no-service-token.yaml.sample as the '
+            'policy file, or Nova itself is refused',
+        )
+    if without:
+        return Finding(
+            check,
+            Result.OK,
+            'Nova does not send them everywhere, and the rules allow for it',
+        )
+    if not missing:
+        return Finding(
+            check,
+            Result.UNKNOWN,
+            'Nova sends them, and the rules are those for a Nova that does '
+            'not: they could be stricter',
+        )
+    return Finding(check, Result.OK, f'Nova sends them ({option} is true)')
+
+
+def _sends_token(path: pathlib.Path) -> bool:
+    config = _read(path)
+    text = config.get(
+        'service_user', 'send_service_user_token', fallback='false'
+    )
+    return bool(strutils.bool_from_string(text))
+
+
+def _filters(config: configparser.RawConfigParser) -> set[str]:
+    return {
+        section.removeprefix('filter:')
+        for section in config.sections()
+        if section.startswith('filter:')
+        and (
+            config.get(section, 'paste.filter_factory', fallback='')
+            == _FACTORY
+            or config.get(section, 'use', fallback='').startswith(
+                'egg:attachguard'
+            )
+        )
+    }
+
+
+def _filter_options(paste_ini: pathlib.Path | None) -> dict[str, str]:
+    if paste_ini is None:
+        return {}
+    config = _read(paste_ini)
+    return {
+        name: value
+        for section in _filters(config)
+        for name, value in config.items(f'filter:{section}')
+        if name not in ('paste.filter_factory', 'use')
+    }
+
+
+def _read(path: pathlib.Path) -> configparser.RawConfigParser:
+    # As oslo.config takes them: an option may stand there twice.
+    config = configparser.RawConfigParser(
+        strict=False, interpolation=None, default_section='paste.DEFAULT'
+    )
+    try:
+        with path.open(encoding='utf-8') as file:
+            config.read_file(file)
+    except (OSError, configparser.Error, UnicodeDecodeError) as exc:
+        raise opts.ConfigError(f'{path}: {exc}') from exc
+    return config
