@@ -1,0 +1,28 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Stubs of Keystone, Nova and Cinder for functional tests.
+
+They are good enough that the real clients and the real keystonemiddleware
+talk to them unchanged; each is held against the real service by a test. Start
+from :class:`StubCloud`, which puts all of them together.
+"""
+
+from __future__ import annotations
+
+from attachguard.testing.cinder import StubCinder
+from attachguard.testing.cloud import StubCloud
+from attachguard.testing.keystone import StubKeystone
+from attachguard.testing.nova import StubNova
+from attachguard.testing.server import serve
+
+__all__ = ['StubCinder', 'StubCloud', 'StubKeystone', 'StubNova', 'serve']

@@ -1,0 +1,105 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A Cinder volume driver that stores nothing.
+
+Cinder's own fakes live in its unit tests, and importing those monkey-patches
+the process and needs its test requirements. This one is for a Cinder whose
+records matter and whose disks do not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cinder import interface
+from cinder.volume import driver
+
+
+@interface.volumedriver
+class NoStorageDriver(driver.VolumeDriver):  # type: ignore[misc]
+    """Agrees to everything, and remembers nothing.
+
+    Reports an infinite pool that takes multiattach volumes, and connects a
+    volume by a made-up iSCSI target whose name is the volume's id.
+    """
+
+    VERSION = '1.0'
+    CI_WIKI_NAME = 'none'
+
+    def do_setup(self, context: Any) -> None:
+        pass
+
+    def check_for_setup_error(self) -> None:
+        pass
+
+    def _update_volume_stats(self) -> None:
+        self._stats = {
+            'volume_backend_name': self.configuration.volume_backend_name,
+            'vendor_name': 'attachguard',
+            'driver_version': self.VERSION,
+            'storage_protocol': 'iSCSI',
+            'total_capacity_gb': 'infinite',
+            'free_capacity_gb': 'infinite',
+            'reserved_percentage': 0,
+            'multiattach': True,
+        }
+
+    def create_volume(self, volume: Any) -> None:
+        pass
+
+    def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
+        pass
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> None:
+        pass
+
+    def extend_volume(self, volume: Any, new_size: int) -> None:
+        pass
+
+    def delete_volume(self, volume: Any) -> None:
+        pass
+
+    def create_snapshot(self, snapshot: Any) -> None:
+        pass
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        pass
+
+    def ensure_export(self, context: Any, volume: Any) -> None:
+        pass
+
+    def create_export(
+        self, context: Any, volume: Any, connector: dict[str, Any]
+    ) -> None:
+        pass
+
+    def remove_export(self, context: Any, volume: Any) -> None:
+        pass
+
+    def initialize_connection(
+        self, volume: Any, connector: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            'driver_volume_type': 'iscsi',
+            'data': {
+                'target_portal': '127.0.0.1:3260',
+                'target_iqn': f'iqn.2010-10.org.openstack:{volume.id}',
+                'target_lun': 1,
+                'access_mode': 'rw',
+            },
+        }
+
+    def terminate_connection(
+        self, volume: Any, connector: dict[str, Any], **kwargs: Any
+    ) -> None:
+        pass

@@ -1,0 +1,185 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The process in which :class:`attachguard.testing.embedded.EmbeddedCinder`
+runs Cinder: API, scheduler and volume service in one.
+
+Run as a file rather than with ``-m``, so that Cinder's monkey patching comes
+before any other import, attachguard's own package included::
+
+    python -P _cinder_process.py eventlet|threads PORT_FILE cinder.conf
+
+It writes the API's port to PORT_FILE once Cinder can create volumes, and
+exits when its standard input is closed, which the kernel does even for a
+parent that was killed.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import pathlib
+import sys
+from typing import Any
+
+
+def _exit_with_parent() -> None:
+    # Bound before the monkey patching, which would make the loop's second
+    # round a green one. A cloud for a test has nothing to save, while a
+    # graceful stop of the services can take a minute.
+    read, leave = os.read, os._exit
+    while read(0, 4096):
+        pass
+    leave(0)
+
+
+def _initialize() -> None:
+    """Do what each of Cinder's services does before it starts."""
+    from cinder.common import config
+    from cinder import coordination
+    from cinder import objects
+    from cinder import rpc
+    from oslo_config import cfg
+    from oslo_log import log
+
+    objects.register_all()
+    cfg.CONF(sys.argv[1:], project='cinder')
+    config.set_middleware_defaults()
+    log.setup(cfg.CONF, 'cinder')
+    coordination.COORDINATOR.start()
+    rpc.init(cfg.CONF)
+
+
+def _create_database() -> None:
+    """Create the tables and, beside ``__DEFAULT__``, a multiattach type."""
+    from cinder import context
+    from cinder.db import migration
+    from cinder import exception
+    from cinder.volume import volume_types
+
+    migration.db_sync()
+    # It is there already where the directory was used before.
+    with contextlib.suppress(exception.VolumeTypeExists):
+        volume_types.create(
+            context.get_admin_context(),
+            'multiattach',
+            {'multiattach': '<is> True'},
+        )
+
+
+def _start_services() -> None:
+    """Start the volume service and the scheduler.
+
+    The scheduler comes second, for it asks the volume services what they can
+    do, and its start returns when it has heard from them.
+    """
+    from cinder import service
+
+    for host, binary in (
+        ('embedded@nostorage', 'cinder-volume'),
+        ('embedded', 'cinder-scheduler'),
+    ):
+        service.Service.create(
+            host=host,
+            binary=binary,
+            service_name=host.partition('@')[2] or None,
+            coordination=True,
+        ).start()
+
+
+def _serve_eventlet(ready: pathlib.Path) -> None:
+    """Serve as cinder-api does: oslo.service's server, on greenthreads."""
+    from cinder import service
+
+    api = service.WSGIService('osapi_volume')
+    service.serve(api)
+    _report(api.server.port, ready)
+    service.wait()
+
+
+def _lock_database_early() -> None:
+    """Let a transaction wait for SQLite's lock where it begins.
+
+    oslo.db begins it with no lock, and two threads which have read and now
+    want to write then wait for one another: SQLite ends that at once, with
+    "database is locked". Greenthreads do not switch in between, and would
+    block one another if they waited.
+    """
+    import sqlalchemy.engine
+    import sqlalchemy.event
+
+    def begin(
+        connection: Any,
+        cursor: Any,
+        statement: str,
+        parameters: Any,
+        context: Any,
+        executemany: bool,
+    ) -> tuple[str, Any]:
+        if statement == 'BEGIN':
+            statement = 'BEGIN IMMEDIATE'
+        return statement, parameters
+
+    sqlalchemy.event.listen(
+        sqlalchemy.engine.Engine, 'before_cursor_execute', begin, retval=True
+    )
+
+
+def _serve_threads(ready: pathlib.Path) -> None:
+    """Serve as any threaded WSGI server would: on a pool of threads."""
+    from oslo_config import cfg
+    from oslo_service import wsgi
+    import waitress.server
+
+    server = waitress.server.create_server(
+        wsgi.Loader(cfg.CONF).load_app('osapi_volume'),
+        host='127.0.0.1',
+        port=0,
+        threads=16,
+    )
+    _report(server.effective_port, ready)
+    server.run()
+
+
+def _report(port: int, ready: pathlib.Path) -> None:
+    # Renamed into place, so that whoever looks finds a whole number.
+    partial = ready.with_suffix('.partial')
+    partial.write_text(str(port))
+    partial.rename(ready)
+
+
+def main(server: str, ready: str, cinder_conf: str) -> None:
+    """Run Cinder until standard input ends.
+
+    :param server: ``eventlet`` or ``threads``
+    :param ready: file to write the port to
+    :param cinder_conf: the configuration file
+    """
+    _thread.start_new_thread(_exit_with_parent, ())
+
+    from cinder import monkey_patch
+
+    monkey_patch.patch('eventlet' if server == 'eventlet' else 'threading')
+
+    sys.argv[1:] = ['--config-file', cinder_conf]
+    _initialize()
+    if server == 'threads':
+        _lock_database_early()
+    _create_database()
+    _start_services()
+    serve = _serve_eventlet if server == 'eventlet' else _serve_threads
+    serve(pathlib.Path(ready))
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

@@ -1,0 +1,205 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The real Nova API over a database with the servers that a test asks for.
+
+There is no conductor, scheduler or compute: it answers what its database
+answers.
+"""
+
+from __future__ import annotations
+
+from nova import monkey_patch
+
+# Nova wants to be told, before anything of it is imported.
+monkey_patch.patch(backend='threading')
+
+# ruff: noqa: E402
+import datetime
+import os
+import pathlib
+import sys
+import typing
+
+from nova.api.openstack import wsgi_app
+from nova import context as nova_context
+from nova.db import migration
+from nova.network import model as network_model
+from nova import objects
+
+from tests.functional.real import process
+
+_PASTE = f'{sys.prefix}/etc/nova/api-paste.ini'
+
+_CONFIG = """
+[DEFAULT]
+transport_url = fake://
+state_path = {directory}
+host = nova-api
+[api_database]
+connection = sqlite:///{directory}/api.sqlite
+[database]
+connection = sqlite:///{directory}/cell1.sqlite
+[oslo_concurrency]
+lock_path = {directory}
+[keystone_authtoken]
+www_authenticate_uri = {keystone_url}
+auth_type = password
+auth_url = {keystone_url}
+username = nova
+password = nova
+project_name = service
+user_domain_id = default
+project_domain_id = default
+[neutron]
+auth_type = password
+auth_url = {keystone_url}
+username = nova
+password = nova
+project_name = service
+user_domain_id = default
+project_domain_id = default
+region_name = RegionOne
+"""
+
+
+def _map_cells(directory: pathlib.Path) -> objects.CellMapping:
+    context = nova_context.get_admin_context()
+    cells = []
+    for name, uuid, transport_url in (
+        ('cell0', objects.CellMapping.CELL0_UUID, 'none:///'),
+        ('cell1', '00000000-0000-0000-0000-000000000001', 'fake://'),
+    ):
+        cell = objects.CellMapping(
+            context,
+            uuid=uuid,
+            name=name,
+            transport_url=transport_url,
+            database_connection=f'sqlite:///{directory}/{name}.sqlite',
+        )
+        cell.create()
+        with nova_context.target_cell(context, cell) as cell_context:
+            migration.db_sync(context=cell_context)
+        cells.append(cell)
+    return cells[-1]
+
+
+def _add_flavor() -> objects.Flavor:
+    flavor = objects.Flavor(
+        nova_context.get_admin_context(),
+        name='m1.tiny',
+        flavorid='1',
+        memory_mb=512,
+        vcpus=1,
+        root_gb=1,
+        ephemeral_gb=0,
+        swap=0,
+        rxtx_factor=1.0,
+        is_public=True,
+        disabled=False,
+        extra_specs={},
+    )
+    flavor.create()
+    return flavor
+
+
+def _add_server(
+    cell: objects.CellMapping,
+    flavor: objects.Flavor,
+    wanted: dict[str, typing.Any],
+) -> None:
+    context = nova_context.get_admin_context()
+    with nova_context.target_cell(context, cell) as cell_context:
+        objects.Instance(
+            cell_context,
+            uuid=wanted['id'],
+            project_id=wanted['project_id'],
+            user_id=wanted['user_id'],
+            display_name='server',
+            hostname='server',
+            host='compute1',
+            node='compute1',
+            compute_id=1,
+            vm_state='active',
+            power_state=1,
+            progress=0,
+            flavor=flavor,
+            old_flavor=None,
+            new_flavor=None,
+            image_ref='',
+            kernel_id='',
+            ramdisk_id='',
+            reservation_id='r-1',
+            root_device_name='/dev/vda',
+            launch_index=0,
+            memory_mb=512,
+            vcpus=1,
+            root_gb=1,
+            ephemeral_gb=0,
+            config_drive='',
+            availability_zone='nova',
+            launched_at=datetime.datetime.now(datetime.UTC),
+            info_cache=objects.InstanceInfoCache(
+                instance_uuid=wanted['id'],
+                network_info=network_model.NetworkInfo([]),
+            ),
+            system_metadata={},
+            metadata={},
+        ).create()
+        for attachment in wanted['attachments']:
+            objects.BlockDeviceMapping(
+                cell_context,
+                instance_uuid=wanted['id'],
+                source_type='volume',
+                destination_type='volume',
+                device_type='disk',
+                connection_info='{}',
+                delete_on_termination=False,
+                no_device=False,
+                **attachment,
+            ).create()
+    objects.InstanceMapping(
+        context,
+        instance_uuid=wanted['id'],
+        cell_mapping=cell,
+        project_id=wanted['project_id'],
+        user_id=wanted['user_id'],
+    ).create()
+
+
+def main() -> None:
+    """Serve Nova's API with the servers in the settings."""
+    settings, output = process.read_settings()
+    directory = pathlib.Path(settings['directory'])
+    config = directory / 'nova.conf'
+    config.write_text(
+        _CONFIG.format(
+            directory=directory,
+            keystone_url=settings['keystone_url'],
+        )
+    )
+    # Nova loads its pipeline from the first of them.
+    os.environ['OS_NOVA_CONFIG_FILES'] = f'{_PASTE};{config}'
+    wsgi_app.init_global_data([str(config)], 'osapi_compute', 'nova-api')
+    migration.db_sync(database='api')
+    cell = _map_cells(directory)
+    flavor = _add_flavor()
+    for server in settings['servers']:
+        _add_server(cell, flavor, server)
+    process.serve_until_told(
+        wsgi_app.init_application('osapi_compute', 'nova-api-os-compute'),
+        output,
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,129 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Run a real service in a process of its own, for as long as a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import threading
+import typing
+
+from attachguard.testing import server
+
+if typing.TYPE_CHECKING:
+    from _typeshed import wsgi as wsgi_types
+
+_ROOT = pathlib.Path(__file__).parents[3]
+
+
+class NotStarted(Exception):
+    """A service did not come up; says what it logged."""
+
+
+@contextlib.contextmanager
+def running(
+    module: str,
+    directory: pathlib.Path,
+    settings: dict[str, typing.Any],
+    *,
+    timeout: float = 120,
+) -> Iterator[str]:
+    """Run a module of this package that serves an application.
+
+    :param module: its name; it calls :func:`serve_until_told`
+    :param directory: where it keeps its files and its log
+    :param settings: what it reads with :func:`read_settings`
+    :param timeout: seconds that it may take to come up
+    :returns: a context manager that yields the address
+    :raises NotStarted: it ended, or took too long
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / 'log'
+    with log.open('wb') as output:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                '-m',
+                f'{__package__}.{module}',
+                json.dumps({'directory': str(directory), **settings}),
+            ],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+        )
+    try:
+        yield _address(process, timeout, log)
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(timeout=5)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _address(
+    process: subprocess.Popen[str], timeout: float, log: pathlib.Path
+) -> str:
+    lines: queue.Queue[str] = queue.Queue()
+    assert process.stdout is not None
+    threading.Thread(
+        target=lambda stream: lines.put(stream.readline()),
+        args=(process.stdout,),
+        daemon=True,
+    ).start()
+    try:
+        address = lines.get(timeout=timeout).strip()
+    except queue.Empty:
+        address = ''
+    if not address:
+        raise NotStarted(log.read_text(errors='replace')[-4000:])
+    return address
+
+
+def read_settings() -> tuple[dict[str, typing.Any], typing.TextIO]:
+    """Read, in the process, what :func:`running` was given.
+
+    :returns: the settings, and where to write the address to
+    """
+    settings: dict[str, typing.Any] = json.loads(sys.argv[1])
+    # The services look at the command line too, and log to standard output.
+    del sys.argv[1:]
+    output = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
+    return settings, output
+
+
+def serve_until_told(
+    application: wsgi_types.WSGIApplication, output: typing.TextIO
+) -> None:
+    """Serve, in the process, until the one that started it goes away.
+
+    :param application: the WSGI application
+    :param output: from :func:`read_settings`
+    """
+    with server.serve(application) as served:
+        print(served.url, file=output, flush=True)
+        sys.stdin.read()

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Whose servers the configured credentials see, asked of a Nova over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import uuid
+
+from oslo_config import cfg
+import pytest
+
+from attachguard import nova
+from attachguard import opts
+from attachguard import preflight
+from attachguard.testing import cloud as stub_cloud
+
+
+@pytest.fixture(scope='module')
+def cloud() -> Iterator[stub_cloud.StubCloud]:
+    with stub_cloud.StubCloud() as cloud:
+        yield cloud
+
+
+def asking_as(cloud: stub_cloud.StubCloud, user: str) -> nova.Nova:
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[])
+    opts.configure(conf, cloud.auth_settings(user))
+    return nova.Nova(conf)
+
+
+def test_what_the_credentials_see(cloud: stub_cloud.StubCloud) -> None:
+    found = preflight.credentials(asking_as(cloud, 'admin'))
+    assert found.result is preflight.Result.UNKNOWN
+    assert 'no server in another project' in found.text
+
+    for user in ('member', 'other'):
+        cloud.novaclient(user).servers.create(
+            'server', image=str(uuid.uuid4()), flavor='1'
+        )
+    found = preflight.credentials(asking_as(cloud, 'admin'))
+    assert found.result is preflight.Result.OK
+    # The role service, and nothing else.
+    for user in ('nova', 'member'):
+        found = preflight.credentials(asking_as(cloud, user))
+        assert found.result is preflight.Result.WRONG
+        assert "other projects' servers" in found.text
+
+
+def test_credentials_that_do_not_work(cloud: stub_cloud.StubCloud) -> None:
+    settings = {**cloud.auth_settings('admin'), 'password': 'wrong'}
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[])
+    opts.configure(conf, settings)
+    found = preflight.credentials(nova.Nova(conf))
+    assert found.result is preflight.Result.WRONG
+    assert 'Unauthorized' in found.text
+    assert 'wrong' not in found.text

@@ -1,0 +1,176 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What can be said of the embedded Cinder without Cinder."""
+
+from __future__ import annotations
+
+import configparser
+import pathlib
+import sysconfig
+import time
+
+import pytest
+
+from attachguard.testing import embedded
+
+PIPELINES = 'composite:openstack_volume_api_v3'
+
+
+def parse(path: pathlib.Path) -> configparser.ConfigParser:
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_string(path.read_text())
+    return config
+
+
+@pytest.mark.parametrize('name', ['keystone', 'keystone_nolimit'])
+def test_sample_has_the_guard_between_context_and_api(name: str) -> None:
+    config = parse(embedded.sample_paste_ini())
+    assert config[PIPELINES][name].split()[-4:] == [
+        'authtoken',
+        'keystonecontext',
+        'attachguard',
+        'apiv3',
+    ]
+
+
+@pytest.mark.parametrize('name', ['noauth', 'noauth_include_project_id'])
+def test_sample_leaves_noauth_alone(name: str) -> None:
+    config = parse(embedded.sample_paste_ini())
+    assert 'attachguard' not in config[PIPELINES][name]
+
+
+def test_without_guard_takes_the_guard_out_and_nothing_else() -> None:
+    sample = embedded.sample_paste_ini()
+    guarded = parse(sample)
+    assert guarded.remove_section('filter:attachguard')
+    for name in ('keystone', 'keystone_nolimit'):
+        guarded[PIPELINES][name] = guarded[PIPELINES][name].replace(
+            ' attachguard ', ' '
+        )
+    assert embedded.without_guard(sample) == guarded
+
+
+def test_sample_is_looked_for_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(embedded, '_PACKAGE_ROOT', tmp_path)
+    monkeypatch.setattr(
+        sysconfig, 'get_path', lambda name: str(tmp_path / name)
+    )
+    with pytest.raises(FileNotFoundError, match='no api-paste.ini.sample'):
+        embedded.sample_paste_ini()
+    installed = tmp_path / 'data' / 'etc' / 'attachguard'
+    installed.mkdir(parents=True)
+    sample = installed / 'api-paste.ini.sample'
+    sample.touch()
+    assert embedded.sample_paste_ini() == sample
+
+
+class Standin(embedded.EmbeddedCinder):
+    """Runs a few lines of Python where Cinder would run."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: pathlib.Path,
+        code: str,
+        deadline: float = 30.0,
+    ) -> None:
+        process = directory / 'process.py'
+        process.write_text(code)
+        monkeypatch.setattr(embedded, '_PROCESS', process)
+        super().__init__(
+            directory,
+            'http://127.0.0.1:1/v3',
+            guard_options={'enforce': False},
+            cinder_options={'DEFAULT': {'debug': True}},
+            deadline=deadline,
+        )
+
+
+def is_running(pid_file: pathlib.Path) -> bool:
+    return pathlib.Path('/proc', pid_file.read_text()).exists()
+
+
+def test_configuration_has_the_options_and_the_sample(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    cinder = Standin(monkeypatch, tmp_path, 'raise SystemExit(0)')
+    with pytest.raises(embedded.CinderNotStarted):
+        cinder.start()
+    config = configparser.ConfigParser(
+        interpolation=None, default_section='none'
+    )
+    config.read_string(cinder.conf.read_text())
+    assert config['attachguard']['enforce'] == 'False'
+    assert config['DEFAULT']['debug'] == 'True'
+    assert config['DEFAULT']['api_paste_config'] == str(
+        embedded.sample_paste_ini()
+    )
+    assert config['keystone_authtoken']['auth_url'] == 'http://127.0.0.1:1/v3'
+
+
+def test_early_exit_is_told_with_the_end_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    cinder = Standin(
+        monkeypatch, tmp_path, 'print("no such table"); raise SystemExit(3)'
+    )
+    with pytest.raises(
+        embedded.CinderNotStarted, match=r'(?s)exited with 3.*no such table'
+    ):
+        cinder.start()
+
+
+def test_deadline_ends_the_wait_and_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    cinder = Standin(
+        monkeypatch,
+        tmp_path,
+        'import os, sys\n'
+        'open("pid", "w").write(str(os.getpid()))\n'
+        'print("thinking", flush=True)\n'
+        'sys.stdin.read()\n',
+        deadline=2.0,
+    )
+    with pytest.raises(
+        embedded.CinderNotStarted, match=r'(?s)within 2 seconds.*thinking'
+    ):
+        cinder.start()
+    assert not is_running(tmp_path / 'pid')
+
+
+def test_stop_kills_what_does_not_listen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(embedded, '_GRACE', 0.2)
+    cinder = Standin(
+        monkeypatch,
+        tmp_path,
+        'import os, time\n'
+        'open("pid", "w").write(str(os.getpid()))\n'
+        'time.sleep(60)\n',
+        deadline=3.0,
+    )
+    started = time.monotonic()
+    with pytest.raises(embedded.CinderNotStarted):
+        cinder.start()
+    assert time.monotonic() - started < 20
+    assert not is_running(tmp_path / 'pid')
+
+
+def test_stop_of_what_was_not_started_is_nothing(
+    tmp_path: pathlib.Path,
+) -> None:
+    embedded.EmbeddedCinder(tmp_path, 'http://127.0.0.1:1/v3').stop()
