@@ -1,0 +1,72 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Two small clouds that differ in nothing but the guard.
+
+Each has a Cinder of its own, the real one, and stubs of Keystone and Nova
+around it. Nova sends its service token, as it must since CVE-2023-2088.
+"""
+
+from __future__ import annotations
+
+from concurrent import futures
+import contextlib
+import pathlib
+import types
+from typing import Self
+
+from attachguard import testing
+from attachguard.testing import embedded
+
+
+class Clouds:
+    """The two clouds, running while the context is open.
+
+    :param directory: where the two Cinders keep their configuration, database
+        and log, in ``without-guard`` and ``with-guard``
+    """
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.without_guard = testing.StubCloud(cinder=None)
+        self.with_guard = testing.StubCloud(cinder=None)
+        self._directory = directory
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            cinders = {}
+            for cloud, guard, name in (
+                (self.without_guard, False, 'without-guard'),
+                (self.with_guard, True, 'with-guard'),
+            ):
+                stack.enter_context(cloud)
+                cinder = embedded.EmbeddedCinder(
+                    self._directory / name,
+                    f'{cloud.keystone_url}/v3',
+                    guard=guard,
+                )
+                stack.callback(cinder.stop)
+                cinders[cinder] = cloud
+            with futures.ThreadPoolExecutor() as pool:
+                list(pool.map(embedded.EmbeddedCinder.start, cinders))
+            for cinder, cloud in cinders.items():
+                cloud.register_cinder(cinder.url)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self._stack.close()

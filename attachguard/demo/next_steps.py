@@ -1,0 +1,90 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What to type next, in the clouds that ``attachguard demo --serve`` leaves.
+
+Everything that is printed can be pasted as it stands: addresses, ids and a
+token are those of the running clouds.
+"""
+
+from __future__ import annotations
+
+import textwrap
+
+from attachguard.demo import clouds
+from attachguard.demo import story
+from attachguard import testing
+from attachguard.testing import cloud as testing_cloud
+
+_TEXT = """\
+
+Both clouds are running. There is a volume "spare" in each, and a server
+"MyVm". Paste into another terminal; Ctrl-C here stops everything.
+
+# With the guard
+{with_guard}
+# Without the guard
+{without_guard}
+# Then, in either: forge an attachment, and look at both sides
+curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
+    -d '{{"os-attach": {{"instance_uuid": "'$MYVM'",
+                       "mountpoint": "/dev/vdc"}}}}' \\
+    "$CINDER/volumes/$SPARE/action"
+cinder list
+curl -s -H "X-Auth-Token: $TOKEN" "$NOVA/servers/$MYVM/os-volume_attachments"
+
+# ... and the way it should be done
+curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
+    -d '{{"volumeAttachment": {{"volumeId": "'$SPARE'"}}}}' \\
+    "$NOVA/servers/$MYVM/os-volume_attachments"
+"""
+
+
+def render(running: clouds.Clouds) -> str:
+    """Write down the settings of both clouds' user, and some commands.
+
+    :param running: the clouds, after the story was told in them
+    :returns: text to print
+    """
+    return _TEXT.format(
+        with_guard=_exports(running.with_guard),
+        without_guard=_exports(running.without_guard),
+    )
+
+
+def _exports(cloud: testing.StubCloud) -> str:
+    user = story.Story(cloud)
+    (vm,) = user.nova.servers.list()
+    spare = user.cinder.volumes.create(1, name='spare')
+    session = cloud.session('member')
+    settings = {
+        'OS_AUTH_URL': f'{cloud.keystone_url}/v3',
+        'OS_USERNAME': 'member',
+        'OS_PASSWORD': 'member',
+        'OS_PROJECT_NAME': testing_cloud.USERS['member'][0],
+        'OS_USER_DOMAIN_ID': 'default',
+        'OS_PROJECT_DOMAIN_ID': 'default',
+        'OS_REGION_NAME': testing_cloud.REGION,
+        'OS_VOLUME_API_VERSION': '3.44',
+        'CINDER': session.get_endpoint(service_type='block-storage'),
+        'NOVA': session.get_endpoint(service_type='compute'),
+        'MYVM': vm.id,
+        'SPARE': spare.id,
+        'TOKEN': session.get_token(),
+    }
+    words = ' '.join(f'{name}={value}' for name, value in settings.items())
+    return '\n'.join(
+        f'export {line}'
+        for line in textwrap.wrap(
+            words, 70, break_long_words=False, break_on_hyphens=False
+        )
+    )

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The command line itself: what it says to a newcomer, and exit codes."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+import pytest
+
+from attachguard import cmd
+
+
+def test_without_arguments_it_teaches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cmd.main([]) == 0
+    out = capsys.readouterr().out
+    assert 'etc/api-paste.ini.sample' in out
+    assert 'exit codes:' in out
+
+
+def test_commands_come_from_the_entry_points(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cmd.main(['help'])
+    out = capsys.readouterr().out
+    for entry_point in metadata.entry_points(group='attachguard.cli'):
+        assert f'\n  {entry_point.name} ' in out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cmd.main(['--version'])
+    assert caught.value.code == 0
+    assert metadata.version('attachguard') in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('argv', [['nosuch'], ['--nosuch']])
+def test_wrong_command_line_is_2(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cmd.main(argv) == 2
+
+
+def test_wrong_option_of_a_command_is_2(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cmd.main(['demo', '--nosuch'])
+    assert caught.value.code == 2
+
+
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cmd.main(['help', 'demo']) == 0
+    out = capsys.readouterr().out
+    assert '--serve' in out
+    assert '--keep-logs DIR' in out
