@@ -1001,6 +1001,21 @@ def test_an_option_in_one_section_of_the_paste_file_stays_there() -> None:
     assert [each._retry_after for each in filters] == [9, 5, 9]
 
 
+def test_the_filter_can_be_told_its_project_and_file(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / 'other.conf'
+    file.write_text('[attachguard]\nenforce = false\nretry_after = 9\n')
+    told = guard.filter_factory(
+        {},
+        oslo_config_project='cinder',
+        oslo_config_file=str(file),
+        retry_after='8',
+    )(fakes.FakeCinder())
+    assert told._enforce is False
+    assert told._retry_after == 8
+
+
 def test_attachments_of_strangers_are_none_of_novas_business(
     make: Make,
 ) -> None:
