@@ -41,6 +41,7 @@ from attachguard import nova as novas
 from attachguard import opts
 from attachguard import policy
 from attachguard import request as requests
+from attachguard import target as targets
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -185,7 +186,7 @@ class AttachGuard(base.ConfigurableMiddleware):
         event.project_id = caller.credentials['project_id']
         event.service_user_id = caller.service_user_id
         cinder = cinders.Cinder(self.application, environ, asked.root)
-        target = policy.Target(asked, caller, cinder, self.nova)
+        target = targets.Target(asked, caller, cinder, self.nova)
         refused: webob.Response | None = None
         try:
             if self.policy.allows(target, caller):
@@ -194,7 +195,7 @@ class AttachGuard(base.ConfigurableMiddleware):
                 event.service = self.policy.is_service(caller)
             else:
                 event.reason = target.why(False)
-        except policy.Malformed as exc:
+        except targets.Malformed as exc:
             event.verdict, event.reason = _MALFORMED, 'malformed'
             event.detail = str(exc)
         except cinders.Refused as exc:

@@ -33,6 +33,7 @@ from oslo_utils import strutils
 from attachguard import nova
 from attachguard import opts
 from attachguard import policy
+from attachguard import rules as default_rules
 
 _FACTORY = 'attachguard.filter:filter_factory'
 
@@ -196,7 +197,7 @@ def service_tokens(
             'name one of each kind of node with --nova-conf',
         )
     without = [path for path in nova_confs if not _sends_token(path)]
-    preset = policy.NO_SERVICE_TOKEN.items()
+    preset = default_rules.NO_SERVICE_TOKEN.items()
     # What is open without the preset stays open with it.
     missing = [name for name, text in preset if rules.text(name) != text]
     if without and missing:

@@ -54,8 +54,8 @@ import webob
 from attachguard import filter as attachguard_filter
 from attachguard import nova as novas
 from attachguard import opts
-from attachguard import policy
 from attachguard import request as requests
+from attachguard import rules as default_rules
 from tests.differential import forms
 from tests.differential import generator
 from tests.differential import oracle
@@ -406,7 +406,7 @@ def _guard(
     conf([], default_config_files=[], default_config_dirs=[])
     rules = {}
     if check is not None:
-        rules = {rule.name: check for rule in policy.list_rules()}
+        rules = {rule.name: check for rule in default_rules.list_rules()}
     path = _rules_file(json.dumps(rules))
     opts.configure(conf, {'policy_file': path, 'enforce': str(enforce)})
     guard = attachguard_filter.AttachGuard(application, conf)

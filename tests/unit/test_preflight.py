@@ -27,6 +27,7 @@ from attachguard import nova
 from attachguard import opts
 from attachguard import policy
 from attachguard import preflight
+from attachguard import rules as default_rules
 from attachguard.testing import embedded
 
 OK = preflight.Result.OK
@@ -137,8 +138,8 @@ def rules(tmp_path: pathlib.Path, overrides: Any) -> policy.Policy:
         (['True', '1', 'yes'], {}, OK),
         (['false'], {}, WRONG),
         (['true', ''], {}, WRONG),
-        (['false'], policy.NO_SERVICE_TOKEN, OK),
-        (['true'], policy.NO_SERVICE_TOKEN, UNKNOWN),
+        (['false'], default_rules.NO_SERVICE_TOKEN, OK),
+        (['true'], default_rules.NO_SERVICE_TOKEN, UNKNOWN),
         ([], {}, UNKNOWN),
     ],
 )

@@ -1,0 +1,304 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What a request is about, found out as far as a rule looks.
+
+Between a request and its rule: which server it speaks of, what Cinder knows of
+the volume and of its attachments, and whether Nova has it.  Each is asked when
+a rule wants it, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+import dataclasses
+import functools
+import time
+from typing import Any
+
+from attachguard import caller as callers
+from attachguard import cinder as cinders
+from attachguard import nova as novas
+from attachguard import request as requests
+
+# A volume can have many attachments (multiattach), and each of their servers
+# is a question to Nova: beyond this, one call is too dear.
+_MAX_QUESTIONS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """A server that a request says has a volume.
+
+    All ids are canonical UUIDs.
+    """
+
+    server_id: str
+    volume_id: str
+    attachment_id: str | None = None
+
+
+class Target(Mapping[str, Any]):
+    """What a request is about, found out as far as a rule looks.
+
+    Iterating shows only what is known without asking: oslo.policy logs its
+    target on the debug level, and that must not ask Nova.
+
+    :param request: what is asked
+    :param caller: who asks
+    :param cinder: what Cinder knows
+    :param nova: what Nova knows
+    """
+
+    KEYS = (
+        'operation',
+        'volume_id',
+        'attachment_id',
+        'attachment_status',
+        'server_id',
+        'host',
+        'project_id',
+        'recorded',
+    )
+
+    def __init__(
+        self,
+        request: requests.Request,
+        caller: callers.Caller,
+        cinder: cinders.Cinder,
+        nova: novas.Nova,
+    ) -> None:
+        self.request = request
+        self._caller = caller
+        self._cinder = cinder
+        self._nova = nova
+        self.nova_seconds = 0.0
+        self.nova_questions = 0
+        #: whether any claimed server has its volume; None: nobody asked
+        self.nova_answer: bool | None = None
+        self._give_up: float | None = None
+        self._too_many = False
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(('operation',))
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, key: str) -> Any:
+        if key == 'operation':
+            assert self.request.operation is not None
+            return self.request.operation.name
+        if key == 'volume_id':
+            return self._volume_id
+        if key == 'attachment_id':
+            return self.request.attachment_id
+        if key == 'server_id':
+            servers = {claimed.server_id for claimed in self.claims}
+            return servers.pop() if len(servers) == 1 else None
+        if key == 'host':
+            return self.request.host
+        if key == 'project_id':
+            return self._volume.project_id
+        if key == 'attachment_status':
+            return self._attachment and self._attachment.status
+        if key == 'recorded':
+            return self._recorded
+        raise KeyError(key)
+
+    @functools.cached_property
+    def _attachment(self) -> cinders.Attachment | None:
+        attachment_id = self.request.attachment_id
+        if attachment_id is None:
+            return None
+        return self._cinder.attachment(attachment_id)
+
+    @functools.cached_property
+    def _volume_id(self) -> str:
+        assert self.request.operation is not None
+        if self.request.operation.claim is requests.Claim.ATTACHMENT:
+            assert self._attachment is not None
+            return self._attachment.volume_id
+        return self._volume.id
+
+    @functools.cached_property
+    def _volume(self) -> cinders.Volume:
+        assert self.request.operation is not None
+        if self.request.operation.claim is requests.Claim.ATTACHMENT:
+            return self._cinder.volume(self._volume_id)
+        volume_id = self.request.volume_id
+        if (
+            volume_id is None
+            or self.request.operation.claim is requests.Claim.BODY
+            and self.request.span is None
+            and requests.canonical_uuid(volume_id) is None
+        ):
+            # From a body, it must not become another path.
+            raise Malformed('volume_uuid is not a UUID')
+        return self._cinder.volume(volume_id)
+
+    @functools.cached_property
+    def _recorded(self) -> bool:
+        """Whether Cinder has an attachment of a claimed server already."""
+        claimed = {item.server_id for item in self.claims}
+        if not claimed:
+            return False
+        return any(
+            attachment.server_id is not None
+            and requests.canonical_uuid(attachment.server_id) in claimed
+            for attachment in self._cinder.attachments_of(self._volume.id)
+        )
+
+    @functools.cached_property
+    def claims(self) -> list[Claimed]:
+        """The servers that the request speaks of.
+
+        :returns: none where it names none, or what can be no server
+        :raises attachguard.cinder.Refused: where Cinder shows nothing
+        :raises attachguard.cinder.Unknown: where Cinder does not say
+        :raises Malformed: where the request cannot be one
+        """
+        assert self.request.operation is not None
+        claim = self.request.operation.claim
+        if claim is requests.Claim.BODY:
+            volume_id = self._volume.id
+            return self._claims(
+                [cinders.Attachment('', volume_id, self.request.server_id)]
+            )
+        if claim is requests.Claim.ATTACHMENT:
+            assert self._attachment is not None
+            if self._attachment.server_id is not None:
+                # Cinder shows attachments of other projects, too; Nova is
+                # not asked about what is not the caller's.
+                self._volume  # noqa: B018
+            return self._claims([self._attachment])
+        attachments = self._cinder.attachments_of(self._volume.id)
+        attachment_id = self.request.attachment_id
+        wanted = attachment_id and requests.canonical_uuid(attachment_id)
+        if wanted:
+            named = [item for item in attachments if item.id == wanted]
+            if not named:
+                # Of another volume, or gone: Cinder takes it all the same,
+                # and then resets this one's status.
+                named = attachments + self._elsewhere(wanted)
+            attachments = named
+        return self._claims(attachments)
+
+    def _elsewhere(self, attachment_id: str) -> list[cinders.Attachment]:
+        try:
+            attachment = self._cinder.attachment(attachment_id)
+            self._cinder.volume(attachment.volume_id)
+        except cinders.Refused:
+            return []
+        return [attachment]
+
+    @staticmethod
+    def _claims(attachments: list[cinders.Attachment]) -> list[Claimed]:
+        claims = {}
+        for item in attachments:
+            server = item.server_id and requests.canonical_uuid(item.server_id)
+            if server:
+                claims[Claimed(server, item.volume_id, item.id or None)] = 1
+        return list(claims)
+
+    def why(self, allowed: bool) -> str:
+        """The stable code of why a request was allowed or refused."""
+        if self.nova_answer is not None:
+            return (
+                'server-has-volume'
+                if self.nova_answer
+                else 'server-lacks-volume'
+            )
+        if not allowed and self._too_many:
+            return 'too-many-servers'
+        known = vars(self)
+        if not allowed and (
+            known.get('_recorded') or self._is_past_reserved(known)
+        ):
+            return 'already-attached'
+        if not allowed and self.request.rule.endswith(':no-server'):
+            return 'no-server'
+        if not allowed and self.request.server_id and 'claims' in vars(self):
+            # What was named is no UUID, and so no server to ask about.
+            return 'server-lacks-volume'
+        return 'policy'
+
+    def _is_past_reserved(self, known: Mapping[str, Any]) -> bool:
+        assert self.request.operation is not None
+        attachment = known.get('_attachment')
+        return (
+            self.request.operation.name == 'attachment-update'
+            and attachment is not None
+            and attachment.status != 'reserved'
+        )
+
+    def no_server(self) -> bool:
+        """Whether the request speaks of no server at all."""
+        return not self.claims and self.request.server_id is None
+
+    def attached(self) -> bool:
+        """Whether Nova has the volume on any server that is spoken of.
+
+        :raises attachguard.nova.Unknown: when Nova does not say
+        """
+        pairs = {(item.server_id, item.volume_id) for item in self.claims}
+        return self._any(self._has, sorted(pairs))
+
+    def same_attachment(self) -> bool:
+        """Whether Nova has the volume by the very attachment of a claim.
+
+        :returns: True also where Nova has it and does not say by which
+        :raises attachguard.nova.Unknown: when Nova does not say
+        """
+        return self._any(self._has_by, self.claims)
+
+    def _has(self, pair: tuple[str, str]) -> bool:
+        return self._nova.attached(self._caller.auth, *pair, self._left())
+
+    def _has_by(self, item: Claimed) -> bool:
+        pair = (item.server_id, item.volume_id)
+        by = self._nova.attachment_id(self._caller.auth, *pair, self._left())
+        if by is not None:
+            return by == item.attachment_id
+        # Not yet, or attached before the Queens release; or not at all.
+        self.nova_questions += 1
+        return self._has(pair)
+
+    def _left(self) -> float:
+        now = time.monotonic()
+        if self._give_up is None:
+            self._give_up = now + self._nova.timeout
+        return self._give_up - now
+
+    def _any(self, ask: Callable[[Any], bool], items: list[Any]) -> bool:
+        if len(items) > _MAX_QUESTIONS:
+            # As if one of them had it: what is not asked about is not pulled.
+            self._too_many = True
+            return True
+        for item in items:
+            start = time.monotonic()
+            try:
+                self.nova_answer = ask(item)
+            except novas.Unknown:
+                self.nova_answer = None
+                raise
+            finally:
+                self.nova_questions += 1
+                self.nova_seconds += time.monotonic() - start
+            if self.nova_answer:
+                return True
+        return False
+
+
+class Malformed(Exception):
+    """A request that Cinder cannot perform."""
