@@ -70,7 +70,8 @@ constraints:  ## Take the newest release of everything there is
 	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
 
 clean:  ## Remove everything that make, tox and builds leave behind
-	rm -rf $(VENV) .tox build dist cover doc/build releasenotes/build
+	rm -rf $(VENV) .tox build dist cover doc/build releasenotes/build \
+	    doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find attachguard tests -name __pycache__ -prune -exec rm -rf {} +

@@ -65,6 +65,8 @@ _NOT_OURS = frozenset(
         'wsgi.input_terminated',
     )
 )
+# What stands in the place of an id and is none: /volumes/detail.
+_ROUTES = frozenset(('detail', 'new', 'summary'))
 _LAYERS = ('webob.', 'wsgiorg.', 'routes.')
 
 
@@ -82,11 +84,12 @@ class Unknown(Exception):
 class Refused(Exception):
     """Cinder itself refuses what the request is about.
 
-    :param response: Cinder's answer (404 for what is missing, say)
+    :param response: Cinder's answer (404 for what is missing, say); None
+        where the id is the name of another route, so that there is none
     """
 
-    def __init__(self, response: webob.Response) -> None:
-        super().__init__(response.status)
+    def __init__(self, response: webob.Response | None) -> None:
+        super().__init__('no such id' if response is None else response.status)
         self.response = response
 
 
@@ -141,7 +144,7 @@ class Cinder:
         :raises Refused: when Cinder does not show it
         :raises Unknown: when Cinder does not say
         """
-        found = self._get(f'/volumes/{volume_id}', 'volume')
+        found = self._get_one(f'/volumes/{volume_id}', 'volume')
         try:
             return Volume(
                 found['id'], found.get('os-vol-tenant-attr:tenant_id')
@@ -158,10 +161,10 @@ class Cinder:
         """
         try:
             return self._attachment(
-                self._get(f'/attachments/{attachment_id}', 'attachment')
+                self._get_one(f'/attachments/{attachment_id}', 'attachment')
             )
         except Refused as exc:
-            if exc.response.status_int != 400:
+            if exc.response is None or exc.response.status_int != 400:
                 raise
         # Cinder cannot show an attachment without connection_info when its
         # volume has a "format" (NFS): it answers 400, but lists it.
@@ -223,9 +226,7 @@ class Cinder:
             try:
                 page = self._get('/attachments', 'attachments', query)
             except Refused as exc:
-                raise Unknown(
-                    f'attachments are not listed: {exc.response.status}'
-                ) from exc
+                raise Unknown(f'attachments are not listed: {exc}') from exc
             if not isinstance(page, list):
                 raise Unknown('attachments that are no list')
             if not page:
@@ -246,6 +247,11 @@ class Cinder:
             )
         except (KeyError, TypeError) as exc:
             raise Unknown('an attachment without id, volume, server') from exc
+
+    def _get_one(self, path: str, key: str) -> Any:
+        if path.rpartition('/')[2] in _ROUTES:
+            raise Refused(None)
+        return self._get(path, key)
 
     def _get(
         self, path: str, key: str, query: dict[str, str] | None = None

@@ -72,7 +72,10 @@ def check(application: Any) -> list[str]:
     resources = getattr(application, 'resources', None)
     mapper = getattr(application, 'map', None)
     if not resources or mapper is None:
-        LOG.debug('No route map behind attachguard: nothing to check')
+        LOG.warning(
+            "Cinder's router is not right behind attachguard, so whether it "
+            'has routes that attachguard does not know cannot be checked'
+        )
         return []
     unknown = [*_unknown_routes(resources, mapper), *_unknown(resources)]
     for what in unknown:

@@ -35,12 +35,25 @@ if TYPE_CHECKING:
 _NAMES = {
     http.HTTPStatus.BAD_REQUEST: 'badRequest',
     http.HTTPStatus.FORBIDDEN: 'forbidden',
+    http.HTTPStatus.NOT_FOUND: 'itemNotFound',
     http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE: 'overLimit',
     http.HTTPStatus.SERVICE_UNAVAILABLE: 'serviceUnavailable',
 }
 
 # What Cinder says of the request itself: its microversion, its id.
 _CINDERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
+
+
+def set_headers(response: webob.Response, like: webob.Response) -> None:
+    """Let an answer say of the request what another one says of it.
+
+    :param response: the answer to change
+    :param like: the answer to the request that the caller sent
+    """
+    for name in _CINDERS:
+        response.headers.pop(name, None)
+        if name in like.headers:
+            response.headers[name] = like.headers[name]
 
 
 class Fault:

@@ -69,8 +69,10 @@ _MESSAGES = {
     'server-lacks-volume': 'The server does not have this volume. ' + _ADVICE,
     'server-has-volume': 'A server still has this volume. ' + _ADVICE,
     'already-attached': 'Cinder has this attachment already. ' + _ADVICE,
-    'too-many-servers': 'The volume is attached to many servers: name the '
-    'attachment. ' + _ADVICE,
+    'other-attachment': 'The server has this volume by another attachment. '
+    + _ADVICE,
+    'too-many-servers': 'The volume is attached to more servers than can be '
+    'asked about. ' + _ADVICE,
     'no-server': 'A volume is not attached to a host directly. ' + _ADVICE,
     'policy': 'The policy of this cloud does not allow it. ' + _ADVICE,
     'not-authenticated': 'This cloud cannot tell who calls. Tell its operator '
@@ -195,6 +197,10 @@ class AttachGuard(base.ConfigurableMiddleware):
                 event.service = self.policy.is_service(caller)
             else:
                 event.reason = target.why(False)
+                # A volume that is missing is a 404, whatever the rule.
+                target.check_volume()
+        except targets.TooManyServers:
+            event.reason = 'too-many-servers'
         except targets.Malformed as exc:
             event.verdict, event.reason = _MALFORMED, 'malformed'
             event.detail = str(exc)
@@ -213,6 +219,8 @@ class AttachGuard(base.ConfigurableMiddleware):
             LOG.exception('attachguard failed to decide')
             event.verdict, event.reason = _UNKNOWN, 'guard-failed'
             event.detail = type(exc).__name__
+        event.volume_id = target.known_volume_id or event.volume_id
+        event.server_id = target.known_server_ids or event.server_id
         event.nova_answer = target.nova_answer
         event.nova_questions = target.nova_questions
         event.nova_ms = 1000 * target.nova_seconds
@@ -230,15 +238,22 @@ class AttachGuard(base.ConfigurableMiddleware):
         :param cinder: what to rehearse a request against that does not pass
         :param refused: Cinder's own answer, to give instead of ours
         """
-        if event.verdict is _ALLOWED or not event.enforced:
-            self.events.record(event)
-            return None
-        said = None if cinder is None else cinder.rehearse(asked)
-        if said and _objects(said):
-            event.verdict, event.reason = _MALFORMED, 'malformed'
-            event.detail = f'Cinder: {said.status}'
-            refused = said
+        said: webob.Response | None = None
+        if event.verdict is not _ALLOWED and cinder is not None:
+            # In shadow mode, too: who sends nonsense would not be refused.
+            said = cinder.rehearse(asked)
+            if said and _objects(said):
+                event.verdict, event.reason = _MALFORMED, 'malformed'
+                event.detail = f'Cinder: {said.status}'
+                refused = said
         self.events.record(event)
+        if event.verdict is _ALLOWED or not event.enforced:
+            return None
+        if refused is not None and said is not None:
+            # It was asked for with another microversion than the caller's.
+            faults.set_headers(refused, said)
+        if event.verdict is _MISSING and refused is None:
+            refused = said
         return refused or self._fault(event, said)
 
     def _fault(
@@ -252,6 +267,10 @@ class AttachGuard(base.ConfigurableMiddleware):
                 'be told now. Try again later.',
                 like,
                 self._retry_after,
+            )
+        if event.verdict is _MISSING:
+            return faults.Fault(
+                http.HTTPStatus.NOT_FOUND, event.reason, 'It is not there.'
             )
         if event.verdict is _MALFORMED:
             return faults.Fault(
@@ -297,7 +316,7 @@ class AttachGuard(base.ConfigurableMiddleware):
         return faults.Fault(
             http.HTTPStatus.BAD_REQUEST,
             event.reason,
-            'The body is shorter than its Content-Length.',
+            'The body ends before it should.',
         )
 
     def _event(

@@ -51,8 +51,9 @@ LOG = logging.getLogger(__name__)
 HAS_IT = '2.1'
 WHICH_ATTACHMENT = '2.89'
 
-# One row of Nova's answer is a few hundred bytes.
-_MAX_ANSWER = 256 * 1024
+# One row of Nova's answer is a few hundred bytes; a token with the catalog of
+# a cloud of many regions is some hundred kilobytes.
+_MAX_ANSWER = 8 * 1024 * 1024
 
 
 class Unknown(Exception):
@@ -224,19 +225,31 @@ class Nova:
             another project to look at
         """
         mine = self._session.get_project_id()
-        listed, body = self._clients[HAS_IT].get(
-            '/servers/detail?all_tenants=1&limit=1000', raise_exc=False
-        )
-        if listed.status_code in (401, 403):
-            return False
-        if listed.status_code != 200:
-            raise Unknown(f'HTTP {listed.status_code} from {listed.url}')
-        for server in body['servers']:
-            if server['tenant_id'] != mine:
-                shown, _body = self._clients[HAS_IT].get(
-                    f'/servers/{server["id"]}', raise_exc=False
-                )
-                return bool(shown.status_code == 200)
+        path = '/servers/detail?all_tenants=1&limit=100'
+        marker = ''
+        for _page in range(10):
+            listed, body = self._clients[HAS_IT].get(
+                path + marker, raise_exc=False
+            )
+            if listed.status_code in (401, 403):
+                return False
+            try:
+                servers = [
+                    (row['id'], row['tenant_id']) for row in body['servers']
+                ]
+            except (KeyError, TypeError):
+                raise Unknown(
+                    f'HTTP {listed.status_code} from {listed.url}'
+                ) from None
+            for server_id, project_id in servers:
+                if project_id != mine:
+                    shown, _body = self._clients[HAS_IT].get(
+                        f'/servers/{server_id}', raise_exc=False
+                    )
+                    return bool(shown.status_code == 200)
+            if not servers:
+                break
+            marker = f'&marker={servers[-1][0]}'
         raise Unknown('there is no server in another project to look at')
 
     def _ask(
@@ -253,6 +266,8 @@ class Nova:
                 'the request carries no token to ask Nova with, and no '
                 'credentials are configured: set auth_type in [attachguard]'
             )
+        if wait <= 0:
+            raise Unknown('no time is left (nova_timeout)')
         if not self._free.acquire(blocking=False):
             raise Unknown(
                 f'{self._limit} questions are under way (nova_max_concurrency)'
@@ -269,9 +284,8 @@ class Nova:
         try:
             # Everything is in this wait: names, locks, tokens, dripping
             # answers, for which the timeouts of a socket are no bound.
-            return question.result(timeout=max(wait, 0))
+            return question.result(timeout=wait)
         except concurrent.futures.TimeoutError:
-            question.cancel()
             raise Unknown(
                 f'no answer within {self.timeout:g} s (nova_timeout)'
             ) from None

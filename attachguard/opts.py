@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import copy
+import glob
+import os
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -205,18 +207,18 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
     for name in ('auth_section', 'auth_type'):
         if name in values:
             conf.set_override(name, values.pop(name), group=GROUP)
+    known = OPTS + _nova_opts() + loading.get_auth_common_conf_options()
     auth_type = conf[GROUP].auth_type
     if auth_type and not conf[GROUP].auth_section:
-        conf.register_opts(_auth_plugin_opts(auth_type), group=GROUP)
+        plugin_opts = _auth_plugin_opts(auth_type)
+        conf.register_opts(plugin_opts, group=GROUP)
+        known = known + plugin_opts
+    _check_names(conf, known)
     for name, value in values.items():
         try:
             conf.set_override(name, value, group=GROUP)
         except cfg.NoSuchOptError:
-            known = sorted(conf[GROUP])
-            raise ConfigError(
-                f'attachguard has no option "{name}" (in the paste file); it '
-                f'has: {", ".join(known)}'
-            ) from None
+            raise _unknown(name, 'the paste file', known) from None
         except ValueError as exc:
             raise _bad_value(name, exc) from None
     for opt in OPTS + _nova_opts():
@@ -249,6 +251,47 @@ def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
             f'[{GROUP}] auth_section: [{group.auth_section}] has no auth_type'
         )
     return auth
+
+
+def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
+    """oslo.config passes over a name that it does not know."""
+    names = {
+        name.replace('-', '_')
+        for opt in known
+        for name in (
+            opt.name,
+            opt.dest,
+            *(old.name for old in opt.deprecated_opts if old.name),
+        )
+    }
+    for path in _config_files(conf):
+        sections: dict[str, dict[str, list[str]]] = {}
+        try:
+            cfg.ConfigParser(path, sections).parse()
+        except (OSError, cfg.Error) as exc:
+            raise ConfigError(f'{path}: {exc}') from exc
+        for name in sections.get(GROUP, {}):
+            if name.replace('-', '_') not in names:
+                raise _unknown(name, path, known)
+
+
+def _config_files(conf: cfg.ConfigOpts) -> list[str]:
+    try:
+        files = list(conf.config_file or ())
+        directories = list(conf.config_dir or ())
+    except (cfg.NoSuchOptError, cfg.NotInitializedError):
+        # Nobody has loaded any.
+        return []
+    for directory in directories:
+        files += sorted(glob.glob(os.path.join(directory, '*.conf')))
+    return files
+
+
+def _unknown(name: str, where: str, known: list[cfg.Opt]) -> ConfigError:
+    names = ', '.join(sorted(opt.dest for opt in known))
+    return ConfigError(
+        f'[{GROUP}] has no option "{name}" (in {where}); it has: {names}'
+    )
 
 
 def _auth_plugin_opts(auth_type: str) -> list[cfg.Opt]:

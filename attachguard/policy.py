@@ -38,6 +38,10 @@ from typing import Any
 
 from oslo_config import cfg
 from oslo_log import log as logging
+
+# Private, but there is no public name for what a text that cannot be parsed
+# becomes, nor for a check of an unknown kind; the same in every release since
+# 2013. Without them, such a rule would be an open door behind a "not".
 from oslo_policy import _checks
 from oslo_policy import policy
 import yaml
@@ -82,10 +86,12 @@ class NovaCheck(policy.Check):
         """Whether the answer is yes.
 
         :raises attachguard.nova.Unknown: when Nova does not say
+        :raises TypeError: in the rules of another service
         """
         if not isinstance(target, targets.Target):
-            # In another service's rules, there is nothing to ask about.
-            return False
+            # There is nothing to ask about, and no answer that is safe: what
+            # were False here is True behind a "not".
+            raise TypeError(f'{self} belongs into the rules of attachguard')
         return self.QUESTIONS[self.match](target)
 
 

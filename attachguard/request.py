@@ -519,10 +519,7 @@ def _parse_json(body: bytes, request: Request) -> Any:
     except (ValueError, RecursionError):
         raise Unreadable('Malformed request body', request) from None
     if _depth_exceeds(decoded, MAX_DEPTH):
-        raise Unreadable(
-            'The body is nested too deeply',
-            dataclasses.replace(request, body=decoded),
-        )
+        raise Unreadable('The body is nested too deeply', request)
     return decoded
 
 

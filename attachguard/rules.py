@@ -62,10 +62,10 @@ _ROWS: dict[str, _Row] = {
         '"rule:attachguard:service or project_id:<id>".',
     ),
     'os-detach': _Row(
-        _IF_NOT_THE_SAME,
-        'Only if Nova does not have it by this attachment: what recovers a '
-        'volume from a forged or stale attachment, and does not pull one from '
-        'a live server.',
+        _IF_NOT_ATTACHED,
+        'Only if Nova does not have it, by whichever attachment: Cinder '
+        'removes the export of the whole volume. What recovers a volume from '
+        'a forged or stale attachment, and pulls none from a live server.',
     ),
     'os-reserve': _Row(
         _OPEN, 'It marks no volume as attached; os-unreserve takes it back.'

@@ -86,8 +86,8 @@ class Target(Mapping[str, Any]):
         self.nova_questions = 0
         #: whether any claimed server has its volume; None: nobody asked
         self.nova_answer: bool | None = None
+        self._reason: str | None = None
         self._give_up: float | None = None
-        self._too_many = False
 
     def __iter__(self) -> Iterator[str]:
         return iter(('operation',))
@@ -111,8 +111,13 @@ class Target(Mapping[str, Any]):
         if key == 'project_id':
             return self._volume.project_id
         if key == 'attachment_status':
-            return self._attachment and self._attachment.status
+            status = self._attachment and self._attachment.status
+            if status != 'reserved':
+                self._reason = 'already-attached'
+            return status
         if key == 'recorded':
+            if self._recorded:
+                self._reason = 'already-attached'
             return self._recorded
         raise KeyError(key)
 
@@ -121,12 +126,22 @@ class Target(Mapping[str, Any]):
         attachment_id = self.request.attachment_id
         if attachment_id is None:
             return None
+        if (
+            not self._is_of_attachment
+            and requests.canonical_uuid(attachment_id) is None
+        ):
+            # From a body, it must not become another path.
+            raise Malformed('attachment_id is not a UUID')
         return self._cinder.attachment(attachment_id)
+
+    @property
+    def _is_of_attachment(self) -> bool:
+        assert self.request.operation is not None
+        return self.request.operation.claim is requests.Claim.ATTACHMENT
 
     @functools.cached_property
     def _volume_id(self) -> str:
-        assert self.request.operation is not None
-        if self.request.operation.claim is requests.Claim.ATTACHMENT:
+        if self._is_of_attachment:
             assert self._attachment is not None
             return self._attachment.volume_id
         return self._volume.id
@@ -178,29 +193,36 @@ class Target(Mapping[str, Any]):
         if claim is requests.Claim.ATTACHMENT:
             assert self._attachment is not None
             if self._attachment.server_id is not None:
-                # Cinder shows attachments of other projects, too; Nova is
-                # not asked about what is not the caller's.
-                self._volume  # noqa: B018
+                self.check_volume()
             return self._claims([self._attachment])
-        attachments = self._cinder.attachments_of(self._volume.id)
-        attachment_id = self.request.attachment_id
-        wanted = attachment_id and requests.canonical_uuid(attachment_id)
-        if wanted:
-            named = [item for item in attachments if item.id == wanted]
-            if not named:
-                # Of another volume, or gone: Cinder takes it all the same,
-                # and then resets this one's status.
-                named = attachments + self._elsewhere(wanted)
-            attachments = named
-        return self._claims(attachments)
+        return self._claims(self._cinder.attachments_of(self._volume.id))
 
-    def _elsewhere(self, attachment_id: str) -> list[cinders.Attachment]:
-        try:
-            attachment = self._cinder.attachment(attachment_id)
-            self._cinder.volume(attachment.volume_id)
-        except cinders.Refused:
-            return []
-        return [attachment]
+    def check_volume(self) -> None:
+        """See that the volume is there, and the caller may see it.
+
+        Cinder shows attachments of other projects, too: Nova is not asked
+        about what is not the caller's.
+
+        :raises attachguard.cinder.Refused: where Cinder does not show it
+        :raises attachguard.cinder.Unknown: where Cinder does not say
+        :raises Malformed: where the request cannot be one
+        """
+        assert self._volume.id
+
+    @property
+    def known_volume_id(self) -> str | None:
+        """The volume, where it was looked up."""
+        volume = vars(self).get('_volume')
+        if volume is not None:
+            return str(volume.id)
+        attachment = vars(self).get('_attachment')
+        return None if attachment is None else str(attachment.volume_id)
+
+    @property
+    def known_server_ids(self) -> str | None:
+        """The servers that are spoken of, where they were looked up."""
+        claims = vars(self).get('claims') or ()
+        return ' '.join(sorted({item.server_id for item in claims})) or None
 
     @staticmethod
     def _claims(attachments: list[cinders.Attachment]) -> list[Claimed]:
@@ -213,34 +235,11 @@ class Target(Mapping[str, Any]):
 
     def why(self, allowed: bool) -> str:
         """The stable code of why a request was allowed or refused."""
-        if self.nova_answer is not None:
-            return (
-                'server-has-volume'
-                if self.nova_answer
-                else 'server-lacks-volume'
-            )
-        if not allowed and self._too_many:
-            return 'too-many-servers'
-        known = vars(self)
-        if not allowed and (
-            known.get('_recorded') or self._is_past_reserved(known)
-        ):
-            return 'already-attached'
+        if self._reason is not None:
+            return self._reason
         if not allowed and self.request.rule.endswith(':no-server'):
             return 'no-server'
-        if not allowed and self.request.server_id and 'claims' in vars(self):
-            # What was named is no UUID, and so no server to ask about.
-            return 'server-lacks-volume'
         return 'policy'
-
-    def _is_past_reserved(self, known: Mapping[str, Any]) -> bool:
-        assert self.request.operation is not None
-        attachment = known.get('_attachment')
-        return (
-            self.request.operation.name == 'attachment-update'
-            and attachment is not None
-            and attachment.status != 'reserved'
-        )
 
     def no_server(self) -> bool:
         """Whether the request speaks of no server at all."""
@@ -263,16 +262,26 @@ class Target(Mapping[str, Any]):
         return self._any(self._has_by, self.claims)
 
     def _has(self, pair: tuple[str, str]) -> bool:
-        return self._nova.attached(self._caller.auth, *pair, self._left())
+        has = self._nova.attached(self._caller.auth, *pair, self._left())
+        self.nova_answer = has
+        self._reason = 'server-has-volume' if has else 'server-lacks-volume'
+        return has
 
     def _has_by(self, item: Claimed) -> bool:
         pair = (item.server_id, item.volume_id)
-        by = self._nova.attachment_id(self._caller.auth, *pair, self._left())
-        if by is not None:
-            return by == item.attachment_id
-        # Not yet, or attached before the Queens release; or not at all.
-        self.nova_questions += 1
-        return self._has(pair)
+        by = None
+        if item.attachment_id is not None:
+            by = self._nova.attachment_id(
+                self._caller.auth, *pair, self._left()
+            )
+        if by is None:
+            # Not saved yet, or attached before the Queens release; or not at
+            # all. Whichever: what Nova has is not told apart.
+            return self._has(pair)
+        self.nova_answer = True
+        same = by == item.attachment_id
+        self._reason = 'server-has-volume' if same else 'other-attachment'
+        return same
 
     def _left(self) -> float:
         now = time.monotonic()
@@ -282,22 +291,26 @@ class Target(Mapping[str, Any]):
 
     def _any(self, ask: Callable[[Any], bool], items: list[Any]) -> bool:
         if len(items) > _MAX_QUESTIONS:
-            # As if one of them had it: what is not asked about is not pulled.
-            self._too_many = True
-            return True
+            raise TooManyServers()
+        if not items and self.request.server_id is not None:
+            # What was named is no UUID, and so no server to ask about.
+            self._reason = 'server-lacks-volume'
         for item in items:
             start = time.monotonic()
             try:
-                self.nova_answer = ask(item)
+                if ask(item):
+                    return True
             except novas.Unknown:
                 self.nova_answer = None
                 raise
             finally:
                 self.nova_questions += 1
                 self.nova_seconds += time.monotonic() - start
-            if self.nova_answer:
-                return True
         return False
+
+
+class TooManyServers(Exception):
+    """A request that speaks of more servers than Nova can be asked about."""
 
 
 class Malformed(Exception):

@@ -38,8 +38,11 @@ Nova = Callable[[str, str], Answer]
 By = Callable[[str, str], str | None]
 
 _ONLY_IF_ATTACHED = ('os-attach', 'attachment-create')
-_ONLY_IF_NOT_ATTACHED = ('os-terminate_connection', 'os-begin_detaching')
-_ONLY_IF_NOT_THIS_ONE = ('os-detach', 'attachment-delete')
+_ONLY_IF_NOT_ATTACHED = (
+    'os-detach',
+    'os-terminate_connection',
+    'os-begin_detaching',
+)
 
 
 def permitted(effect: router.Effect, nova: Nova, by: By) -> bool:
@@ -67,7 +70,9 @@ def permitted(effect: router.Effect, nova: Nova, by: By) -> bool:
     meant = [
         attachment
         for attachment in of_volume
-        if effect.attachment in (None, attachment.id)
+        # os-detach removes the volume's export, whichever it names.
+        if effect.operation == 'os-detach'
+        or effect.attachment in (None, attachment.id)
     ]
     answers = [nova(str(one.server), one.volume) for one in meant]
     if effect.operation == 'attachment-update':
@@ -79,7 +84,7 @@ def permitted(effect: router.Effect, nova: Nova, by: By) -> bool:
         return all(answer is Answer.HAS for answer in answers)
     if effect.operation in _ONLY_IF_NOT_ATTACHED:
         return all(answer is Answer.HAS_NOT for answer in answers)
-    if effect.operation in _ONLY_IF_NOT_THIS_ONE:
+    if effect.operation == 'attachment-delete':
         return all(
             answer is Answer.HAS_NOT
             or answer is Answer.HAS

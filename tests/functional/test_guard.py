@@ -503,6 +503,8 @@ class TestBadRequests:
             'a%2fb',
             'a%5c',
             '%00',
+            'detail',
+            'summary',
         ],
         ids=lambda id_: id_[:8],
     )
@@ -519,6 +521,8 @@ class TestBadRequests:
     def test_missing_things(self, cloud: Cloud) -> None:
         missing = str(uuid.uuid4())
         member = cloud.member
+        body = b'{"os-attach": {"host_name": "h", "mountpoint": "/dev/vdb"}}'
+        assert cloud.send('POST', f'/volumes/{missing}/action', body)[0] == 404
         for call, *args in (
             (member.volumes.attach, missing, str(uuid.uuid4()), '/dev/vdb'),
             (member.volumes.detach, missing),

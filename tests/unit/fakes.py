@@ -41,6 +41,9 @@ ATTACHMENT = 'cccccccc-1111-4111-8111-cccccccccccc'
 UNKNOWN_ID = 'dddddddd-1111-4111-8111-dddddddddddd'
 
 
+_VERSION = 'HTTP_OPENSTACK_API_VERSION'
+
+
 class FakeNova:
     """Has what it is told to have, and counts who asks.
 
@@ -127,7 +130,7 @@ class FakeCinder:
             f'{status} Whatever',
             [
                 ('Content-Type', 'application/json'),
-                ('OpenStack-API-Version', 'volume 3.44'),
+                ('OpenStack-API-Version', environ[_VERSION]),
                 ('Vary', 'OpenStack-API-Version'),
             ],
         )

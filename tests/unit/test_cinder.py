@@ -63,8 +63,20 @@ def test_an_attachment_that_cinder_cannot_show_is_found_in_the_list() -> None:
 def test_what_is_missing_is_refused_with_cinders_answer() -> None:
     with pytest.raises(cinder.Refused) as caught:
         asking(fakes.FakeCinder()).attachment(fakes.UNKNOWN_ID)
-    assert caught.value.response.status_int == 404
-    assert b'itemNotFound' in caught.value.response.body
+    response = caught.value.response
+    assert response is not None
+    assert response.status_int == 404
+    assert b'itemNotFound' in response.body
+
+
+@pytest.mark.parametrize('name', ['detail', 'summary', 'new'])
+def test_the_name_of_another_route_is_no_id(name: str) -> None:
+    app = fakes.FakeCinder()
+    with pytest.raises(cinder.Refused):
+        asking(app).volume(name)
+    with pytest.raises(cinder.Refused):
+        asking(app).attachment(name)
+    assert app.calls == []
 
 
 @pytest.mark.parametrize(

@@ -325,11 +325,32 @@ class TestOrdinaryCaller:
         self, make: Make, by: str | None, status: int
     ) -> None:
         cloud = make({(fakes.SERVER, fakes.VOLUME): by}, BY_SERVER)
-        named = {'os-detach': {'attachment_id': fakes.ATTACHMENT}}
         assert cloud('DELETE', ATTACHMENT)[0] == status
-        assert cloud('POST', ACTION, named)[0] == status
-        # What is no single attachment is not touched while Nova has any.
-        assert cloud('POST', ACTION, {'os-begin_detaching': None})[0] == 403
+
+    def test_os_detach_of_one_touches_them_all(self, make: Make) -> None:
+        # Cinder removes the export of the whole volume, whichever is named.
+        leftover = 'cccccccc-1111-4111-8111-000000000000'
+        cloud = make(HAS_IT, [(leftover, None), *BY_SERVER])
+        named = {'os-detach': {'attachment_id': leftover}}
+        status, _headers, answer = cloud('POST', ACTION, named)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'server-has-volume'
+        path = ATTACHMENT.replace(fakes.ATTACHMENT, leftover)
+        assert cloud('DELETE', path)[0] == 202
+
+    def test_the_log_says_by_which_attachment(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
+        cloud = make(has, BY_SERVER)
+        assert cloud('DELETE', ATTACHMENT)[0] == 202
+        line = json.loads(caplog.messages[-1].partition('decision ')[2])
+        assert line['reason'] == 'other-attachment'
+        assert line['nova_answer'] is True
+        assert line['volume_id'] == fakes.VOLUME
+        assert line['server_id'] == fakes.SERVER
+        assert line['attachment_id'] == fakes.ATTACHMENT
 
     @pytest.mark.parametrize(
         ('method', 'path', 'body'),
@@ -382,12 +403,10 @@ class TestOrdinaryCaller:
         ]
         cloud = make(HAS_IT, [*many, *BY_SERVER])
         assert cloud('POST', ACTION, {'os-begin_detaching': None})[0] == 403
-        # An attachment of its own is judged by itself.
-        body = {'os-detach': {'attachment_id': many[0][0].upper()}}
-        assert cloud('POST', ACTION, body)[0] == 202
-        # One that is not the volume's makes all of them count.
-        body = {'os-detach': {'attachment_id': fakes.UNKNOWN_ID}}
-        assert cloud('POST', ACTION, body)[0] == 403
+        assert cloud('POST', ACTION, {'os-detach': {}})[0] == 403
+        # An attachment is judged by itself.
+        path = ATTACHMENT.replace(fakes.ATTACHMENT, many[0][0])
+        assert cloud('DELETE', path)[0] == 202
 
     @pytest.mark.parametrize(
         'action',
@@ -525,10 +544,37 @@ class TestWhatCinderSays:
     def test_of_a_missing_volume(self, make: Make) -> None:
         cloud = make()
         path = ACTION.replace(fakes.VOLUME, fakes.UNKNOWN_ID)
-        status, _headers, body = cloud('POST', path, attach())
+        status, headers, body = cloud('POST', path, attach())
         assert (status, list(body)) == (404, ['itemNotFound'])
+        # Not the one that the filter asks with.
+        assert headers['OpenStack-API-Version'] == 'volume 3.44'
         assert cloud.nova.asked == []
         assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize(
+        'body',
+        [
+            {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}},
+            {'os-reserve': None},
+        ],
+    )
+    def test_of_a_missing_volume_that_no_rule_looks_at(
+        self, make: Make, body: Any
+    ) -> None:
+        cloud = make(rules={'attachguard:os-reserve': '!'})
+        path = ACTION.replace(fakes.VOLUME, fakes.UNKNOWN_ID)
+        assert cloud('POST', path, body)[0] == 404
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize('name', ['detail', 'summary'])
+    def test_of_an_id_that_is_another_route(
+        self, make: Make, name: str
+    ) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, name)
+        assert cloud('POST', path, attach())[0] == 404
+        assert cloud('DELETE', f'{ATTACHMENTS}/{name}')[0] == 404
+        assert cloud('PUT', f'{ATTACHMENTS}/{name}', {})[0] == 404
 
     def test_of_a_missing_attachment(self, make: Make) -> None:
         cloud = make()
@@ -663,8 +709,11 @@ class TestNovaUnknown:
         assert status == 403
         assert body['forbidden']['reason'] == 'too-many-servers'
         assert cloud.nova.asked == []
-        named = {'os-detach': {'attachment_id': many[0][0]}}
-        assert cloud('POST', ACTION, named)[0] == 202
+        # No rule of an operator's takes it for a yes.
+        cloud = make(
+            attachments=many, rules={'attachguard:os-reserve': 'nova:attached'}
+        )
+        assert cloud('POST', ACTION, {'os-reserve': None})[0] == 403
 
     def test_questions_share_the_time_there_is(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -748,12 +797,16 @@ class TestShadowMode:
         assert cloud('POST', ACTION, b'{"os-attach":')[0] == 202
         assert cloud.cinder.performed[-1] == ('POST', ACTION, b'{"os-attach":')
 
-    def test_rehearses_nothing(self, make: Make) -> None:
+    def test_counts_nobody_who_sends_nonsense(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
         cloud = make(enforce='false')
-        cloud('POST', ACTION, attach())
-        changing = [call for call in cloud.cinder.calls if call[0] != 'GET']
-        assert changing == cloud.cinder.performed
-        assert len(changing) == 1
+        cloud.cinder.fails = lambda method, path: (
+            400 if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == 400
+        assert '"verdict": "refused"' not in caplog.text
+        assert len(cloud.cinder.performed) == 1
 
 
 class TestBadInput:
@@ -849,17 +902,27 @@ class TestBadInput:
         assert cloud('POST', ATTACHMENTS, create(server))[0] == 403
         assert cloud.nova.asked == []
 
+    # From where it is refused to where the parser itself gives up.
+    @pytest.mark.parametrize('depths', [[49, 50, 60], range(850, 1000)])
     def test_a_body_nested_too_deeply_is_not_performed(
-        self, make: Make
+        self, make: Make, depths: Any
     ) -> None:
         cloud = make()
-        body = create(fakes.UNKNOWN_ID)
-        nested: Any = {}
-        for _ in range(60):
-            nested = {'a': nested}
-        body['attachment']['connector'] = nested
-        assert cloud('POST', ATTACHMENTS, body)[0] == 400
-        assert cloud.cinder.performed == []
+        for depth in depths:
+            connector = b'{"a":' * depth + b'1' + b'}' * depth
+            raw = b'{"attachment": {"volume_uuid": "%s", "connector": %s}}'
+            body = raw % (fakes.VOLUME.encode(), connector)
+            assert cloud('POST', ATTACHMENTS, body)[0] == 400
+        assert fakes.VOLUME not in str(cloud.cinder.calls)
+
+    def test_an_attachment_id_from_a_body_never_becomes_a_path(
+        self, make: Make
+    ) -> None:
+        rule = "'reserved':%(attachment_status)s"
+        cloud = make(rules={'attachguard:os-detach': rule})
+        body = {'os-detach': {'attachment_id': '../../x?a=b'}}
+        assert cloud('POST', ACTION, body)[0] == 400
+        assert '..' not in str([call[1] for call in cloud.cinder.calls])
 
     def test_a_volume_id_from_a_body_never_becomes_a_path(
         self, make: Make
@@ -1031,7 +1094,7 @@ def test_attachments_of_strangers_are_none_of_novas_business(
 
 
 def test_an_unknown_option_in_the_paste_file_is_an_error() -> None:
-    with pytest.raises(ValueError, match='enfroce.*enforce'):
+    with pytest.raises(ValueError, match='enfroce'):
         guard.filter_factory({}, enfroce='false')(fakes.FakeCinder())
 
 

@@ -79,6 +79,20 @@ def test_an_unknown_option_is_an_error(tmp_path: pathlib.Path) -> None:
         opts.configure(conf(tmp_path), {'enfroce': 'false'})
 
 
+def test_a_misspelt_name_in_the_configuration_is_an_error(
+    tmp_path: pathlib.Path,
+) -> None:
+    with pytest.raises(opts.ConfigError, match='"enfore".*enforce') as caught:
+        opts.configure(conf(tmp_path, 'enfore = false'), {})
+    assert 'cinder.conf' in str(caught.value)
+
+
+def test_a_name_of_old_is_none(tmp_path: pathlib.Path) -> None:
+    # keystoneauth1 still knows user-name and tenant-name.
+    lines = ['user-name=x', 'tenant_name=y', 'auth_type=password']
+    opts.configure(conf(tmp_path, '\n'.join(lines)), {})
+
+
 def test_without_credentials_nova_is_asked_as_the_caller(
     tmp_path: pathlib.Path,
 ) -> None:
