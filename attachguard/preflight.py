@@ -71,19 +71,63 @@ def look(
     :param paste_ini: its paste file, or None where none was found
     :param nova_confs: configuration files of Nova's processes
     """
-    yield from pipelines(paste_ini)
     try:
+        yield from pipelines(paste_ini)
         opts.configure(conf, _filter_options(paste_ini))
         rules = policy.Policy(conf)
         asked = nova.Nova(conf)
     except opts.ConfigError as exc:
         yield Finding('configuration', Result.WRONG, str(exc))
         return
-    yield Finding(
-        'configuration', Result.OK, 'the options and the rules can be loaded'
-    )
+    yield configuration(conf)
+    yield authentication(conf)
     yield credentials(asked)
     yield service_tokens(rules, nova_confs)
+
+
+def configuration(conf: cfg.ConfigOpts) -> Finding:
+    """What was read, and what the filter will do.
+
+    :param conf: as for :func:`look`, with the guard's options
+    """
+    check = 'configuration'
+    if not conf.config_file:
+        return Finding(
+            check,
+            Result.WRONG,
+            'no cinder.conf was found: name it with --config-file',
+        )
+    does = 'refuses' if conf[opts.GROUP].enforce else 'only logs (shadow mode)'
+    return Finding(
+        check,
+        Result.OK,
+        f'{", ".join(conf.config_file)} and the rules can be loaded; the '
+        f'filter {does}',
+    )
+
+
+def authentication(conf: cfg.ConfigOpts) -> Finding:
+    """Whether anybody says who calls.
+
+    :param conf: as for :func:`look`, with the guard's options, and Cinder's
+        own ``auth_strategy``
+    """
+    check = 'authentication'
+    if conf.auth_strategy != 'keystone':
+        return Finding(
+            check,
+            Result.WRONG,
+            f'Cinder runs the pipeline {conf.auth_strategy} ([DEFAULT] '
+            'auth_strategy), which authenticates nobody',
+        )
+    if conf[opts.GROUP].auth_strategy != 'keystone':
+        return Finding(
+            check,
+            Result.WRONG,
+            f'[{opts.GROUP}] auth_strategy lets anybody say to be a service: '
+            'remove it',
+        )
+    return Finding(check, Result.OK, 'auth_token says who calls')
 
 
 def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
@@ -107,7 +151,7 @@ def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
             if 'authtoken' not in words or name in ('use', 'paste'):
                 continue
             found = True
-            yield _pipeline(f'pipeline {name}', words, filters)
+            yield _pipeline(f'pipeline {name}', words, filters, config)
     if not found:
         yield Finding(
             'pipeline',
@@ -116,14 +160,29 @@ def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
         )
 
 
-def _pipeline(check: str, words: list[str], filters: set[str]) -> Finding:
+def _pipeline(
+    check: str,
+    words: list[str],
+    filters: set[str],
+    config: configparser.RawConfigParser,
+) -> Finding:
+    for word in words:
+        if not any(
+            config.has_section(f'{kind}:{word}') for kind in ('filter', 'app')
+        ):
+            return Finding(
+                check, Result.WRONG, f'there is no section for {word}'
+            )
     ours = [place for place, word in enumerate(words) if word in filters]
     if not ours:
         return Finding(
             check,
             Result.WRONG,
-            f'the filter is not in it; put it before {words[-1]}',
+            f'the filter is not in it; put it before {words[-1]} (by a '
+            f'section with paste.filter_factory = {_FACTORY})',
         )
+    if len(ours) > 1:
+        return Finding(check, Result.WRONG, 'the filter is in it twice')
     before = words[: ours[0]]
     if 'authtoken' not in before or 'keystonecontext' not in before:
         return Finding(
@@ -154,8 +213,8 @@ def credentials(asked: nova.Nova) -> Finding:
         return Finding(
             check,
             Result.OK,
-            'as the caller, who sees the own servers; no credentials are '
-            'configured, and none are needed',
+            'as the caller, which was not tried: it needs no credentials, and '
+            'an internal or public compute endpoint in the catalog',
         )
     try:
         if asked.sees_every_project():
@@ -193,10 +252,14 @@ def service_tokens(
         return Finding(
             check,
             Result.UNKNOWN,
-            f'whether Nova sends them ({option}) stands in its nova.conf: '
-            'name one of each kind of node with --nova-conf',
+            f'only nova.conf says whether Nova sends them ({option}): name '
+            'the one of each kind of node (API, conductor, compute) with '
+            '--nova-conf',
         )
-    without = [path for path in nova_confs if not _sends_token(path)]
+    try:
+        without = [path for path in nova_confs if not _sends_token(path)]
+    except opts.ConfigError as exc:
+        return Finding(check, Result.WRONG, str(exc))
     preset = default_rules.NO_SERVICE_TOKEN.items()
     # What is open without the preset stays open with it.
     missing = [name for name, text in preset if rules.text(name) != text]
@@ -204,9 +267,10 @@ def service_tokens(
         return Finding(
             check,
             Result.WRONG,
-            f'{option} is not true in {", ".join(map(str, without))}: set it, '
-            'or use attachguard-policy.no-service-token.yaml.sample as the '
-            'policy file, or Nova itself is refused',
+            f'{option} is not true, or without auth_type, in '
+            f'{", ".join(map(str, without))}: set it, or use '
+            'attachguard-policy.no-service-token.yaml.sample as the policy '
+            'file, or Nova itself is refused',
         )
     if without:
         return Finding(
@@ -225,11 +289,13 @@ def service_tokens(
 
 
 def _sends_token(path: pathlib.Path) -> bool:
-    config = _read(path)
-    text = config.get(
-        'service_user', 'send_service_user_token', fallback='false'
-    )
-    return bool(strutils.bool_from_string(text))
+    if not _read(path).has_section('service_user'):
+        return False
+    section = _read(path)['service_user']
+    # Without a user to get it for, Nova warns, and sends none.
+    return bool(
+        strutils.bool_from_string(section.get('send_service_user_token', ''))
+    ) and bool({'auth_type', 'auth_plugin', 'auth_section'} & set(section))
 
 
 def _filters(config: configparser.RawConfigParser) -> set[str]:

@@ -56,6 +56,8 @@ class Shell(app.App):
             description=_DESCRIPTION,
             version=metadata.version('attachguard'),
             command_manager=commandmanager.CommandManager('attachguard.cli'),
+            # "attachguard demo --help" is about the demo.
+            deferred_help=True,
         )
 
     def build_option_parser(

@@ -108,6 +108,7 @@ class Preflight(lister.Lister):
         conf.register_opt(
             cfg.StrOpt('api_paste_config', default='api-paste.ini')
         )
+        conf.register_opt(cfg.StrOpt('auth_strategy', default='keystone'))
         # As Cinder registers it: the guard falls back on it.
         conf.register_opt(cfg.StrOpt('region_name'), group='nova')
         files = parsed_args.config_file

@@ -18,7 +18,10 @@ token are those of the running clouds.
 
 from __future__ import annotations
 
+import os
+import sys
 import textwrap
+import uuid
 
 from attachguard.demo import clouds
 from attachguard.demo import story
@@ -28,24 +31,24 @@ from attachguard.testing import cloud as testing_cloud
 _TEXT = """\
 
 Both clouds are running. There is a volume "spare" in each, and a server
-"MyVm". Paste into another terminal; Ctrl-C here stops everything.
+"MyVm". Paste a block into another terminal; Ctrl-C here stops everything.
+"""
 
-# With the guard
-{with_guard}
-# Without the guard
-{without_guard}
-# Then, in either: forge an attachment, and look at both sides
+_BLOCK = """
+# ---- {title}
+{exports}
+# forge an attachment to a server that does not exist: {forging}
 curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
-    -d '{{"os-attach": {{"instance_uuid": "'$MYVM'",
+    -d '{{"os-attach": {{"instance_uuid": "{invented}",
                        "mountpoint": "/dev/vdc"}}}}' \\
     "$CINDER/volumes/$SPARE/action"
 cinder list
-curl -s -H "X-Auth-Token: $TOKEN" "$NOVA/servers/$MYVM/os-volume_attachments"
-
-# ... and the way it should be done
+# the way it should be done: {attaching}
 curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
     -d '{{"volumeAttachment": {{"volumeId": "'$SPARE'"}}}}' \\
     "$NOVA/servers/$MYVM/os-volume_attachments"
+cinder list
+curl -s -H "X-Auth-Token: $TOKEN" "$NOVA/servers/$MYVM/os-volume_attachments"
 """
 
 
@@ -55,9 +58,22 @@ def render(running: clouds.Clouds) -> str:
     :param running: the clouds, after the story was told in them
     :returns: text to print
     """
-    return _TEXT.format(
-        with_guard=_exports(running.with_guard),
-        without_guard=_exports(running.without_guard),
+    return (
+        _TEXT
+        + _BLOCK.format(
+            title='with the guard',
+            exports=_exports(running.with_guard),
+            forging='403',
+            invented=uuid.uuid4(),
+            attaching='200',
+        )
+        + _BLOCK.format(
+            title='without the guard',
+            exports=_exports(running.without_guard),
+            forging='202, and the volume is in-use',
+            invented=uuid.uuid4(),
+            attaching='400, for its rightful owner',
+        )
     )
 
 
@@ -67,6 +83,8 @@ def _exports(cloud: testing.StubCloud) -> str:
     spare = user.cinder.volumes.create(1, name='spare')
     session = cloud.session('member')
     settings = {
+        # The client is where this Python is.
+        'PATH': f'{os.path.dirname(sys.executable)}:$PATH',
         'OS_AUTH_URL': f'{cloud.keystone_url}/v3',
         'OS_USERNAME': 'member',
         'OS_PASSWORD': 'member',

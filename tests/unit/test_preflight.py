@@ -35,12 +35,18 @@ UNKNOWN = preflight.Result.UNKNOWN
 WRONG = preflight.Result.WRONG
 
 FILTER = '[filter:attachguard]\nuse = egg:attachguard\n'
+OTHERS = ''.join(
+    f'[filter:{name}]\npaste.filter_factory = other:factory\n'
+    for name in ('authtoken', 'keystonecontext', 'audit')
+)
+APP = '[app:apiv3]\npaste.app_factory = other:factory\n'
 
 
 def paste(tmp_path: pathlib.Path, *pipelines: str) -> pathlib.Path:
     path = tmp_path / 'api-paste.ini'
     lines = [f'p{n} = {words}' for n, words in enumerate(pipelines)]
-    path.write_text('\n'.join(['[composite:api]', *lines, FILTER]))
+    text = [OTHERS, APP, FILTER, '[composite:api]', *lines]
+    path.write_text('\n'.join(text))
     return path
 
 
@@ -65,6 +71,12 @@ def test_the_shipped_sample_is_right() -> None:
             WRONG,
             'another filter',
         ),
+        (
+            'authtoken keystonecontext attachguard attachguard apiv3',
+            WRONG,
+            'twice',
+        ),
+        ('authtoken keystonecontext atachguard apiv3', WRONG, 'atachguard'),
     ],
 )
 def test_the_filter_has_one_place(
@@ -153,10 +165,28 @@ def test_the_rules_have_to_suit_what_nova_sends(
     for number, value in enumerate(sends):
         path = tmp_path / f'nova-{number}.conf'
         option = f'send_service_user_token = {value}' if value else ''
-        path.write_text(f'[DEFAULT]\ndebug=1\n[service_user]\n{option}\n')
+        path.write_text(
+            f'[DEFAULT]\ndebug=1\n[service_user]\nauth_type=x\n{option}\n'
+        )
         files.append(path)
     found = preflight.service_tokens(rules(tmp_path, overrides), files)
     assert found.result is result
+
+
+@pytest.mark.parametrize(
+    'text',
+    ['', '[service_user]\nsend_service_user_token = true\n', None],
+    ids=['nothing', 'without a user', 'no file'],
+)
+def test_a_nova_that_sends_no_token_is_told(
+    tmp_path: pathlib.Path, text: str | None
+) -> None:
+    path = tmp_path / 'nova.conf'
+    if text is not None:
+        path.write_text(text)
+    found = preflight.service_tokens(rules(tmp_path, {}), [path])
+    assert found.result is WRONG
+    assert 'nova.conf' in found.text
 
 
 @pytest.fixture
@@ -178,7 +208,10 @@ def test_the_command_says_what_it_found(
 ) -> None:
     code, found = run(capsys, '--config-file', cinder_conf)
     assert code == 0
-    assert [row['Result'] for row in found] == ['ok'] * 4 + ['unknown']
+    assert [row['Result'] for row in found] == ['ok'] * 5 + ['unknown']
+    text = found[2]['What was found, what to do']
+    assert str(cinder_conf) in text
+    assert 'refuses' in text
 
 
 def test_the_command_fails_where_something_is_wrong(
@@ -197,3 +230,16 @@ def test_the_command_fails_where_something_is_wrong(
     code, found = run(capsys, *missing)
     assert code == 1
     assert found[0]['Result'] == 'wrong'
+
+
+@pytest.mark.parametrize('group', ['DEFAULT', 'attachguard'])
+def test_a_cloud_where_nobody_says_who_calls_is_told(
+    cinder_conf: pathlib.Path, capsys: pytest.CaptureFixture[str], group: str
+) -> None:
+    with cinder_conf.open('a') as file:
+        file.write(f'[{group}]\nauth_strategy = noauth\n')
+    code, found = run(capsys, '--config-file', cinder_conf)
+    assert code == 1
+    assert [row['Check'] for row in found if row['Result'] == 'wrong'] == [
+        'authentication'
+    ]
