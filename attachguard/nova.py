@@ -119,14 +119,14 @@ class _Adapter(ksa_session.TCPKeepAliveAdapter):
         give_up = time.monotonic() + self._deadline
         kwargs['stream'] = True
         response = super().send(request, *args, **kwargs)
-        body = b''
+        body = bytearray()
         for chunk in response.iter_content(16 * 1024):
             body += chunk
             if len(body) > _MAX_ANSWER or time.monotonic() > give_up:
                 response.close()
                 raise Unknown('the answer is too long, or too slow')
         # requests offers no other way to say that the content is read.
-        response._content = body
+        response._content = bytes(body)
         return response
 
 
