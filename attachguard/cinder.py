@@ -23,6 +23,7 @@ Sources: the Block Storage API v3 reference; ``cinder.api.v3.attachments``
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
 import io
 from typing import Any, TYPE_CHECKING
@@ -180,7 +181,7 @@ class Cinder:
         :param volume_id: its canonical UUID
         :raises Unknown: when Cinder does not say
         """
-        return self._all_attachments({'volume_id': volume_id})
+        return list(self._all_attachments({'volume_id': volume_id}))
 
     def rehearse(self, asked: requests.Request) -> webob.Response | None:
         """What Cinder says to the same request about nothing.
@@ -219,8 +220,9 @@ class Cinder:
             )
         return response
 
-    def _all_attachments(self, filters: dict[str, str]) -> list[Attachment]:
-        found: list[Attachment] = []
+    def _all_attachments(
+        self, filters: dict[str, str]
+    ) -> Iterator[Attachment]:
         query = {**filters, 'all_tenants': '1'}
         for _page in range(_MAX_PAGES):
             try:
@@ -230,10 +232,12 @@ class Cinder:
             if not isinstance(page, list):
                 raise Unknown('attachments that are no list')
             if not page:
-                return found
+                return
             # How long a page may be (osapi_max_limit) is not for us to know.
-            found += [self._attachment(item) for item in page]
-            query['marker'] = found[-1].id
+            for item in page:
+                last = self._attachment(item)
+                yield last
+            query['marker'] = last.id
         raise Unknown(f'more than {_MAX_PAGES} pages of attachments')
 
     @staticmethod

@@ -32,6 +32,9 @@ from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from oslo_config import cfg
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
 
 GROUP = 'attachguard'
 
@@ -209,7 +212,7 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
             conf.set_override(name, values.pop(name), group=GROUP)
     known = OPTS + _nova_opts() + loading.get_auth_common_conf_options()
     auth_type = conf[GROUP].auth_type
-    if auth_type and not conf[GROUP].auth_section:
+    if auth_type and conf[GROUP].auth_section in (None, GROUP):
         plugin_opts = _auth_plugin_opts(auth_type)
         conf.register_opts(plugin_opts, group=GROUP)
         known = known + plugin_opts
@@ -224,7 +227,7 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
     for opt in OPTS + _nova_opts():
         try:
             conf[GROUP][opt.dest]
-        except (ValueError, cfg.ConfigFileValueError) as exc:
+        except (ValueError, cfg.Error) as exc:
             raise _bad_value(opt.dest, exc) from None
 
 
@@ -255,7 +258,34 @@ def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
 
 def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
     """oslo.config passes over a name that it does not know."""
-    names = {
+    names = _names(known)
+    # Legal, if idle, beside an auth_section or without an auth_type.
+    idle = _names(_auth_plugin_opts('password'))
+    for path in _config_files(conf):
+        sections: dict[str, dict[str, list[str]]] = {}
+        try:
+            cfg.ConfigParser(path, sections).parse()
+        except (OSError, cfg.Error) as exc:
+            # oslo.config has read it, by another name or at another time.
+            LOG.warning('The names of options are not checked: %s', exc)
+            continue
+        for option in sections.get(GROUP, {}):
+            name = option.replace('-', '_')
+            if name in names:
+                continue
+            if name not in idle:
+                raise _unknown(option, path, known)
+            LOG.warning(
+                '[%s] %s in %s is not used: there is no auth_type, or '
+                'auth_section says otherwise',
+                GROUP,
+                option,
+                path,
+            )
+
+
+def _names(known: list[cfg.Opt]) -> set[str]:
+    return {
         name.replace('-', '_')
         for opt in known
         for name in (
@@ -264,27 +294,22 @@ def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
             *(old.name for old in opt.deprecated_opts if old.name),
         )
     }
-    for path in _config_files(conf):
-        sections: dict[str, dict[str, list[str]]] = {}
-        try:
-            cfg.ConfigParser(path, sections).parse()
-        except (OSError, cfg.Error) as exc:
-            raise ConfigError(f'{path}: {exc}') from exc
-        for name in sections.get(GROUP, {}):
-            if name.replace('-', '_') not in names:
-                raise _unknown(name, path, known)
 
 
 def _config_files(conf: cfg.ConfigOpts) -> list[str]:
     try:
         files = list(conf.config_file or ())
-        directories = list(conf.config_dir or ())
+        named = conf.config_dir or ()
+        directories = [named] if isinstance(named, str) else list(named)
+        directories += [
+            path for path in conf.config_dirs if path not in directories
+        ]
     except (cfg.NoSuchOptError, cfg.NotInitializedError):
         # Nobody has loaded any.
         return []
-    for directory in directories:
+    for directory in map(os.path.expanduser, directories):
         files += sorted(glob.glob(os.path.join(directory, '*.conf')))
-    return files
+    return [os.path.expanduser(path) for path in files]
 
 
 def _unknown(name: str, where: str, known: list[cfg.Opt]) -> ConfigError:

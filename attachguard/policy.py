@@ -133,13 +133,14 @@ class Policy:
             )
         )
 
-    def text(self, name: str) -> str:
-        """A rule in force.
+    def reads(self, name: str, text: str) -> bool:
+        """Whether a rule in force is what a text says.
 
         :param name: of the rule, ``attachguard:os-detach``
-        :returns: its text, as oslo.policy writes it
+        :param text: in the language of oslo.policy
         """
-        return str(self._enforcer.rules[name])
+        said = policy.RuleDefault(name, text).check
+        return str(self._enforcer.rules[name]) == str(said)
 
     def is_service(self, caller: callers.Caller) -> bool:
         """Whether the caller is a service, for the log."""

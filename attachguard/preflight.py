@@ -262,7 +262,7 @@ def service_tokens(
         return Finding(check, Result.WRONG, str(exc))
     preset = default_rules.NO_SERVICE_TOKEN.items()
     # What is open without the preset stays open with it.
-    missing = [name for name, text in preset if rules.text(name) != text]
+    missing = [rule for rule in preset if not rules.reads(*rule)]
     if without and missing:
         return Finding(
             check,

@@ -135,6 +135,13 @@ NO_SERVICE_TOKEN = {
         'os-terminate_connection',
     )
 }
+# An admin who migrates a volume in use makes Nova swap it: Nova completes the
+# new attachment while it still has the old volume in its books, and when that
+# is refused, takes the export from under the guest (nova.compute.manager,
+# swap_volume).
+NO_SERVICE_TOKEN[PREFIX + 'attachment-complete'] = (
+    f'{SERVICE} or role:admin or nova:no_server or nova:attached'
+)
 
 
 def list_rules() -> list[policy.RuleDefault]:

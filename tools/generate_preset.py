@@ -37,7 +37,8 @@ send_service_user_token = false). Use it as it is: policy_file in the
 Without a service token, Nova's own calls cannot be told from a user's, so
 these rules let everybody clear and reserve attachments, as without
 attachguard. os-attach and attachment-complete still ask Nova: to forge a
-volume that is in-use by a server stays impossible.
+volume that is in-use by a server stays impossible, but for an admin, as whom
+Nova swaps a volume that is migrated.
 
 Better: set send_service_user_token on every Nova process, as Cinder has
 demanded since CVE-2023-2088, and remove this file.

@@ -93,6 +93,52 @@ def test_a_name_of_old_is_none(tmp_path: pathlib.Path) -> None:
     opts.configure(conf(tmp_path, '\n'.join(lines)), {})
 
 
+@pytest.mark.parametrize(
+    'text',
+    [
+        'auth_section = nova\nauth_url = x\n[nova]\nauth_type = none',
+        'auth_section = attachguard\nauth_type = password\nauth_url = x',
+        'auth_url = x\nusername = y',
+        'enforce = true\nenforce = false',
+    ],
+)
+def test_what_is_legal_though_idle_is_no_error(
+    tmp_path: pathlib.Path, text: str
+) -> None:
+    opts.configure(conf(tmp_path, text), {})
+
+
+def test_a_file_that_cannot_be_read_again_is_no_error(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = conf(tmp_path, 'enforce = false')
+    (tmp_path / 'cinder.conf').unlink()
+    opts.configure(found, {})
+    assert found.attachguard.enforce is False
+
+
+def test_a_path_may_begin_at_home(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'cinder.conf').write_text('[attachguard]\nenfore = false\n')
+    found = cfg.ConfigOpts()
+    found(['--config-file', '~/cinder.conf'], project='cinder')
+    with pytest.raises(opts.ConfigError, match='enfore'):
+        opts.configure(found, {})
+    (tmp_path / 'cinder.conf').rename(tmp_path / 'other.conf')
+    found = cfg.ConfigOpts()
+    found(['--config-dir', '~'], project='cinder', default_config_files=[])
+    with pytest.raises(opts.ConfigError, match='enfore'):
+        opts.configure(found, {})
+
+
+def test_a_reference_to_nothing_is_an_error(tmp_path: pathlib.Path) -> None:
+    found = conf(tmp_path, 'statsd_host = $nowhere')
+    with pytest.raises(opts.ConfigError, match='statsd_host'):
+        opts.configure(found, {})
+
+
 def test_without_credentials_nova_is_asked_as_the_caller(
     tmp_path: pathlib.Path,
 ) -> None:
