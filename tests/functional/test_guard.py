@@ -498,7 +498,8 @@ class TestBadRequests:
             'x',
             '%2e%2e',
             'a%0ab',
-            'x' * 10_000,
+            # A longer one is refused by eventlet's server already.
+            'x' * 7_000,
             '%ff%fe',
             'a%2fb',
             'a%5c',
