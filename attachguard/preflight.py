@@ -289,9 +289,10 @@ def service_tokens(
 
 
 def _sends_token(path: pathlib.Path) -> bool:
-    if not _read(path).has_section('service_user'):
+    config = _read(path)
+    if not config.has_section('service_user'):
         return False
-    section = _read(path)['service_user']
+    section = config['service_user']
     # Without a user to get it for, Nova warns, and sends none.
     return bool(
         strutils.bool_from_string(section.get('send_service_user_token', ''))
