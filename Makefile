@@ -13,13 +13,13 @@ PIP := $(BIN)/python -m pip
 CONSTRAINTS := tools/upper-constraints.txt
 DEMO := --editable '.[demo,statsd,testing]'
 TEST := $(DEMO) -r test-requirements.txt \
-	-r tests/functional/real-requirements.txt
+	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy unit functional differential packaging \
-	genconfig constraints clean
+	cloud cloud-down test-cloud genconfig constraints clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -28,7 +28,7 @@ export PBR_VERSION ?= 0.0.0
 endif
 
 help:  ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' \
 	    $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp  ## Show a forged attachment, and the guard refusing it
@@ -56,6 +56,15 @@ differential: $(VENV)/test.stamp  ## Compare 20,000 requests with Cinder's own r
 packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
 	$(PYTEST) tests/packaging
 
+cloud: $(VENV)/test.stamp  ## Start a whole real cloud, guarded, and say how to log in
+	$(BIN)/python -m tests.cloud up
+
+cloud-down:  ## Stop it, and remove every trace of it
+	test ! -d .cloud || $(BIN)/python -m tests.cloud down
+
+test-cloud: $(VENV)/test.stamp  ## Try every flow of Nova on a whole real cloud
+	$(PYTEST) tests/cloud
+
 genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 	$(BIN)/oslo-config-generator \
 	    --config-file tools/config/attachguard-config-generator.conf
@@ -69,8 +78,8 @@ constraints:  ## Take the newest release of everything there is
 	sed -i '/^[^#]/d' $(CONSTRAINTS)
 	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
 
-clean:  ## Remove everything that make, tox and builds leave behind
-	rm -rf $(VENV) .tox build dist cover doc/build releasenotes/build \
+clean: cloud-down  ## Remove everything that make, tox and builds leave behind
+	rm -rf $(VENV) .cloud .tox build dist cover doc/build releasenotes/build \
 	    doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -91,6 +100,6 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
-		tests/functional/real-requirements.txt
+		tests/functional/real-requirements.txt tests/cloud/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
 	@touch $@

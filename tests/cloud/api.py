@@ -1,0 +1,85 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Serve one of the API services with gunicorn, as operators do.
+
+``python -m tests.cloud.api MODULE PORT ACCESS_LOG [ARGUMENT ...]``: the module
+has the service's ``application``, and finds the arguments in ``sys.argv``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from gunicorn.app import base
+
+#: What a line of the access log says, parted by tabs: when, method, path,
+#: status, the caller's global request id and the service's own.
+ACCESS_LOG_FORMAT = '\t'.join(
+    (
+        '%(t)s',
+        '%(m)s',
+        '%(U)s',
+        '%(s)s',
+        '%({x-openstack-request-id}i)s',
+        '%({x-openstack-request-id}o)s',
+    )
+)
+
+
+class Server(base.BaseApplication):  # type: ignore[misc]
+    """One worker with threads that loads a module's application.
+
+    :param module: where ``application`` is
+    :param options: gunicorn's settings
+    """
+
+    def __init__(self, module: str, options: dict[str, Any]) -> None:
+        self._module = module
+        self._options = options
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in self._options.items():
+            # Older ones do not have every setting.
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        return importlib.import_module(self._module).application
+
+
+def main() -> None:
+    """Serve until told to end."""
+    module, port, access_log, *arguments = sys.argv[1:]
+    sys.argv = [module, *arguments]
+    Server(
+        module,
+        {
+            'bind': f'127.0.0.1:{port}',
+            'worker_class': 'gthread',
+            'threads': 16,
+            'timeout': 120,
+            'graceful_timeout': 3,
+            'keepalive': 75,
+            # It would be one for all of them.
+            'control_socket_disable': True,
+            'accesslog': access_log,
+            'access_log_format': ACCESS_LOG_FORMAT,
+        },
+    ).run()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""nova-compute on a hypervisor that has no guests.
+
+Nova's fake drivers each have one half of what a cloud needs that is stopped
+and started again: a node that stays the same, or live migration.
+"""
+
+from __future__ import annotations
+
+# Nova wants to patch before anything else of it is imported.
+from nova.cmd import compute
+
+# ruff: noqa: E402
+import sys
+from typing import Any
+
+from nova import exception
+from nova.virt import fake
+
+from tests.cloud import compute_driver
+
+
+class Driver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]
+    """Builds, moves and remembers servers, and does nothing with them."""
+
+    def spawn(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Remember a server.
+
+        :raises nova.exception.BuildAbortException: its name asks for it
+        """
+        if compute_driver.UNBUILDABLE in instance.display_name:
+            raise exception.BuildAbortException(
+                instance_uuid=instance.uuid, reason='its name'
+            )
+        super().spawn(context, instance, *args, **kwargs)
+
+    def post_live_migration(
+        self,
+        context: Any,
+        instance: Any,
+        block_device_info: Any,
+        migrate_data: Any = None,
+    ) -> None:
+        """Forget, on the source, a server that has moved."""
+        self.destroy(
+            context,
+            instance,
+            network_info=None,
+            block_device_info=block_device_info,
+        )
+
+
+if __name__ == '__main__':
+    sys.modules['nova.virt.attachguard'] = sys.modules[__name__]
+    compute.main()

@@ -1,0 +1,95 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""One cloud for all the tests here; each says in which mode it wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import pathlib
+import uuid
+
+import pytest
+
+from tests.cloud import cloud as clouds
+from tests.cloud import mode as modes
+from tests.cloud import people
+from tests.cloud import stage as stages
+from tests.cloud import traffic as traffics
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--cloud-directory``, ``--keep-cloud``."""
+    group = parser.getgroup('cloud')
+    group.addoption(
+        '--cloud-directory',
+        default=_ROOT / '.cloud' / 'test',
+        type=pathlib.Path,
+        help='where the cloud lives during the tests',
+    )
+    group.addoption(
+        '--keep-cloud',
+        action='store_true',
+        help='leave the cloud running, and use the one that runs',
+    )
+
+
+@pytest.fixture(scope='session')
+def whole_cloud(request: pytest.FixtureRequest) -> Iterator[clouds.Cloud]:
+    """The cloud, running in some mode."""
+    capture = request.config.pluginmanager.getplugin('capturemanager')
+
+    def progress(what: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f'cloud: {what}', flush=True)
+
+    cloud = clouds.Cloud(
+        request.config.getoption('--cloud-directory'), progress
+    )
+    keep = request.config.getoption('--keep-cloud')
+    if not keep:
+        cloud.down()
+    try:
+        cloud.up(modes.UNGUARDED)
+        yield cloud
+    finally:
+        if not keep:
+            cloud.keep(_ROOT / '.cloud' / 'kept')
+            cloud.down()
+
+
+@pytest.fixture
+def stage(cloud: clouds.Cloud) -> Iterator[stages.Stage]:
+    """Where a test makes its servers and volumes; cleared when it is over."""
+    made = stages.Stage(cloud, f'req-{uuid.uuid4()}')
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+def member(stage: stages.Stage) -> people.Caller:
+    """A plain member of the project ``demo``."""
+    return stage.member
+
+
+@pytest.fixture
+def traffic(cloud: clouds.Cloud) -> traffics.Traffic:
+    """What Cinder's API was asked."""
+    return traffics.Traffic(cloud)
+
+
+@pytest.fixture
+def cloud(whole_cloud: clouds.Cloud) -> clouds.Cloud:
+    """The cloud with the guard enforced; a module may ask for another mode."""
+    whole_cloud.switch(modes.ENFORCED)
+    return whole_cloud

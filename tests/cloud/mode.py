@@ -1,0 +1,71 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The ways in which the same cloud is run, to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import pathlib
+from typing import Any
+
+_PRESET = (
+    pathlib.Path(__file__).parents[2]
+    / 'etc'
+    / 'attachguard-policy.no-service-token.yaml.sample'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """What differs between two runs of the cloud.
+
+    :param name: what it is called in results and tables
+    :param guard: whether the filter is in Cinder's pipeline
+    :param service_token: whether Nova sends service tokens
+    :param service_roles_required: of Cinder's ``[keystone_authtoken]``
+    :param guard_options: of Cinder's ``[attachguard]``
+    """
+
+    name: str
+    guard: bool
+    service_token: bool = True
+    service_roles_required: bool = True
+    guard_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """What it is, to be written down and compared."""
+        options = {name: str(v) for name, v in self.guard_options.items()}
+        return {**dataclasses.asdict(self), 'guard_options': options}
+
+
+UNGUARDED = Mode('no guard', guard=False)
+SHADOW = Mode('shadow', guard=True, guard_options={'enforce': False})
+ENFORCED = Mode('enforced', guard=True)
+UNGUARDED_NO_TOKEN = Mode(
+    'no guard, no service token', guard=False, service_token=False
+)
+PRESET_NO_TOKEN = Mode(
+    'preset, no service token',
+    guard=True,
+    service_token=False,
+    guard_options={'policy_file': _PRESET},
+)
+
+#: Those that the table of Nova's flows has, in its order.
+COMPARED = (
+    UNGUARDED,
+    SHADOW,
+    ENFORCED,
+    UNGUARDED_NO_TOKEN,
+    PRESET_NO_TOKEN,
+)

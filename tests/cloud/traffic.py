@@ -1,0 +1,99 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""What Cinder's API was asked, how it answered, and what the guard decided.
+
+It comes from where an operator would look: the access log of the WSGI server
+and the service's own log. Who belongs together is told by the global request
+id, which each service hands on to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+import json
+import re
+from typing import Any
+
+from tests.cloud import cloud as clouds
+
+_CHANGES = re.compile(r'/(attachments|volumes/[^/]+/action)')
+_UUID = re.compile(
+    r'[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}'
+)
+_DECISION = re.compile(r'attachguard decision (\{.*\})')
+_ACTION = re.compile(
+    r'\[(?:req-[0-9a-f-]{36} )?(req-[0-9a-f-]{36}) .*'
+    r'Action: \'action\', .*?"(os-[a-z_]+)"'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One request that may change an attachment.
+
+    :param operation: its name, where it is known, else method and path
+    :param status: what the caller got
+    :param decision: what the guard logged; ``None`` without the guard
+    """
+
+    operation: str
+    status: int
+    decision: dict[str, Any] | None
+
+
+class Traffic:
+    """Reads what is new in the logs.
+
+    :param cloud: whose Cinder
+    """
+
+    def __init__(self, cloud: clouds.Cloud) -> None:
+        self._access = cloud.access_log('cinder')
+        self._log = cloud.processes.log('cinder-api')
+
+    def decisions(self) -> Iterator[dict[str, Any]]:
+        """Every decision so far, in the order of the log."""
+        for line in self._log.open(errors='replace'):
+            found = _DECISION.search(line)
+            if found:
+                yield json.loads(found[1])
+
+    def calls(self) -> dict[str, list[Call]]:
+        """Every call so far that may change an attachment.
+
+        :returns: global request id to the calls, in the order of their ends
+        """
+        decisions, actions = {}, {}
+        for line in self._log.open(errors='replace'):
+            if found := _DECISION.search(line):
+                decision = json.loads(found[1])
+                decisions[decision['request_id']] = decision
+            elif found := _ACTION.search(line):
+                actions[found[1]] = found[2]
+        calls: dict[str, list[Call]] = {}
+        for line in self._access.open(errors='replace'):
+            _when, method, path, status, global_id, own_id = line.rstrip(
+                '\n'
+            ).split('\t')
+            if method == 'GET' or not _CHANGES.search(path):
+                continue
+            decision = decisions.get(own_id)
+            operation = (
+                decision['operation'] if decision else None
+            ) or actions.get(own_id)
+            if operation is None:
+                operation = f'{method} {_UUID.sub("{id}", path)}'
+            calls.setdefault(global_id, []).append(
+                Call(operation, int(status), decision)
+            )
+        return calls
