@@ -19,7 +19,7 @@ TEST := $(DEMO) -r test-requirements.txt \
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy unit functional differential packaging \
-	cloud cloud-down test-cloud genconfig constraints clean
+	cloud cloud-down test-cloud flows genconfig constraints clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -60,10 +60,13 @@ cloud: $(VENV)/test.stamp  ## Start a whole real cloud, guarded, and say how to 
 	$(BIN)/python -m tests.cloud up
 
 cloud-down:  ## Stop it, and remove every trace of it
-	test ! -d .cloud || $(BIN)/python -m tests.cloud down
+	test ! -d .cloud/dev || $(BIN)/python -m tests.cloud down
 
 test-cloud: $(VENV)/test.stamp  ## Try every flow of Nova on a whole real cloud
 	$(PYTEST) tests/cloud
+
+flows: $(VENV)/test.stamp  ## The same, writing the documentation's table anew
+	$(PYTEST) tests/cloud/test_flows.py --write-table
 
 genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 	$(BIN)/oslo-config-generator \
@@ -78,7 +81,9 @@ constraints:  ## Take the newest release of everything there is
 	sed -i '/^[^#]/d' $(CONSTRAINTS)
 	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
 
-clean: cloud-down  ## Remove everything that make, tox and builds leave behind
+clean:  ## Remove everything that make, tox and builds leave behind
+	for cloud in $(wildcard .cloud/dev .cloud/test); do \
+	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
 	rm -rf $(VENV) .cloud .tox build dist cover doc/build releasenotes/build \
 	    doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*

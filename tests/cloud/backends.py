@@ -36,9 +36,10 @@ from tests.cloud import processes
 
 _PASSWORD = 'loopback'
 _SOCKETS = ('/run/mysqld/mysqld.sock', '/var/run/mysqld/mysqld.sock')
-# Where Debian has what it does not put into every user's PATH.
+# Where Debian has what it does not put into every user's PATH, and RabbitMQ's
+# own commands: those in the PATH change to the user rabbitmq.
 _PATH = os.pathsep.join(
-    [os.environ.get('PATH', ''), '/usr/sbin', '/usr/lib/rabbitmq/bin']
+    ['/usr/lib/rabbitmq/bin', os.environ.get('PATH', ''), '/usr/sbin']
 )
 
 
@@ -61,14 +62,18 @@ class MariaDB:
 
     :param procs: the cloud's processes
     :param port: where to listen, should it have to be started
+    :param own: start one, whatever runs here
     """
 
     SERVICE = 'mariadb'
 
-    def __init__(self, procs: processes.Processes, port: int) -> None:
+    def __init__(
+        self, procs: processes.Processes, port: int, *, own: bool = False
+    ) -> None:
         self._processes = procs
         self._name = _name(procs.directory)
         self._own_port = port
+        self._own = own
         self._port = 3306
 
     def url(self, database: str) -> str:
@@ -140,13 +145,14 @@ class MariaDB:
         return ['--user=root'] if os.geteuid() == 0 else []
 
     def _connect(self) -> Any:
-        own: dict[str, Any] = {'host': '127.0.0.1', 'port': self._own_port}
         # An own one stays in use as long as it runs.
-        for place in (
-            own,
-            {'host': '127.0.0.1', 'port': 3306},
-            *({'unix_socket': path} for path in _SOCKETS),
-        ):
+        places: list[dict[str, Any]] = [
+            {'host': '127.0.0.1', 'port': self._own_port}
+        ]
+        if not self._own:
+            places.append({'host': '127.0.0.1', 'port': 3306})
+            places += [{'unix_socket': path} for path in _SOCKETS]
+        for place in places:
             try:
                 connection = pymysql.connect(
                     user='root', connect_timeout=5, autocommit=True, **place
@@ -211,15 +217,18 @@ class RabbitMQ:
     :param procs: the cloud's processes
     :param port: where to listen, should it have to be started; the next two
         ports are used as well
+    :param own: start one, whatever runs here
     """
 
     SERVICE = 'rabbitmq'
 
-    def __init__(self, procs: processes.Processes, port: int) -> None:
+    def __init__(
+        self, procs: processes.Processes, port: int, *, own: bool = False
+    ) -> None:
         self._processes = procs
         self._name = _name(procs.directory)
         self._own_port = port
-        self._own = False
+        self._own = own
 
     @property
     def url(self) -> str:
@@ -255,11 +264,12 @@ class RabbitMQ:
         :raises attachguard.tests.cloud.processes.Failed: it does not start
         """
         running = list(self._processes.find([self.SERVICE]))
-        if not running and _listens(5672) and self._ctl('list_vhosts'):
-            return
+        if not (self._own or running):
+            if _listens(5672) and self._ctl('list_vhosts'):
+                return
         self._own = True
-        server = pathlib.Path('/usr/lib/rabbitmq/bin/rabbitmq-server')
-        if not server.exists():
+        server = _which('rabbitmq-server')
+        if server is None:
             raise Missing(
                 'RabbitMQ does not run on 127.0.0.1:5672, or does not let '
                 'this user administer it, and is not installed to be '
@@ -283,10 +293,10 @@ class RabbitMQ:
 
     def _ctl(self, *words: str) -> bool:
         """Whether rabbitmqctl succeeds."""
-        program = _which('rabbitmqctl')
-        if self._own:
-            # Debian's own changes to the user rabbitmq.
-            program = '/usr/lib/rabbitmq/bin/rabbitmqctl'
+        # That of the server which runs here knows where its cookie is.
+        program = (
+            _which('rabbitmqctl') if self._own else shutil.which('rabbitmqctl')
+        )
         if program is None:
             return False
         environ = {**os.environ, **(self._own_environ if self._own else {})}

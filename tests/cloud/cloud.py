@@ -19,22 +19,19 @@ it, also what a run left that was killed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Mapping
 import concurrent.futures
 import contextlib
-import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import socket
-import sys
 import time
 from typing import Any
 
+import openstack.connection
 import openstack.exceptions
 import requests
 
@@ -44,34 +41,21 @@ from tests.cloud import config
 from tests.cloud import identity
 from tests.cloud import mode as modes
 from tests.cloud import processes
+from tests.cloud import services as all_services
 
-_ROOT = pathlib.Path(__file__).parents[2]
-_APIS = ('keystone', 'placement', 'glance', 'neutron', 'nova', 'cinder')
-_DATABASES = (
-    'keystone',
-    'placement',
-    'glance',
-    'cinder',
-    'nova_api',
-    'nova_cell0',
-    'nova_cell1',
-)
-_NOVA = (
-    'nova-api',
-    'nova-conductor',
-    'nova-scheduler',
-    *(f'nova-{host}' for host in compute_driver.HOSTS),
-)
 # Below what the system hands out to clients.
 _FIRST_PORT, _LAST_PORT = 18000, 30000
 
-#: What a server is built with.
-FLAVORS = {'tiny': 1, 'small': 2}
+#: What a server is built with, and its MiB; the last fits into no compute.
+FLAVORS = {'tiny': 64, 'small': 128, 'nowhere': 10_000_000}
 IMAGE = 'tiny'
-#: Each is a backend's, apart from the last.
+#: Where volumes are, as configured.
+BACKENDS = ('one', 'two')
+#: What ``any`` names can move from one backend to the other.
 VOLUME_TYPES: Mapping[str, Mapping[str, str]] = {
     'one': {'volume_backend_name': 'one'},
     'two': {'volume_backend_name': 'two'},
+    'any': {},
     'multiattach': {
         'volume_backend_name': 'one',
         'multiattach': '<is> True',
@@ -81,29 +65,20 @@ VOLUME_TYPES: Mapping[str, Mapping[str, str]] = {
 Progress = Callable[[str], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Service:
-    """How a service is started.
-
-    :param command: the command line
-    :param environ: what to add to the environment
-    :param url: answers once the API works
-    """
-
-    command: list[str]
-    environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    url: str | None = None
-
-
 class Cloud:
     """A whole cloud on loopback.
 
     :param directory: where all of it lives
     :param progress: told what is being done
+    :param own_servers: start MariaDB and RabbitMQ, whatever runs here
     """
 
     def __init__(
-        self, directory: pathlib.Path, progress: Progress = print
+        self,
+        directory: pathlib.Path,
+        progress: Progress = print,
+        *,
+        own_servers: bool = False,
     ) -> None:
         self.directory = directory.resolve()
         self.processes = processes.Processes(self.directory)
@@ -112,9 +87,13 @@ class Cloud:
         known = self._read_state()
         self._ports: dict[str, int] = known.get('ports') or self._find_ports()
         self._mode: dict[str, Any] = known.get('mode', {})
-        self.mariadb = backends.MariaDB(self.processes, self._ports['mariadb'])
+        own = own_servers or known.get('own_servers', False)
+        self._own_servers = own
+        self.mariadb = backends.MariaDB(
+            self.processes, self._ports['mariadb'], own=own
+        )
         self.rabbitmq = backends.RabbitMQ(
-            self.processes, self._ports['rabbitmq']
+            self.processes, self._ports['rabbitmq'], own=own
         )
 
     def _read_state(self) -> dict[str, Any]:
@@ -125,14 +104,22 @@ class Cloud:
 
     def _write_state(self, mode: modes.Mode) -> None:
         self._mode = mode.as_json()
-        self._state.write_text(
-            json.dumps({'ports': self._ports, 'mode': self._mode}, indent=2)
-        )
+        state = {
+            'ports': self._ports,
+            'own_servers': self._own_servers,
+            'mode': self._mode,
+        }
+        self._state.write_text(json.dumps(state, indent=2))
 
     def _find_ports(self) -> dict[str, int]:
-        names = [*_APIS, 'keystone-brief', 'mariadb', 'rabbitmq']
+        names = [
+            *all_services.APIS,
+            all_services.BRIEF_KEYSTONE,
+            'mariadb',
+            'rabbitmq',
+        ]
         # RabbitMQ takes three.
-        found = _free_ports(self.directory, len(names) + 2)
+        found = free_ports(self.directory, len(names) + 2)
         return dict(zip(names, found, strict=False))
 
     @property
@@ -141,7 +128,7 @@ class Cloud:
         return config.Places(
             self.directory,
             self._ports,
-            {name: self.mariadb.url(name) for name in _DATABASES},
+            {name: self.mariadb.url(name) for name in all_services.DATABASES},
             self.rabbitmq.url,
         )
 
@@ -167,7 +154,7 @@ class Cloud:
         self.rabbitmq.start()
         if self.is_prepared:
             self.switch(mode)
-            self._start(self._services(self.places))
+            self._start(all_services.services(self.places))
             self._wait_for_computes()
         else:
             self._prepare(self.places, mode)
@@ -183,7 +170,7 @@ class Cloud:
         stopped = ['cinder-api']
         if mode.service_token != self._mode.get('service_token'):
             # The hypervisor forgets its servers; no test keeps any.
-            stopped += _NOVA
+            stopped += all_services.NOVA
         self._progress(f'switching to: {mode.name}')
         self.processes.stop(stopped)
         places = self.places
@@ -191,13 +178,21 @@ class Cloud:
         self._start(
             {
                 name: service
-                for name, service in self._services(places).items()
+                for name, service in all_services.services(places).items()
                 if name in stopped
             }
         )
         if len(stopped) > 1:
             self._wait_for_computes()
         self._write_state(mode)
+
+    def restart(self, name: str) -> None:
+        """Stop a service, and start it again.
+
+        :param name: of the service
+        """
+        self.processes.stop([name])
+        self._start({name: all_services.services(self.places)[name]})
 
     def down(self) -> None:
         """Stop everything, and remove every trace of it."""
@@ -229,27 +224,13 @@ class Cloud:
 
         :returns: its address; the other services believe its tokens
         """
-        places = self.places
-        self._start(
-            {
-                'keystone-brief': _api(
-                    places,
-                    'keystone-brief',
-                    'keystone.wsgi.api',
-                    '/v3',
-                    {
-                        'OS_KEYSTONE_CONFIG_FILES': str(
-                            places.etc('keystone-brief') / 'keystone.conf'
-                        )
-                    },
-                )
-            }
-        )
-        return places.url('keystone-brief') + '/v3'
+        name = all_services.BRIEF_KEYSTONE
+        self._start({name: all_services.brief_keystone(self.places)})
+        return self.places.url(name) + '/v3'
 
     def access_log(self, service: str) -> pathlib.Path:
         """What an API was asked, and how it answered."""
-        return _access_log(self.places, service)
+        return all_services.access_log(self.directory, service)
 
     # How it is made
 
@@ -259,11 +240,11 @@ class Cloud:
         Where one step does not need another, they are done at the same time.
         """
         self._progress('creating databases and configuration')
-        self.mariadb.create(_DATABASES)
+        self.mariadb.create(all_services.DATABASES)
         self.rabbitmq.create()
         config.write(places, mode)
-        services = self._services(places)
-        tool = _tools(places)
+        services = all_services.services(places)
+        tool = all_services.preparations(places)
         with concurrent.futures.ThreadPoolExecutor() as pool:
 
             def after(
@@ -310,7 +291,7 @@ class Cloud:
         self._wait_for_computes()
         self._populate(places)
 
-    def _start(self, services: Mapping[str, _Service]) -> None:
+    def _start(self, services: Mapping[str, all_services.Service]) -> None:
         # A compute that does not find a conductor tries again after long.
         computes = {
             name for name in services if name.startswith('nova-compute')
@@ -343,29 +324,12 @@ class Cloud:
         """Wait until servers and volumes can be made."""
         admin = identity.connect(self.places, 'admin', 'admin')
         deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(openstack.exceptions.SDKException):
-                computes = {
-                    service.host
-                    for service in admin.compute.services(
-                        binary='nova-compute'
-                    )
-                    if service.state == 'up'
-                }
-                hypervisors = list(admin.compute.hypervisors())
-                pools = list(admin.block_storage.backend_pools())
-                if (
-                    computes == set(compute_driver.HOSTS)
-                    and len(hypervisors) == len(compute_driver.HOSTS)
-                    and len(pools) == 2
-                ):
-                    return
-            for name in ('nova-compute1', 'nova-compute2', 'cinder-volume'):
+        while missing := _missing(admin):
+            for name in (*all_services.COMPUTES, 'cinder-volume'):
                 self.processes.check(name)
             if time.monotonic() > deadline:
                 raise processes.Failed(
-                    'computes and volume backends do not report; see '
-                    f'{self.directory / "log"}'
+                    f'{missing}; see {self.directory / "log"}'
                 )
             time.sleep(0.5)
 
@@ -374,9 +338,7 @@ class Cloud:
         self._progress('creating flavors, volume types and an image')
         admin = identity.connect(places, 'admin', 'admin')
         for name, size in FLAVORS.items():
-            admin.compute.create_flavor(
-                name=name, ram=64 * size, vcpus=1, disk=1
-            )
+            admin.compute.create_flavor(name=name, ram=size, vcpus=1, disk=1)
         for name, specs in VOLUME_TYPES.items():
             admin.block_storage.create_type(name=name, extra_specs=specs)
         admin.image.create_image(
@@ -388,172 +350,27 @@ class Cloud:
             min_disk=1,
         )
 
-    def _services(self, places: config.Places) -> dict[str, _Service]:
-        """Every service, in the order in which they are started."""
-        nova = {
-            'OS_NOVA_CONFIG_FILES': (
-                f'{sys.prefix}/etc/nova/api-paste.ini;'
-                f'{places.etc("nova") / "nova.conf"}'
-            )
+
+def _missing(admin: openstack.connection.Connection) -> str:
+    """What servers and volumes cannot be made without, if anything."""
+    try:
+        down = set(compute_driver.HOSTS) - {
+            service.host
+            for service in admin.compute.services(binary='nova-compute')
+            if service.state == 'up'
         }
-        cinder_conf = f'--config-file={places.etc("cinder")}/cinder.conf'
-        services = {
-            'keystone': _api(
-                places,
-                'keystone',
-                'keystone.wsgi.api',
-                '/v3',
-                {
-                    'OS_KEYSTONE_CONFIG_FILES': str(
-                        places.etc('keystone') / 'keystone.conf'
-                    )
-                },
-            ),
-            'neutron': _api(places, 'neutron', 'tests.cloud.neutron', '/'),
-            'placement': _api(
-                places,
-                'placement',
-                'placement.wsgi.api',
-                '/',
-                {'OS_PLACEMENT_CONFIG_DIR': str(places.etc('placement'))},
-            ),
-            'glance': _api(
-                places,
-                'glance',
-                'glance.wsgi.api',
-                '/healthcheck',
-                {'OS_GLANCE_CONFIG_DIR': str(places.etc('glance'))},
-            ),
-            'cinder-api': _api(
-                places,
-                'cinder',
-                'cinder.wsgi.api',
-                '/healthcheck',
-                {},
-                cinder_conf,
-            ),
-            'nova-api': _api(
-                places, 'nova', 'nova.wsgi.osapi_compute', '/', nova
-            ),
-        }
-        path = {'PYTHONPATH': _python_path()}
-        for name in ('cinder-scheduler', 'cinder-volume'):
-            services[name] = _Service([_script(name), cinder_conf], path)
-        for name in ('nova-conductor', 'nova-scheduler'):
-            services[name] = _Service(
-                [
-                    _script(name),
-                    f'--config-file={places.etc("nova")}/nova.conf',
-                ]
-            )
-        for host in compute_driver.HOSTS:
-            services[f'nova-{host}'] = _Service(
-                [
-                    sys.executable,
-                    '-m',
-                    'tests.cloud.compute',
-                    f'--config-file={places.etc("nova")}/nova-{host}.conf',
-                ],
-                path,
-            )
-        return services
+        if down:
+            return f'down: {", ".join(sorted(down))}'
+        if len(list(admin.compute.hypervisors())) < len(compute_driver.HOSTS):
+            return 'a compute is in no cell yet'
+        if len(list(admin.block_storage.backend_pools())) < len(BACKENDS):
+            return 'a volume backend has not reported'
+    except openstack.exceptions.SDKException as exc:
+        return str(exc)
+    return ''
 
 
-def _python_path() -> str:
-    return os.pathsep.join(
-        filter(None, [str(_ROOT), os.environ.get('PYTHONPATH')])
-    )
-
-
-def _script(name: str) -> str:
-    return str(pathlib.Path(sys.prefix, 'bin', name))
-
-
-def _access_log(places: config.Places, service: str) -> pathlib.Path:
-    return places.directory / 'log' / f'{service}-access.log'
-
-
-def _api(
-    places: config.Places,
-    name: str,
-    module: str,
-    health: str,
-    environ: Mapping[str, str] | None = None,
-    *arguments: str,
-) -> _Service:
-    return _Service(
-        [
-            sys.executable,
-            '-m',
-            'tests.cloud.api',
-            module,
-            str(places.ports[name]),
-            str(_access_log(places, name)),
-            *arguments,
-        ],
-        {'PYTHONPATH': _python_path(), **(environ or {})},
-        places.url(name) + health,
-    )
-
-
-def _tools(places: config.Places) -> dict[str, list[list[str]]]:
-    """The commands that fill the databases, by project."""
-
-    def manage(project: str, *words: str) -> list[str]:
-        name = 'glance-api' if project == 'glance' else project
-        return [
-            _script(f'{project}-manage'),
-            f'--config-file={places.etc(project)}/{name}.conf',
-            *words,
-        ]
-
-    nova: list[Iterable[str]] = [
-        ('api_db', 'sync'),
-        (
-            'cell_v2',
-            'map_cell0',
-            '--database_connection',
-            places.databases['nova_cell0'],
-        ),
-        (
-            'cell_v2',
-            'create_cell',
-            '--name',
-            'cell1',
-            '--database_connection',
-            places.databases['nova_cell1'],
-            '--transport-url',
-            places.transport_url,
-        ),
-        ('db', 'sync'),
-    ]
-    owner = [
-        f'--keystone-user={os.geteuid()}',
-        f'--keystone-group={os.getegid()}',
-    ]
-    return {
-        'keystone': [
-            manage('keystone', 'db_sync'),
-            manage('keystone', 'fernet_setup', *owner),
-            manage(
-                'keystone',
-                'bootstrap',
-                f'--bootstrap-password={config.PASSWORD}',
-                f'--bootstrap-region-id={config.REGION}',
-                *(
-                    f'--bootstrap-{interface}-url={places.keystone_url}'
-                    for interface in ('public', 'internal', 'admin')
-                ),
-            ),
-        ],
-        'placement': [manage('placement', 'db', 'sync')],
-        'glance': [manage('glance', 'db_sync')],
-        'cinder': [manage('cinder', 'db', 'sync')],
-        'nova': [manage('nova', *words) for words in nova],
-    }
-
-
-def _free_ports(directory: pathlib.Path, count: int) -> list[int]:
+def free_ports(directory: pathlib.Path, count: int) -> list[int]:
     """Neighbouring ports that nobody uses; others for another directory."""
     digest = hashlib.sha256(str(directory).encode()).digest()
     span = (_LAST_PORT - _FIRST_PORT) // count

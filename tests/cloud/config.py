@@ -28,6 +28,29 @@ REGION = 'RegionOne'
 #: Of every user of this cloud.
 PASSWORD = 'loopback'
 
+# Of what logs at debug level, only Cinder's own is of use.
+_QUIET = ','.join(
+    f'{name}=WARN'
+    for name in (
+        'amqp',
+        'dogpile',
+        'keystoneauth',
+        'keystonemiddleware',
+        'os_brick',
+        'oslo_concurrency',
+        'oslo_db',
+        'oslo_messaging',
+        'oslo.messaging',
+        'oslo_policy',
+        'oslo_privsep',
+        'oslo_service',
+        'routes',
+        'sqlalchemy',
+        'stevedore',
+        'urllib3',
+    )
+)
+
 Options = dict[str, dict[str, Any]]
 
 
@@ -90,7 +113,7 @@ def _database(places: Places, name: str) -> dict[str, Any]:
         'connection': places.databases[name],
         # Debian's MariaDB takes 151 connections, and there are many
         # processes here that keep theirs.
-        'max_pool_size': 2,
+        'max_pool_size': 1,
         'max_overflow': 30,
     }
 
@@ -102,16 +125,6 @@ def _common(places: Places, project: str) -> Options:
         'DEFAULT': {
             'state_path': state,
             'transport_url': places.transport_url,
-            'debug': True,
-            'log_options': False,
-            # Of what logs at debug level, only the services' own is of use.
-            'default_log_levels': (
-                'amqp=WARN,amqplib=WARN,keystoneauth=WARN,keystonemiddleware='
-                'WARN,oslo.messaging=WARN,oslo_messaging=WARN,routes=WARN,'
-                'sqlalchemy=WARN,stevedore=WARN,urllib3=WARN,oslo_policy='
-                'WARN,oslo_concurrency=WARN,oslo_service=WARN,dogpile=WARN,'
-                'os_brick=WARN,oslo_db=WARN,oslo_privsep=WARN'
-            ),
         },
         'oslo_concurrency': {'lock_path': state / 'locks'},
         'oslo_messaging_rabbit': {'heartbeat_in_pthread': False},
@@ -207,19 +220,13 @@ def _nova(places: Places, mode: modes.Mode, host: str) -> Options:
         'neutron': user,
         'glance': {**user, 'num_retries': 3},
         'cinder': {**user, 'catalog_info': 'block-storage::publicURL'},
-        'scheduler': {'discover_hosts_in_cells_interval': 2},
+        'scheduler': {'discover_hosts_in_cells_interval': 2, 'workers': 1},
+        'conductor': {'workers': 1},
         'quota': {
             name: -1
             for name in ('instances', 'cores', 'ram', 'injected_files')
         },
         'vnc': {'enabled': False},
-        'filter_scheduler': {
-            # Each compute is its own; nothing is spread.
-            'enabled_filters': (
-                'ComputeFilter,ComputeCapabilitiesFilter,'
-                'SameHostFilter,DifferentHostFilter'
-            )
-        },
     }
 
 
@@ -229,6 +236,10 @@ def _cinder(places: Places, mode: modes.Mode) -> Options:
         {
             'host': 'controller',
             'my_ip': '127.0.0.1',
+            # It is what names the action of a request in the log.
+            'debug': True,
+            'log_options': False,
+            'default_log_levels': _QUIET,
             'auth_strategy': 'keystone',
             'api_paste_config': places.etc('cinder') / 'api-paste.ini',
             'resource_query_filters_file': _installed(
@@ -240,12 +251,6 @@ def _cinder(places: Places, mode: modes.Mode) -> Options:
             'quota_volumes': -1,
             'quota_gigabytes': -1,
             'quota_snapshots': -1,
-            # How long the scheduler may not hear from a backend.
-            'report_interval': 3,
-            'service_down_time': 60,
-            # The in-use volume's copy is made by Nova; how often its progress
-            # is looked for, in seconds.
-            'migration_create_volume_timeout_secs': 60,
         }
     )
     options |= {

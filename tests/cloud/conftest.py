@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
 import pathlib
 import uuid
@@ -26,14 +27,15 @@ from tests.cloud import stage as stages
 from tests.cloud import traffic as traffics
 
 _ROOT = pathlib.Path(__file__).parents[2]
+_DIRECTORY = _ROOT / '.cloud' / 'test'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--cloud-directory``, ``--keep-cloud``."""
+    """What is only for these tests."""
     group = parser.getgroup('cloud')
     group.addoption(
         '--cloud-directory',
-        default=_ROOT / '.cloud' / 'test',
+        default=_DIRECTORY,
         type=pathlib.Path,
         help='where the cloud lives during the tests',
     )
@@ -42,21 +44,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action='store_true',
         help='leave the cloud running, and use the one that runs',
     )
+    group.addoption(
+        '--write-table',
+        action='store_true',
+        help='write the table of flows in the documentation anew',
+    )
 
 
 @pytest.fixture(scope='session')
-def whole_cloud(request: pytest.FixtureRequest) -> Iterator[clouds.Cloud]:
-    """The cloud, running in some mode."""
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say on the terminal what takes so long."""
     capture = request.config.pluginmanager.getplugin('capturemanager')
 
-    def progress(what: str) -> None:
+    def say(what: str) -> None:
         with capture.global_and_fixture_disabled():
             print(f'cloud: {what}', flush=True)
 
+    return say
+
+
+@pytest.fixture(scope='session')
+def whole_cloud(
+    request: pytest.FixtureRequest, progress: Callable[[str], None]
+) -> Iterator[clouds.Cloud]:
+    """The cloud, running in some mode."""
     cloud = clouds.Cloud(
-        request.config.getoption('--cloud-directory'), progress
+        request.config.getoption('--cloud-directory', _DIRECTORY), progress
     )
-    keep = request.config.getoption('--keep-cloud')
+    keep = request.config.getoption('--keep-cloud', False)
     if not keep:
         cloud.down()
     try:

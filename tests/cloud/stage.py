@@ -17,6 +17,7 @@ What is seen is told in names, not in ids, so that two runs can be compared.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Container
 from collections.abc import Iterable
 import contextlib
 import time
@@ -43,7 +44,8 @@ _PASSING = {
 # rest is looked at, in seconds.
 _TIMEOUT = 90.0
 _UNREST = 20.0
-_PAUSE = 0.25
+# Each look costs what the cloud itself could use.
+_PAUSE = 0.5
 
 
 class NeverHappened(Exception):
@@ -114,6 +116,7 @@ class Stage:
         name: str,
         *,
         by: people.Caller | None = None,
+        title: str | None = None,
         status: str = 'ACTIVE',
         disks: Iterable[dict[str, Any]] = (),
         **kwargs: Any,
@@ -122,6 +125,7 @@ class Stage:
 
         :param name: what to call it
         :param by: who creates it; the member by default
+        :param title: what Nova calls it, if not the same
         :param status: what to wait for
         :param disks: block device mappings; those that make a volume call it
             by what they have as ``name``
@@ -133,7 +137,7 @@ class Stage:
         named = [disk.pop('name', None) for disk in disks]
         boots = any(str(disk.get('boot_index')) == '0' for disk in disks)
         server = caller.nova.servers.create(
-            name,
+            title or name,
             image=None if boots else self.image,
             flavor=kwargs.pop('flavor', None) or self.flavor('tiny'),
             nics='none',
@@ -198,60 +202,58 @@ class Stage:
 
     # Waiting
 
-    def wait_for_volume(self, name: str, *statuses: str) -> None:
-        """Wait until a volume has one of these statuses.
+    def wait_for_volume(self, name: str, status: str) -> None:
+        """Wait until a volume has a status.
 
         :raises NeverHappened: it has another
         """
+        self._wait_for_status(name, status)
+
+    def wait_for_server(self, name: str, status: str) -> None:
+        """Wait until a server is at rest and has a status.
+
+        :raises NeverHappened: it has another
+        """
+        self._wait_for_status(name, status)
+
+    def wait_until_gone(self, name: str) -> None:
+        """Wait until a server or a volume has been deleted.
+
+        :raises NeverHappened: it is still there
+        """
+        self._wait_for_status(name, 'gone')
+
+    def _wait_for_status(self, name: str, status: str) -> None:
         seen = ''
 
         def look() -> bool:
             nonlocal seen
-            seen = self.admin.cinder.volumes.get(self.volumes[name]).status
-            return seen in statuses
+            seen = self.status(name)
+            return seen == status
 
         try:
             wait_for('', look)
         except NeverHappened:
-            raise NeverHappened(
-                f'volume {name} is {seen}, not {" or ".join(statuses)}'
-            ) from None
-
-    def wait_for_server(self, name: str, *statuses: str) -> None:
-        """Wait until a server is at rest and has one of these statuses.
-
-        :raises NeverHappened: it has another
-        """
-        seen = ''
-
-        def look() -> bool:
-            nonlocal seen
-            server = self.admin.nova.servers.get(self.servers[name])
-            task = getattr(server, 'OS-EXT-STS:task_state')
-            fault = getattr(server, 'fault', {}).get('message', '')
-            seen = f'{server.status} {task} {fault}'
-            return server.status in statuses and task is None
-
-        try:
-            wait_for('', look)
-        except NeverHappened:
-            raise NeverHappened(
-                f'server {name} is {seen}, not {" or ".join(statuses)}'
-            ) from None
-
-    def wait_until_gone(self, server: str) -> None:
-        """Wait until a server has been deleted."""
-
-        def look() -> bool:
-            try:
-                self.admin.nova.servers.get(self.servers[server])
-            except nova_exceptions.NotFound:
-                return True
-            return False
-
-        wait_for(f'server {server} is still there', look)
+            raise NeverHappened(f'{name} is {seen}, not {status}') from None
 
     # Seeing
+
+    def status(self, name: str) -> str:
+        """The status of a volume or server.
+
+        :param name: its name on this stage
+        :returns: ``gone`` where there is none; of a server that is not at
+            rest, with what it is doing
+        """
+        try:
+            if name in self.volumes:
+                volume = self.admin.cinder.volumes.get(self.volumes[name])
+                return str(volume.status)
+            server = self.admin.nova.servers.get(self.servers[name])
+        except (nova_exceptions.NotFound, cinder_exceptions.NotFound):
+            return 'gone'
+        task = getattr(server, 'OS-EXT-STS:task_state')
+        return f'{server.status}, {task}' if task else str(server.status)
 
     def mappings(self, server: str) -> list[Any]:
         """What Nova says a server has."""
@@ -273,24 +275,54 @@ class Stage:
 
     def state(self) -> dict[str, Any]:
         """What both sides say now, in names."""
-        state: dict[str, Any] = {}
-        for name in self.volumes:
-            state[f'volume {name}'] = self._volume(name)
-        for name in self.servers:
-            state[f'server {name}'] = self._server(name)
-        return state
+        servers: dict[str, Any] = {}
+        for name, server_id in self.servers.items():
+            servers[name] = None
+            with contextlib.suppress(nova_exceptions.NotFound):
+                servers[name] = (
+                    self.admin.nova.servers.get(server_id),
+                    self.mappings(name),
+                )
+        volumes: dict[str, Any] = {}
+        for name, volume_id in self.volumes.items():
+            volumes[name] = None
+            with contextlib.suppress(cinder_exceptions.NotFound):
+                volumes[name] = (
+                    self.admin.cinder.volumes.get(volume_id),
+                    self.attachments(name),
+                )
+        hosts = {
+            seen[0].id: getattr(seen[0], 'OS-EXT-SRV-ATTR:host')
+            for seen in servers.values()
+            if seen
+        }
+        records = {
+            record.id
+            for seen in volumes.values()
+            if seen
+            for record in seen[1]
+        }
+        return {
+            f'volume {name}': seen and self._volume(seen[0], seen[1], hosts)
+            for name, seen in volumes.items()
+        } | {
+            f'server {name}': seen and self._server(seen[0], seen[1], records)
+            for name, seen in servers.items()
+        }
 
-    def settle(self) -> dict[str, Any]:
+    def settle(self, passing: Container[str] = _PASSING) -> dict[str, Any]:
         """What both sides say once nothing moves any more.
 
         Where something never comes to rest, what they say in the end.
+
+        :param passing: the statuses that a service is about to leave
         """
         deadline = time.monotonic() + _UNREST
         before: dict[str, Any] | None = None
         while True:
             now = self.state()
             at_rest = not any(
-                one and (one['status'] in _PASSING or one.get('task'))
+                one and (one['status'] in passing or one.get('task'))
                 for one in now.values()
             )
             if (at_rest and now == before) or time.monotonic() > deadline:
@@ -304,83 +336,59 @@ class Stage:
         names = {value: name for name, value in self.servers.items()}
         return names.get(server_id, 'somebody else')
 
-    def _volume(self, name: str) -> dict[str, Any] | None:
-        try:
-            volume = self.admin.cinder.volumes.get(self.volumes[name])
-        except cinder_exceptions.NotFound:
-            return None
-        hosts = {}
-        for server_id in self.servers.values():
-            with contextlib.suppress(nova_exceptions.NotFound):
-                hosts[server_id] = getattr(
-                    self.admin.nova.servers.get(server_id),
-                    'OS-EXT-SRV-ATTR:host',
-                )
+    def _volume(
+        self, volume: Any, records: list[Any], hosts: dict[str, str]
+    ) -> dict[str, Any]:
+        attachments = [
+            {
+                'server': self._alias(attachment['server_id']),
+                'device': attachment['device'],
+                "on the server's host": (
+                    attachment['host_name']
+                    == hosts.get(attachment['server_id'], '')
+                ),
+            }
+            for attachment in volume.attachments
+        ]
         return {
             'status': volume.status,
-            'attachments': sorted(
-                (
-                    {
-                        'server': self._alias(attachment['server_id']),
-                        'device': attachment['device'],
-                        "on the server's host": (
-                            attachment['host_name']
-                            == hosts.get(attachment['server_id'], '')
-                        ),
-                    }
-                    for attachment in volume.attachments
-                ),
-                key=str,
-            ),
+            'attachments': sorted(attachments, key=str),
             'records': sorted(
                 f'{record.status} {self._alias(record.instance)}'
-                for record in self.attachments(name)
+                for record in records
             ),
         }
 
-    def _server(self, name: str) -> dict[str, Any] | None:
-        try:
-            server = self.admin.nova.servers.get(self.servers[name])
-            mappings = self.mappings(name)
-        except nova_exceptions.NotFound:
-            return None
-        volumes = {value: name for name, value in self.volumes.items()}
-        records = {
-            volume_id: {record.id for record in self.attachments(volume)}
-            for volume_id, volume in volumes.items()
-        }
+    def _server(
+        self, server: Any, mappings: list[Any], records: set[str]
+    ) -> dict[str, Any]:
+        names = {value: name for name, value in self.volumes.items()}
+        volumes = [
+            {
+                'volume': names.get(mapping.volumeId, 'another volume'),
+                'device': getattr(mapping, 'device', None),
+                'kept': not mapping.delete_on_termination,
+                "Cinder's attachment": mapping.attachment_id in records,
+            }
+            for mapping in mappings
+        ]
         return {
             'status': server.status,
             'task': getattr(server, 'OS-EXT-STS:task_state'),
-            'volumes': sorted(
-                (
-                    {
-                        'volume': volumes.get(
-                            mapping.volumeId, 'another volume'
-                        ),
-                        'device': mapping.device,
-                        'kept': not mapping.delete_on_termination,
-                        "Cinder's attachment": (
-                            mapping.attachment_id
-                            in records.get(mapping.volumeId, ())
-                        ),
-                    }
-                    for mapping in mappings
-                ),
-                key=str,
-            ),
+            'volumes': sorted(volumes, key=str),
         }
 
     # Clearing up
 
     def clear(self) -> None:
         """Delete everything that was made, whatever state it is in."""
+        admin = people.caller(self.cloud.places, 'admin')
         for name, server_id in self.servers.items():
-            with contextlib.suppress(nova_exceptions.NotFound):
-                self.admin.nova.servers.delete(server_id)
+            with contextlib.suppress(nova_exceptions.NotFound, NeverHappened):
+                admin.nova.servers.delete(server_id)
                 self.wait_until_gone(name)
         for volume_id in self.volumes.values():
             with contextlib.suppress(cinder_exceptions.ClientException):
-                volumes = self.admin.cinder.volumes
+                volumes = admin.cinder.volumes
                 volumes.reset_state(volume_id, 'available', 'detached')
                 volumes.force_delete(volume_id)

@@ -19,6 +19,7 @@ id, which each service hands on to the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import json
 import re
@@ -27,21 +28,25 @@ from typing import Any
 from tests.cloud import cloud as clouds
 
 _CHANGES = re.compile(r'/(attachments|volumes/[^/]+/action)')
-_UUID = re.compile(
-    r'[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}'
-)
 _DECISION = re.compile(r'attachguard decision (\{.*\})')
 _ACTION = re.compile(
     r'\[(?:req-[0-9a-f-]{36} )?(req-[0-9a-f-]{36}) .*'
     r'Action: \'action\', .*?"(os-[a-z_]+)"'
 )
+# By method, and whether it is an action.
+_ATTACHMENTS: Mapping[tuple[object, ...], str] = {
+    ('POST', False): 'attachment-create',
+    ('PUT', False): 'attachment-update',
+    ('DELETE', False): 'attachment-delete',
+    ('POST', True): 'attachment-complete',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
     """One request that may change an attachment.
 
-    :param operation: its name, where it is known, else method and path
+    :param operation: its name, as the guard calls it
     :param status: what the caller got
     :param decision: what the guard logged; ``None`` without the guard
     """
@@ -88,12 +93,18 @@ class Traffic:
             if method == 'GET' or not _CHANGES.search(path):
                 continue
             decision = decisions.get(own_id)
-            operation = (
-                decision['operation'] if decision else None
-            ) or actions.get(own_id)
-            if operation is None:
-                operation = f'{method} {_UUID.sub("{id}", path)}'
             calls.setdefault(global_id, []).append(
-                Call(operation, int(status), decision)
+                Call(
+                    decision['operation']
+                    if decision
+                    else _ATTACHMENTS.get(
+                        (method, path.endswith('/action'))
+                        if '/attachments' in path
+                        else (),
+                        actions.get(own_id, 'an action'),
+                    ),
+                    int(status),
+                    decision,
+                )
             )
         return calls

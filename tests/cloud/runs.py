@@ -1,0 +1,119 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Run every flow in a mode of the cloud, and keep what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence
+import concurrent.futures
+import dataclasses
+import traceback
+from typing import Any
+import uuid
+
+from tests.cloud import cloud as clouds
+from tests.cloud import flows
+from tests.cloud import mode as modes
+from tests.cloud import scene as scenes
+from tests.cloud import traffic as traffics
+
+# More only wait for the two cores that the cloud has.
+_AT_ONCE = 6
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What came of a flow.
+
+    :param steps: what was done, and what both sides said after it
+    :param error: why it was not run to its end, if it was not
+    :param calls: the calls to Cinder that may change an attachment
+    """
+
+    steps: list[scenes.Step]
+    error: str = ''
+    calls: list[traffics.Call] = dataclasses.field(default_factory=list)
+
+    def comparable(self) -> dict[str, Any]:
+        """What must be the same with the guard and without it."""
+        return {
+            f'{number}: {step.name}': {
+                'answer': step.answer,
+                'reached': step.reached,
+                **step.state,
+            }
+            for number, step in enumerate(self.steps, 1)
+        } | {
+            # Those that are made at the same time end in any order.
+            'calls': sorted(
+                f'{call.operation} {call.status}' for call in self.calls
+            )
+        }
+
+
+class Runs:
+    """The outcome of each flow in each mode; runs them when asked for.
+
+    :param cloud: the cloud, which runs
+    :param progress: told what is being done
+    """
+
+    def __init__(
+        self, cloud: clouds.Cloud, progress: Callable[[str], None]
+    ) -> None:
+        self._cloud = cloud
+        self._progress = progress
+        self._outcomes: dict[str, dict[str, Outcome]] = {}
+
+    def of(self, mode: modes.Mode) -> dict[str, Outcome]:
+        """The outcome of every flow in a mode, by the flow's name.
+
+        :param mode: how the cloud is to be run
+        """
+        if mode.name not in self._outcomes:
+            self._cloud.switch(mode)
+            self._outcomes[mode.name] = self._run(mode)
+        return self._outcomes[mode.name]
+
+    def _run(self, mode: modes.Mode) -> dict[str, Outcome]:
+        ids = {flow.name: f'req-{uuid.uuid4()}' for flow in flows.FLOWS}
+        outcomes: dict[str, Outcome] = {}
+
+        def run(flow: flows.Flow) -> None:
+            outcomes[flow.name] = self._play(flow, mode, ids[flow.name])
+            self._progress(
+                f'{mode.name}: {len(outcomes)}/{len(flows.FLOWS)} {flow.title}'
+            )
+
+        def run_all(group: Sequence[flows.Flow], at_once: int) -> None:
+            with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+                list(pool.map(run, group))
+
+        run_all([flow for flow in flows.FLOWS if not flow.alone], _AT_ONCE)
+        run_all([flow for flow in flows.FLOWS if flow.alone], 1)
+        calls = traffics.Traffic(self._cloud).calls()
+        for name, outcome in outcomes.items():
+            outcome.calls = calls.get(ids[name], [])
+        return outcomes
+
+    def _play(
+        self, flow: flows.Flow, mode: modes.Mode, request_id: str
+    ) -> Outcome:
+        scene = scenes.Scene(self._cloud, request_id, mode, flow.actor)
+        try:
+            flow.run(scene)
+            error = ''
+        except Exception:
+            error = traceback.format_exc()
+        scene.clear()
+        return Outcome(scene.steps, error)

@@ -1,0 +1,124 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``attachguard preflight`` on a whole cloud, as its operator runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from cinderclient import exceptions as cinder_exceptions
+import pytest
+
+from tests.cloud import cloud as clouds
+from tests.cloud import mode as modes
+from tests.cloud import stage as stages
+
+NO_TOKEN = modes.Mode('no service token', guard=True, service_token=False)
+CREDENTIALS = modes.Mode(
+    'credentials', guard=True, guard_options={'auth_section': 'nova'}
+)
+
+
+def preflight(cloud: clouds.Cloud) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Run it.
+
+    :returns: exit code, and of each check the result and the advice
+    """
+    etc = cloud.places.etc
+    done = subprocess.run(
+        [
+            f'{sys.prefix}/bin/attachguard',
+            'preflight',
+            f'--config-file={etc("cinder")}/cinder.conf',
+            f'--nova-conf={etc("nova")}/nova.conf',
+            f'--nova-conf={etc("nova")}/nova-compute1.conf',
+            '-f',
+            'json',
+        ],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    rows = json.loads(done.stdout)
+    return done.returncode, {
+        row['Check']: (row['Result'], row['What was found, what to do'])
+        for row in rows
+    }
+
+
+@pytest.mark.parametrize(
+    'mode', [modes.ENFORCED, modes.SHADOW], ids=lambda mode: mode.name
+)
+def test_a_cloud_that_is_ready(
+    whole_cloud: clouds.Cloud, mode: modes.Mode
+) -> None:
+    whole_cloud.switch(mode)
+    code, found = preflight(whole_cloud)
+    assert code == 0, found
+    assert {result for result, _text in found.values()} == {'ok'}
+
+
+def test_a_pipeline_without_the_guard(whole_cloud: clouds.Cloud) -> None:
+    whole_cloud.switch(modes.UNGUARDED)
+    code, found = preflight(whole_cloud)
+    assert code == 1
+    assert {
+        name for name, (result, _text) in found.items() if result == 'wrong'
+    } == {'pipeline keystone', 'pipeline keystone_nolimit'}
+
+
+@pytest.fixture
+def cloud(whole_cloud: clouds.Cloud) -> clouds.Cloud:
+    whole_cloud.switch(CREDENTIALS)
+    return whole_cloud
+
+
+def test_credentials_that_see_everything(
+    cloud: clouds.Cloud, stage: stages.Stage
+) -> None:
+    """Cinder's own for Nova, shared by ``auth_section``."""
+    stage.server('server')
+    stage.server('elsewhere', by=stage.caller('other'))
+    code, found = preflight(cloud)
+    assert code == 0, found
+    # And they are what Nova is asked with.
+    stage.volume('data')
+    with pytest.raises(cinder_exceptions.Forbidden):
+        stage.member.cinder.volumes.attach(
+            stage.volumes['data'], stage.servers['server'], '/dev/vdb'
+        )
+    stage.member.nova.volumes.create_server_volume(
+        stage.servers['server'], stage.volumes['data']
+    )
+    stage.wait_for_volume('data', 'in-use')
+    stage.settle()
+    (record,) = stage.attachments('data')
+    with pytest.raises(cinder_exceptions.Forbidden):
+        stage.member.cinder.attachments.delete(record.id)
+
+
+def test_what_a_cloud_without_service_tokens_needs(
+    whole_cloud: clouds.Cloud,
+) -> None:
+    whole_cloud.switch(NO_TOKEN)
+    code, found = preflight(whole_cloud)
+    assert code == 1
+    result, advice = found['service tokens']
+    assert result == 'wrong'
+    assert 'no-service-token' in advice
+    whole_cloud.switch(modes.PRESET_NO_TOKEN)
+    _code, found = preflight(whole_cloud)
+    result, advice = found['service tokens']
+    assert result != 'wrong', advice
