@@ -43,6 +43,29 @@ def _exit_with_parent() -> None:
     leave(0)
 
 
+def _use_greenthreads() -> None:
+    # Patches before it imports anything else, in every release.
+    import cinder.cmd.api  # noqa: F401
+
+
+def _use_threads() -> None:
+    try:
+        from cinder import monkey_patch
+    except ImportError:
+        # Up to Cinder 28 the API can be served on threads, but what answers
+        # its calls asks for greenthreads, which then nobody would run.
+        import oslo_messaging
+
+        get_rpc_server = oslo_messaging.get_rpc_server
+
+        def on_threads(*args: Any, **kwargs: Any) -> Any:
+            return get_rpc_server(*args, **{**kwargs, 'executor': 'threading'})
+
+        oslo_messaging.get_rpc_server = on_threads
+    else:
+        monkey_patch.patch('threading')
+
+
 def _initialize() -> None:
     """Do what each of Cinder's services does before it starts."""
     from cinder.common import config
@@ -167,9 +190,10 @@ def main(server: str, ready: str, cinder_conf: str) -> None:
     """
     _thread.start_new_thread(_exit_with_parent, ())
 
-    from cinder import monkey_patch
-
-    monkey_patch.patch('eventlet' if server == 'eventlet' else 'threading')
+    if server == 'eventlet':
+        _use_greenthreads()
+    else:
+        _use_threads()
 
     sys.argv[1:] = ['--config-file', cinder_conf]
     _initialize()
