@@ -51,6 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let openstacksdk not warn of itself, whatever is called."""
+    for what in (
+        'ignore::PendingDeprecationWarning:openstack',
+        'ignore::openstack.warnings.RemovedInSDK50Warning',
+    ):
+        config.addinivalue_line('filterwarnings', what)
+
+
 @pytest.fixture(scope='session')
 def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Say on the terminal what takes so long."""
