@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 JSON = 'application/json'
 FORM = 'application/x-www-form-urlencoded'
-LATEST = 'volume 3.71'
+LATEST = f'volume {router.MICROVERSION}'
 
 
 class Stream(io.RawIOBase):

@@ -43,9 +43,11 @@ from routes import mapper as routes_mapper
 
 objects.register_all()
 
+from cinder.api.openstack import api_version_request  # noqa: E402
 from cinder.api.v3 import router as cinder_router  # noqa: E402
 from cinder.api.validation import validators  # noqa: E402
 from cinder import context as cinder_context  # noqa: E402
+from cinder import db  # noqa: E402
 from cinder.db import api as db_api  # noqa: E402
 from cinder import exception  # noqa: E402
 from cinder import rpc  # noqa: E402
@@ -55,6 +57,9 @@ from cinder.volume import volume_utils  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+# The newest that the installed release has.
+MICROVERSION = api_version_request.max_api_version().get_string()
 
 PROJECT = '6f70656e737461636b61747461636821'
 STRANGER = '0ddba11000000000000000000000cafe'
@@ -471,9 +476,11 @@ class RecordingRouter:
             pass
 
         database = _Database(self.effects)
-        for name, value in list(vars(db_api).items()):
-            if inspect.isfunction(value) and not name.startswith('_'):
-                self._replace(db_api, name, getattr(database, name))
+        # Up to Cinder 28 the package has the same functions once more.
+        for module in (db_api, db):
+            for name, value in list(vars(module).items()):
+                if inspect.isfunction(value) and not name.startswith('_'):
+                    self._replace(module, name, getattr(database, name))
         for where, name, what in (
             (objects.Volume, 'get_by_id', get_volume),
             (objects.Volume, 'save', save_volume),
@@ -584,9 +591,9 @@ class RecordingRouter:
     def _mark_administrative(self) -> None:
         # os-force_detach calls the same methods as a member's actions do,
         # from another controller.
-        for controller in self._app.resources['volumes'].extension_controllers:
-            if type(controller).__name__ == 'VolumeAdminController':
-                self._administrative.add(id(controller.volume_api))
+        actions = self._app.resources['volumes'].wsgi_actions
+        controller = actions['os-force_detach'].__self__
+        self._administrative.add(id(controller.volume_api))
 
     @staticmethod
     def _record_any(

@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import metadata
 import typing
 import uuid
 
@@ -321,8 +322,13 @@ def test_an_answer_that_breaks_off(cloud: StubCloud) -> None:
     cloud.nova.faults.add(
         200, body='{"servers"', headers={'Content-Length': '1000'}
     )
+    session, url = cloud.session('member'), f'{cloud.nova_url}/servers'
+    if metadata.version('urllib3').startswith('1.'):
+        # It compares no lengths.
+        assert session.get(url).text == '{"servers"'
+        return
     with pytest.raises(ksa_exceptions.ConnectionError):
-        cloud.session('member').get(f'{cloud.nova_url}/servers')
+        session.get(url)
 
 
 def test_a_kept_session_keeps_its_connection(cloud: StubCloud) -> None:

@@ -60,7 +60,8 @@ def test_what_tells_the_middleware_its_project_is_no_option(
         ('nova_timeout', 'soon', 'Float'),
         ('nova_max_concurrency', '0', 'min=1'),
         ('statsd_port', '70000', 'max=65535'),
-        ('timeout', 'soon', 'Float'),
+        # keystoneauth's own.
+        ('insecure', 'maybe', 'Boolean'),
     ],
 )
 @pytest.mark.parametrize('paste', [True, False])
