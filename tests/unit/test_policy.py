@@ -232,7 +232,9 @@ class TestReload:
 
 
 def test_in_the_rules_of_another_service_there_is_no_answer() -> None:
-    enforcer = oslo_policy.Enforcer(cfg.ConfigOpts(), use_conf=False)
+    enforcer = oslo_policy.Enforcer(
+        cfg.ConfigOpts(), policy_file='none', use_conf=False
+    )
     rule = oslo_policy.RuleDefault('r', 'not nova:attached')
     enforcer.set_rules(oslo_policy.Rules({'r': rule.check}))
     with pytest.raises(TypeError, match='rules of attachguard'):
