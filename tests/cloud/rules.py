@@ -1,0 +1,84 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The guard's rules, changed under a running cloud as an operator does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import pathlib
+import re
+
+import yaml
+
+from tests.cloud import cloud as clouds
+from tests.cloud import mode as modes
+
+_ROOT = pathlib.Path(__file__).parents[2]
+#: For whom a row is left open that is closed to everybody else.
+SERVICE = 'rule:attachguard:service'
+
+_SECTION = 'Whom it could break'
+_BULLET = re.compile(r'^\* ', re.MULTILINE)
+_RULE = re.compile(r'"(attachguard:[^"]+)":\s+"([^"]+)"')
+
+
+class Rules:
+    """A policy file that the guard reads while the cloud runs.
+
+    :param cloud: whose guard
+    """
+
+    def __init__(self, cloud: clouds.Cloud) -> None:
+        self.path = cloud.directory / 'etc' / 'cinder' / 'guard-rules.yaml'
+        #: The mode that has the guard read the file.
+        self.mode = modes.Mode(
+            'rules of a file',
+            guard=True,
+            guard_options={'policy_file': self.path},
+        )
+
+    def write(self, rules: Mapping[str, str]) -> None:
+        """Put rules in force; those that are not named have their default.
+
+        :param rules: name to text
+        """
+        new = self.path.with_suffix('.new')
+        new.write_text(yaml.safe_dump(dict(rules)))
+        new.rename(self.path)
+
+
+def documented(about: str, **ids: str) -> dict[str, str]:
+    """What the README advises to write, for somebody whom the guard breaks.
+
+    :param about: what the paragraph begins with
+    :param ids: what to write for ``<name>``, by name
+    :returns: name to text of each rule
+    :raises LookupError: the README says nothing about it
+    """
+    text = (_ROOT / 'README.rst').read_text()
+    section = text.partition(f'{_SECTION}\n')[2].partition('\n===')[0]
+    for bullet in _BULLET.split(section):
+        if bullet.startswith(about):
+            break
+    else:
+        raise LookupError(about)
+    rules = {
+        name: ' '.join(rule.split()) for name, rule in _RULE.findall(bullet)
+    }
+    if not rules:
+        raise LookupError(f'{about}: no rule')
+    for name, value in ids.items():
+        rules = {
+            key: rule.replace(f'<{name}>', value)
+            for key, rule in rules.items()
+        }
+    return rules
