@@ -366,6 +366,7 @@ class Stage:
         volumes = [
             {
                 'volume': names.get(mapping.volumeId, 'another volume'),
+                # A server that was shelved has none to name.
                 'device': getattr(mapping, 'device', None),
                 'kept': not mapping.delete_on_termination,
                 "Cinder's attachment": mapping.attachment_id in records,
