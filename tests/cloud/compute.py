@@ -23,6 +23,7 @@ from nova.cmd import compute
 
 # ruff: noqa: E402
 import sys
+import time
 from typing import Any
 
 from nova import exception
@@ -46,6 +47,14 @@ class Driver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]
                 instance_uuid=instance.uuid, reason='its name'
             )
         super().spawn(context, instance, *args, **kwargs)
+
+    def live_migration(
+        self, context: Any, instance: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        """Take as long as the memory of a real guest does."""
+        if compute_driver.SLOW_TO_MOVE in instance.display_name:
+            time.sleep(compute_driver.MOVING_TIME)
+        super().live_migration(context, instance, *args, **kwargs)
 
     def post_live_migration(
         self,
