@@ -213,7 +213,8 @@ class AttachGuard(base.ConfigurableMiddleware):
         except novas.Unknown as exc:
             event.verdict, event.reason = _UNKNOWN, 'nova-unknown'
             event.detail = exc.why
-            event.enforced = event.enforced and not self._allow_unknown
+            if exc.outage and self._allow_unknown:
+                event.enforced = False
         except Exception as exc:
             # A rule that fails as it is evaluated, or a fault of ours.
             LOG.exception('attachguard failed to decide')

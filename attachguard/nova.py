@@ -61,11 +61,16 @@ class Unknown(Exception):
 
     :param why: for the operator's log: never for the caller, and without
         anything secret
+    :param outage: whether the trouble is Nova's; not where it refuses the
+        caller's own token, which callers can bring about as they please: by
+        an application credential for Cinder alone, or by revoking a token
+        that Cinder has cached
     """
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, outage: bool = True) -> None:
         super().__init__(why)
         self.why = why
+        self.outage = outage
 
 
 _caller: contextvars.ContextVar[plugin.BaseAuthPlugin | None] = (
@@ -192,7 +197,7 @@ class Nova:
             may not see: Nova tells no difference
         :raises Unknown: when Nova does not say
         """
-        row = self._ask(caller, HAS_IT, server_id, volume_id, within)
+        row = self._attachment(caller, HAS_IT, server_id, volume_id, within)
         return row is not None
 
     def attachment_id(
@@ -211,8 +216,35 @@ class Nova:
         :returns: None where Nova has no such attachment, or no id for it
         :raises Unknown: when Nova does not say
         """
-        row = self._ask(caller, WHICH_ATTACHMENT, server_id, volume_id, within)
+        row = self._attachment(
+            caller, WHICH_ATTACHMENT, server_id, volume_id, within
+        )
         return None if row is None else row.get('attachment_id')
+
+    def at_rest(
+        self,
+        caller: plugin.BaseAuthPlugin | None,
+        server_id: str,
+        within: float | None = None,
+    ) -> bool:
+        """Whether Nova is doing nothing with a server.
+
+        While one is migrated, Nova writes down the attachment on the host that
+        it goes to, and it still runs by the one on the host that it is on.
+
+        :param caller: as for :meth:`attached`
+        :param server_id: a canonical UUID
+        :param within: as for :meth:`attached`
+        :returns: True also for a server that does not exist any more
+        :raises Unknown: when Nova does not say
+        """
+        path = f'/servers/{server_id}'
+        row = self._ask(caller, HAS_IT, path, 'server', within)
+        if row is None:
+            return True
+        if row.get('id') != server_id or 'OS-EXT-STS:task_state' not in row:
+            raise Unknown('another server, or one without a task state')
+        return row['OS-EXT-STS:task_state'] is None
 
     def sees_every_project(self) -> bool:
         """Whether the configured credentials see other projects' servers.
@@ -252,12 +284,29 @@ class Nova:
             marker = f'&marker={servers[-1][0]}'
         raise Unknown('there is no server in another project to look at')
 
-    def _ask(
+    def _attachment(
         self,
         caller: plugin.BaseAuthPlugin | None,
         version: str,
         server_id: str,
         volume_id: str,
+        within: float | None,
+    ) -> dict[str, Any] | None:
+        path = f'/servers/{server_id}/os-volume_attachments/{volume_id}'
+        row = self._ask(caller, version, path, 'volumeAttachment', within)
+        if row is not None and (
+            row.get('serverId') != server_id
+            or row.get('volumeId') != volume_id
+        ):
+            raise Unknown('an answer to another question')
+        return row
+
+    def _ask(
+        self,
+        caller: plugin.BaseAuthPlugin | None,
+        version: str,
+        path: str,
+        key: str,
         within: float | None,
     ) -> dict[str, Any] | None:
         wait = self.timeout if within is None else within
@@ -274,7 +323,7 @@ class Nova:
             )
         try:
             question = self._executor.submit(
-                self._get, caller, version, server_id, volume_id
+                self._get, caller, version, path, key
             )
         except BaseException:
             self._free.release()
@@ -302,15 +351,12 @@ class Nova:
         self,
         caller: plugin.BaseAuthPlugin | None,
         version: str,
-        server_id: str,
-        volume_id: str,
+        path: str,
+        key: str,
     ) -> dict[str, Any] | None:
         _caller.set(caller)
         try:
-            response, body = self._clients[version].get(
-                f'/servers/{server_id}/os-volume_attachments/{volume_id}',
-                raise_exc=False,
-            )
+            response, body = self._clients[version].get(path, raise_exc=False)
         finally:
             # The thread lives longer than the request and its token.
             _caller.set(None)
@@ -319,11 +365,11 @@ class Nova:
             return None
         if status != 200:
             # Also a 404 that is not Nova's: a proxy's, a wrong endpoint's.
-            raise Unknown(f'HTTP {status} from {response.url}')
-        row = body['volumeAttachment']
-        if (row['serverId'], row['volumeId']) != (server_id, volume_id):
-            raise Unknown('an answer to another question')
-        return dict(row)
+            raise Unknown(
+                f'HTTP {status} from {response.url}',
+                outage=not (self.as_caller and status in (401, 403)),
+            )
+        return dict(body[key])
 
     def _load_session(self, conf: cfg.ConfigOpts) -> ksa_session.Session:
         session = loading.load_session_from_conf_options(

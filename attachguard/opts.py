@@ -55,7 +55,9 @@ OPTS: list[cfg.Opt] = [
             ('allow', 'let the request through, and log a warning'),
         ],
         help='What becomes of a request whose rule asks Nova, when Nova is '
-        'down, slow or not understood.',
+        "down, slow or not understood. Where Nova refuses the caller's own "
+        'token, which a caller can bring about, the answer is 503 in any '
+        'case.',
     ),
     cfg.StrOpt(
         'auth_strategy',
@@ -89,6 +91,8 @@ OPTS: list[cfg.Opt] = [
         default=64,
         min=1,
         help='How many questions to Nova may be under way in one process. '
+        'Best half as many as it has threads: where all of them can wait for '
+        'Nova, and Nova for them, neither gets an answer. '
         'Beyond, a request that needs one gets 503 at once, so that a slow '
         "Nova does not take all of the API's workers.",
     ),

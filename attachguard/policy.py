@@ -66,8 +66,8 @@ class NovaCheck(policy.Check):
 
     ``attached``: a server that the request speaks of has the volume, so Nova
     says; ``same_attachment``: and by the very attachment that it speaks of,
-    or Nova does not say by which; ``no_server``: it speaks of no server, which
-    needs no question.
+    or Nova does not say by which, or is doing something with the server;
+    ``no_server``: it speaks of no server, which needs no question.
     """
 
     QUESTIONS: Mapping[str, Callable[[targets.Target], bool]] = {

@@ -116,7 +116,8 @@ _ROWS: dict[str, _Row] = {
     ),
     'attachment-delete': _Row(
         _IF_NOT_THE_SAME,
-        'Only if Nova does not have the volume by this attachment.',
+        'Only if Nova does not have the volume by this attachment. While Nova '
+        'moves a server that has the volume, none of its attachments.',
     ),
 }
 

@@ -256,7 +256,8 @@ class Target(Mapping[str, Any]):
     def same_attachment(self) -> bool:
         """Whether Nova has the volume by the very attachment of a claim.
 
-        :returns: True also where Nova has it and does not say by which
+        :returns: True also where Nova has it and does not say by which, and
+            where it has it and is doing something with the server
         :raises attachguard.nova.Unknown: when Nova does not say
         """
         return self._any(self._has_by, self.claims)
@@ -279,7 +280,10 @@ class Target(Mapping[str, Any]):
             # all. Whichever: what Nova has is not told apart.
             return self._has(pair)
         self.nova_answer = True
-        same = by == item.attachment_id
+        # While a server moves, what it still runs by is not what Nova says.
+        same = by == item.attachment_id or not self._nova.at_rest(
+            self._caller.auth, item.server_id, self._left()
+        )
         self._reason = 'server-has-volume' if same else 'other-attachment'
         return same
 

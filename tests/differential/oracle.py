@@ -34,7 +34,8 @@ class Answer(enum.Enum):
 
 
 Nova = Callable[[str, str], Answer]
-#: the id of the attachment by which a server has a volume, where Nova knows
+#: the id of the only attachment by which a server has a volume, where Nova
+#: knows; not while it moves the server
 By = Callable[[str, str], str | None]
 
 _ONLY_IF_ATTACHED = ('os-attach', 'attachment-create')

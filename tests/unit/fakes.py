@@ -56,6 +56,8 @@ class FakeNova:
     def __init__(self, has: dict[tuple[str, str], str | None] | None = None):
         self.has = has or {}
         self.down = False
+        self.outage = True
+        self.moving: set[str] = set()
         self.asked: list[tuple[str, str]] = []
 
     def attached(
@@ -67,7 +69,7 @@ class FakeNova:
     ) -> bool:
         self.asked.append((server_id, volume_id))
         if self.down:
-            raise nova.Unknown('down')
+            raise nova.Unknown('down', self.outage)
         return (server_id, volume_id) in self.has
 
     def attachment_id(
@@ -81,6 +83,11 @@ class FakeNova:
         if self.down:
             raise nova.Unknown('down')
         return self.has.get((server_id, volume_id))
+
+    def at_rest(
+        self, caller: Any, server_id: str, within: float | None = None
+    ) -> bool:
+        return server_id not in self.moving
 
 
 class FakeCinder:

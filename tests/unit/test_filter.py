@@ -327,6 +327,19 @@ class TestOrdinaryCaller:
         cloud = make({(fakes.SERVER, fakes.VOLUME): by}, BY_SERVER)
         assert cloud('DELETE', ATTACHMENT)[0] == status
 
+    def test_none_is_removed_while_nova_moves_the_server(
+        self, make: Make
+    ) -> None:
+        # It runs by the attachment on the one host, and Nova has written down
+        # that on the other.
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
+        cloud = make(has, BY_SERVER)
+        cloud.nova.moving.add(fakes.SERVER)
+        status, _headers, answer = cloud('DELETE', ATTACHMENT)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'server-has-volume'
+        assert cloud.cinder.performed == []
+
     def test_os_detach_of_one_touches_them_all(self, make: Make) -> None:
         # Cinder removes the export of the whole volume, whichever is named.
         leftover = 'cccccccc-1111-4111-8111-000000000000'
@@ -681,6 +694,10 @@ class TestNovaUnknown:
         cloud.nova.down = True
         assert cloud('POST', ACTION, attach())[0] == 202
         assert '"verdict": "unknown"' in caplog.text
+        # A token that Nova refuses is no trouble of Nova's.
+        cloud.nova.outage = False
+        status, headers, _answer = cloud('POST', ACTION, attach())
+        assert (status, headers['Retry-After']) == (503, '5')
         # Nova that does answer is still believed.
         cloud.nova.down = False
         assert cloud('POST', ACTION, attach())[0] == 403

@@ -141,6 +141,67 @@ def test_attachment_ids_are_compared_where_nova_has_them(
 
 
 @pytest.mark.parametrize(
+    ('task', 'at_rest'), [(None, True), ('migrating', False)]
+)
+def test_a_server_is_at_rest_when_nova_does_nothing_with_it(
+    make: Make,
+    running: server.Server,
+    compute: Compute,
+    task: str | None,
+    at_rest: bool,
+) -> None:
+    compute.body = {
+        'server': {'id': fakes.SERVER, 'OS-EXT-STS:task_state': task}
+    }
+    asked = make()
+    assert asked.at_rest(noauth.NoAuth(), fakes.SERVER) is at_rest
+    assert running.requests[-1].path == f'/servers/{fakes.SERVER}'
+    compute.status, compute.body = 404, GONE
+    assert asked.at_rest(noauth.NoAuth(), fakes.SERVER)
+
+
+@pytest.mark.parametrize(
+    'found',
+    [
+        {},
+        {'id': fakes.SERVER},
+        {'id': fakes.OTHER_SERVER, 'OS-EXT-STS:task_state': None},
+    ],
+)
+def test_a_server_of_which_nova_does_not_say_it_is_unknown(
+    make: Make, compute: Compute, found: dict[str, Any]
+) -> None:
+    compute.body = {'server': found}
+    with pytest.raises(nova.Unknown):
+        make().at_rest(noauth.NoAuth(), fakes.SERVER)
+
+
+@pytest.mark.parametrize(
+    ('status', 'credentials', 'outage'),
+    [
+        (401, {}, False),
+        (403, {}, False),
+        (500, {}, True),
+        (429, {}, True),
+        # Not the caller's token, but the operator's.
+        (403, {'auth_type': 'none'}, True),
+    ],
+)
+def test_a_refusal_of_the_callers_token_is_no_outage(
+    make: Make,
+    running: server.Server,
+    compute: Compute,
+    status: int,
+    credentials: dict[str, str],
+    outage: bool,
+) -> None:
+    compute.status = status
+    with pytest.raises(nova.Unknown) as caught:
+        ask(make(**credentials))
+    assert caught.value.outage is outage
+
+
+@pytest.mark.parametrize(
     ('status', 'body'),
     [
         # Not Nova's: a proxy's, or an endpoint that is something else.
