@@ -103,4 +103,5 @@ class Fault:
             f'{self.status.value} {self.status.phrase}',
             [*self._headers, ('Content-Length', str(len(body)))],
         )
-        return [body]
+        # By _method in the query, a HEAD can be an attachment operation.
+        return [] if environ.get('REQUEST_METHOD') == 'HEAD' else [body]

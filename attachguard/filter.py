@@ -345,7 +345,8 @@ class AttachGuard(base.ConfigurableMiddleware):
 def _objects(said: webob.Response) -> bool:
     """Whether Cinder minds more than that the nil UUID is not there."""
     if said.status_int == 404:
-        return requests.NIL_UUID.encode() not in said.body
+        # The answer to a HEAD has no body, and says nothing else either.
+        return bool(said.body) and requests.NIL_UUID.encode() not in said.body
     return 400 <= said.status_int < 500
 
 

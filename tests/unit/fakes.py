@@ -141,7 +141,8 @@ class FakeCinder:
                 ('Vary', 'OpenStack-API-Version'),
             ],
         )
-        return [json.dumps(answer).encode()]
+        # As WebOb does.
+        return [] if method == 'HEAD' else [json.dumps(answer).encode()]
 
     def _answer(self, method: str, path: str, environ: Any) -> Any:
         message = f'{path}, {environ["attachguard.body"]} is not there'

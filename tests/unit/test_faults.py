@@ -50,6 +50,12 @@ def test_the_form_is_cinders(status: http.HTTPStatus, name: str) -> None:
     }
 
 
+def test_the_answer_to_a_head_has_no_body() -> None:
+    fault = faults.Fault(http.HTTPStatus.FORBIDDEN, 'code', 'Text.')
+    environ = webob.Request.blank('/', method='HEAD').environ
+    assert list(fault(environ, lambda *_: lambda _: None)) == []
+
+
 def test_the_headers_about_the_request_are_cinders() -> None:
     like = webob.Response(
         headers={

@@ -671,6 +671,19 @@ class TestWhatCinderSays:
             assert environ['keystone.token_auth']
 
 
+def test_a_head_that_is_a_post_is_refused_as_one(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Cinder's answer to it has no body that would say what is not there.
+    caplog.set_level(logging.INFO)
+    cloud = make()
+    extra = {'QUERY_STRING': '_method=POST'}
+    status, _headers, answer = cloud('HEAD', ACTION, attach(), **extra)
+    assert (status, answer) == (403, None)
+    assert '"reason": "server-lacks-volume"' in caplog.text
+    assert cloud.cinder.performed == []
+
+
 class TestNovaUnknown:
     """Nova down, slow or talking nonsense."""
 
