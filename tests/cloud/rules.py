@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import pathlib
 import re
+from typing import Any
 
 import yaml
 
@@ -23,10 +24,6 @@ from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
 
 _ROOT = pathlib.Path(__file__).parents[2]
-#: For whom a row is left open that is closed to everybody else.
-SERVICE = 'rule:attachguard:service'
-
-_SECTION = 'Whom it could break'
 _BULLET = re.compile(r'^\* ', re.MULTILINE)
 _RULE = re.compile(r'"(attachguard:[^"]+)":\s+"([^"]+)"')
 
@@ -35,15 +32,16 @@ class Rules:
     """A policy file that the guard reads while the cloud runs.
 
     :param cloud: whose guard
+    :param options: more of the guard's
     """
 
-    def __init__(self, cloud: clouds.Cloud) -> None:
+    def __init__(self, cloud: clouds.Cloud, **options: Any) -> None:
         self.path = cloud.directory / 'etc' / 'cinder' / 'guard-rules.yaml'
         #: The mode that has the guard read the file.
         self.mode = modes.Mode(
             'rules of a file',
             guard=True,
-            guard_options={'policy_file': self.path},
+            guard_options={'policy_file': self.path, **options},
         )
 
     def write(self, rules: Mapping[str, str]) -> None:
@@ -56,17 +54,20 @@ class Rules:
         new.rename(self.path)
 
 
-def documented(about: str, **ids: str) -> dict[str, str]:
-    """What the README advises to write, for somebody whom the guard breaks.
+def documented(
+    about: str, section: str = 'Whom it could break', **ids: str
+) -> dict[str, str]:
+    """What the README advises to write.
 
     :param about: what the paragraph begins with
+    :param section: where the paragraph is
     :param ids: what to write for ``<name>``, by name
     :returns: name to text of each rule
     :raises LookupError: the README says nothing about it
     """
     text = (_ROOT / 'README.rst').read_text()
-    section = text.partition(f'{_SECTION}\n')[2].partition('\n===')[0]
-    for bullet in _BULLET.split(section):
+    _before, _title, text = text.partition(f'\n{section}\n')
+    for bullet in _BULLET.split(text.partition('\n===')[0]):
         if bullet.startswith(about):
             break
     else:

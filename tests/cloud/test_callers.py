@@ -498,7 +498,9 @@ class TestWithTheGuard:
         stage: stages.Stage,
         file: rules.Rules,
     ) -> None:
-        file.write({'attachguard:attachment-create:no-server': rules.SERVICE})
+        file.write(
+            rules.documented('An attachment that names', 'What remains')
+        )
         scene = set_scene(Glance())
         is_refused(Glance(), scene, stage)
         scene.service = stage.caller('glance')

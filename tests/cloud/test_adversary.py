@@ -1,0 +1,990 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Somebody who wants past the guard, and has read its source.
+
+What is asserted is what comes of it on both sides: a volume that is free
+stays free, and one that a server has stays with that server.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import pathlib
+import re
+import threading
+import time
+from typing import Any
+import urllib.parse
+import uuid
+
+from keystoneauth1.identity import v3
+from keystoneauth1 import session as ks_session
+from novaclient import exceptions as nova_exceptions
+import pytest
+import requests
+
+from tests.cloud import attacks
+from tests.cloud import cloud as clouds
+from tests.cloud import compute_driver
+from tests.cloud import config
+from tests.cloud import mode as modes
+from tests.cloud import people
+from tests.cloud import rules
+from tests.cloud import stage as stages
+from tests.cloud import traffic as traffics
+
+_SAMPLE = (
+    pathlib.Path(__file__).parents[2]
+    / 'etc'
+    / 'attachguard-policy.yaml.sample'
+)
+CONNECTOR = {'host': 'elsewhere', 'initiator': 'iqn.test:elsewhere'}
+
+
+class Victim:
+    """Volumes and servers to go for: the member's, and somebody else's.
+
+    The volume ``bait`` is free, the server MyVm has ``live``; TheirVm, of
+    another project, has ``theirs``.
+    """
+
+    def __init__(self, cloud: clouds.Cloud) -> None:
+        self.stage = stages.Stage(cloud, f'req-{uuid.uuid4()}')
+        self.member = self.stage.member
+        self.other = self.stage.caller('other')
+        self.stage.volume('bait')
+        for owner, server, volume in (
+            (self.member, 'MyVm', 'live'),
+            (self.other, 'TheirVm', 'theirs'),
+        ):
+            self.stage.volume(volume, by=owner)
+            self.stage.server(server, by=owner)
+            owner.nova.volumes.create_server_volume(
+                self.stage.servers[server], self.stage.volumes[volume]
+            )
+            self.stage.wait_for_volume(volume, 'in-use')
+        self._at_rest = self.stage.settle()
+        self.harmed = False
+        (live,) = self.stage.attachments('live')
+        self.ids = {
+            'project': self.member.project_id,
+            'stranger': self.other.project_id,
+            'volume': self.stage.volumes['bait'],
+            'live': self.stage.volumes['live'],
+            'attachment': live.id,
+            'server': self.stage.servers['MyVm'],
+        }
+        self.address = urllib.parse.urlsplit(cloud.places.url('cinder')).netloc
+
+    def is_free(self) -> bool:
+        """Whether the bait is, and without a record of anything else."""
+        volumes = self.stage.admin.cinder.volumes
+        status = volumes.get(self.ids['volume']).status
+        free = status == 'available' and not self.stage.attachments('bait')
+        self.harmed = self.harmed or not free
+        return free
+
+    def is_unharmed(self) -> bool:
+        """Whether everything is as it was, on both sides."""
+        unharmed = self.stage.state() == self._at_rest
+        self.harmed = self.harmed or not unharmed
+        return unharmed
+
+    def set_free(self) -> None:
+        """Take back what was forged, as an operator does."""
+        self.stage.admin.cinder.volumes.reset_state(
+            self.ids['volume'], 'available', 'detached'
+        )
+        self.harmed = False
+
+    def attacked(
+        self, attack: attacks.Attack, token: str | None = None
+    ) -> tuple[int, bytes]:
+        """Carry out an attack, by the member if by nobody else."""
+        return attacks.send(
+            attack, self.address, token or self.member.token, self.ids
+        )
+
+    def attach(
+        self, by: people.Caller | None = None, **kwargs: Any
+    ) -> requests.Response:
+        """Call os-attach for the bait and a server that does not have it."""
+        caller = by or self.member
+        return caller.send(
+            'POST',
+            f'/volumes/{self.ids["volume"]}/action',
+            os_attach(self.ids['server']),
+            **kwargs,
+        )
+
+
+def os_attach(server: str) -> dict[str, Any]:
+    return {'os-attach': {'instance_uuid': server, 'mountpoint': '/dev/vdb'}}
+
+
+class Holder:
+    """Keeps one victim for many tests, and gets another if it was harmed."""
+
+    def __init__(self) -> None:
+        self.victim: Victim | None = None
+
+    def give_up(self) -> None:
+        if self.victim is not None:
+            self.victim.stage.clear()
+        self.victim = None
+
+
+@pytest.fixture(scope='module')
+def holder() -> Iterator[Holder]:
+    holder = Holder()
+    yield holder
+    holder.give_up()
+
+
+@pytest.fixture
+def victim(cloud: clouds.Cloud, holder: Holder) -> Iterator[Victim]:
+    holder.victim = victim = holder.victim or Victim(cloud)
+    yield victim
+    if victim.harmed:
+        holder.give_up()
+
+
+@pytest.fixture
+def file(whole_cloud: clouds.Cloud) -> rules.Rules:
+    """The operator's file of rules, with none in it."""
+    # As the README advises, for the sixteen threads that there are.
+    file = rules.Rules(whole_cloud, nova_max_concurrency=8)
+    file.write({})
+    return file
+
+
+@pytest.fixture
+def cloud(whole_cloud: clouds.Cloud, file: rules.Rules) -> clouds.Cloud:
+    """The cloud with the guard enforced, by its defaults at first."""
+    whole_cloud.switch(file.mode)
+    return whole_cloud
+
+
+@pytest.fixture
+def lenient(whole_cloud: clouds.Cloud) -> clouds.Cloud:
+    """With each option as it is of most use to somebody who wants past."""
+    whole_cloud.switch(
+        modes.Mode(
+            'lenient',
+            guard=True,
+            # Cinder's default up to its release 28.
+            service_roles_required=False,
+            guard_options={'on_nova_error': 'allow'},
+        )
+    )
+    return whole_cloud
+
+
+def reason(answer: requests.Response) -> str | None:
+    """Why the guard refused; None where it did not."""
+    (fault,) = answer.json().values()
+    why: str | None = fault.get('reason')
+    return why
+
+
+over_attacks = pytest.mark.parametrize(
+    'attack', attacks.ATTACKS, ids=lambda attack: attack.name
+)
+
+
+class TestWithoutTheGuard:
+    """Which forms are forgeries, so that what stops them is the guard."""
+
+    @pytest.fixture
+    def cloud(self, whole_cloud: clouds.Cloud) -> clouds.Cloud:
+        whole_cloud.switch(modes.UNGUARDED)
+        return whole_cloud
+
+    @over_attacks
+    def test_a_form(self, victim: Victim, attack: attacks.Attack) -> None:
+        victim.attacked(attack)
+        assert victim.is_free() is not attack.forges
+        if attack.forges:
+            victim.set_free()
+
+
+class TestForms:
+    """However it is written, it comes to nothing."""
+
+    @over_attacks
+    def test_a_form(self, victim: Victim, attack: attacks.Attack) -> None:
+        status, _answer = victim.attacked(attack)
+        assert victim.is_free()
+        if attack.method == 'OPTIONS':
+            # Of whatever is no success, the filter "cors" makes one.
+            assert status == 200
+        elif attack.forges:
+            assert status == 403
+        else:
+            assert 400 <= status < 500
+
+
+FORGED: dict[str, Callable[[Victim], dict[str, str]]] = {
+    'service headers': lambda _: {
+        'X-Service-Identity-Status': 'Confirmed',
+        'X-Service-Roles': 'service',
+        'X-Service-User-Id': 'nova',
+    },
+    'service headers with underscores': lambda _: {
+        'X_Service_Identity_Status': 'Confirmed',
+        'X_Service_Roles': 'service',
+    },
+    'service headers and a token that is none': lambda _: {
+        'X-Service-Identity-Status': 'Confirmed',
+        'X-Service-Roles': 'service',
+        'X-Service-Token': 'gAAAAA',
+    },
+    'identity headers': lambda _: {
+        'X-Identity-Status': 'Confirmed',
+        'X-Roles': 'admin,service',
+        'X-User-Id': 'nova',
+        'X-Is-Admin-Project': 'True',
+    },
+    'the own token twice': lambda victim: {
+        'X-Service-Token': victim.member.token
+    },
+    "somebody else's token": lambda victim: {
+        'X-Service-Token': victim.other.token
+    },
+    "an admin's token": lambda victim: {
+        'X-Service-Token': victim.stage.admin.token
+    },
+}
+
+over_forged = pytest.mark.parametrize('forged', FORGED)
+
+
+class TestWhoCalls:
+    """Nobody is a service who says so."""
+
+    @over_forged
+    def test_forged_headers(self, victim: Victim, forged: str) -> None:
+        answer = victim.attach(headers=FORGED[forged](victim))
+        assert victim.is_free()
+        assert answer.status_code in (401, 403)
+
+    @over_forged
+    def test_to_pull_a_live_volume(self, victim: Victim, forged: str) -> None:
+        answer = victim.member.send(
+            'DELETE',
+            f'/attachments/{victim.ids["attachment"]}',
+            headers=FORGED[forged](victim),
+        )
+        assert victim.is_unharmed()
+        assert answer.status_code in (401, 403)
+
+    @pytest.mark.parametrize('name', ['colleague', 'reader', 'admin'])
+    def test_a_person(self, victim: Victim, name: str) -> None:
+        answer = victim.attach(token=victim.stage.caller(name).token)
+        assert victim.is_free()
+        # An admin's project is not the one in the path.
+        assert answer.status_code == (400 if name == 'admin' else 403)
+
+    def test_an_admin_in_the_own_project(self, victim: Victim) -> None:
+        answer = victim.attach(by=victim.stage.admin)
+        assert victim.is_free()
+        assert reason(answer) == 'server-lacks-volume'
+
+    def test_a_token_of_another_project(self, victim: Victim) -> None:
+        answer = victim.attach(token=victim.other.token)
+        assert victim.is_free()
+        assert answer.status_code == 400
+        assert victim.attach(by=victim.other).status_code == 404
+        assert victim.is_free()
+
+    def test_an_expired_token(
+        self, victim: Victim, cloud: clouds.Cloud
+    ) -> None:
+        token = ks_session.Session(
+            v3.Password(
+                cloud.start_brief_keystone(),
+                username='member',
+                password=config.PASSWORD,
+                project_name='demo',
+                user_domain_name='Default',
+                project_domain_name='Default',
+            )
+        ).get_token()
+        assert victim.attach(token=token).status_code == 403
+        time.sleep(3.5)
+        assert victim.attach(token=token).status_code == 401
+        assert victim.is_free()
+
+
+class TestSomebodyWithTheRoleService:
+    """Whom an operator once gave it, in a project of tenants."""
+
+    @pytest.fixture
+    def intruder(self, victim: Victim) -> people.Caller:
+        return victim.stage.caller('intruder')
+
+    @pytest.fixture
+    def pinned(self, cloud: clouds.Cloud) -> dict[str, str]:
+        """The rule of the sample that trusts one user only: Nova's."""
+        sample = re.sub(r'\n# ?', ' ', _SAMPLE.read_text())
+        found = re.search(r'To pin it to one user: "([^"]+)"', sample)
+        assert found
+        nova = people.caller(cloud.places, 'nova').session.get_user_id()
+        assert nova
+        return {'attachguard:service': found[1].replace('<id>', nova)}
+
+    def test_is_a_service_by_default(
+        self, victim: Victim, intruder: people.Caller
+    ) -> None:
+        assert victim.attach(by=intruder).status_code == 202
+        assert not victim.is_free()
+        victim.set_free()
+        for_another = {'X-Service-Token': intruder.token}
+        assert victim.attach(headers=for_another).status_code == 202
+        assert not victim.is_free()
+        victim.set_free()
+
+    def test_is_none_where_the_service_is_pinned(
+        self,
+        victim: Victim,
+        intruder: people.Caller,
+        file: rules.Rules,
+        pinned: dict[str, str],
+    ) -> None:
+        file.write(pinned)
+        for answer in (
+            victim.attach(by=intruder),
+            victim.attach(headers={'X-Service-Token': intruder.token}),
+        ):
+            assert reason(answer) == 'server-lacks-volume'
+            assert victim.is_free()
+
+    def test_nova_is_one_where_it_is_pinned(
+        self, stage: stages.Stage, file: rules.Rules, pinned: dict[str, str]
+    ) -> None:
+        file.write(pinned)
+        vm, volume = stage.server('MyVm'), stage.volume('MyVol')
+        volumes = stage.member.nova.volumes
+        volumes.create_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'in-use')
+        volumes.delete_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'available')
+
+
+def for_cinder_alone(victim: Victim) -> str:
+    """A token that Nova refuses: anybody can make such a credential."""
+    user = victim.member.session.get_user_id()
+    # Typed as the older of two versions, too.
+    identity: Any = victim.member.sdk.identity
+    made = identity.create_application_credential(
+        user=user,
+        name=f'cinder-{uuid.uuid4()}',
+        access_rules=[
+            {'service': 'block-storage', 'method': method, 'path': '/v3/**'}
+            for method in ('GET', 'POST', 'PUT', 'DELETE')
+        ],
+    )
+    token = ks_session.Session(
+        v3.ApplicationCredential(
+            victim.stage.cloud.places.keystone_url,
+            application_credential_id=made.id,
+            application_credential_secret=made.secret,
+        )
+    ).get_token()
+    assert token is not None
+    return token
+
+
+def revoked(victim: Victim) -> str:
+    """A token that Cinder has cached, and Nova has not."""
+    places = victim.stage.cloud.places
+    token = people.caller(places, 'member').token
+    assert victim.member.send('GET', '/volumes', token=token).ok
+    requests.delete(
+        f'{places.keystone_url}/auth/tokens',
+        headers={'X-Auth-Token': token, 'X-Subject-Token': token},
+        timeout=60,
+    ).raise_for_status()
+    return token
+
+
+over_refused = pytest.mark.parametrize('make', [for_cinder_alone, revoked])
+
+
+class TestATokenThatNovaRefuses:
+    """Whether its owner has the volume cannot be told."""
+
+    @over_refused
+    def test_is_unknown(
+        self, victim: Victim, make: Callable[[Victim], str]
+    ) -> None:
+        answer = victim.attach(token=make(victim))
+        assert victim.is_free()
+        assert answer.status_code == 503
+        assert reason(answer) == 'nova-unknown'
+
+
+class TestWhatAnAnswerTells:
+    """Nothing of what is not one's own."""
+
+    def test_a_server(self, victim: Victim) -> None:
+        answers = set()
+        for server in (
+            # Without the volume, of another project, of nobody.
+            victim.stage.servers['MyVm'],
+            victim.stage.servers['TheirVm'],
+            str(uuid.uuid4()),
+        ):
+            for body in (
+                os_attach(server),
+                {
+                    'attachment': {
+                        'volume_uuid': victim.ids['volume'],
+                        'instance_uuid': server,
+                    }
+                },
+            ):
+                answer = victim.member.send(
+                    'POST',
+                    '/attachments'
+                    if 'attachment' in body
+                    else f'/volumes/{victim.ids["volume"]}/action',
+                    body,
+                )
+                answers.add(
+                    (
+                        answer.status_code,
+                        answer.text,
+                        tuple(
+                            header
+                            for header in answer.headers.items()
+                            if header[0]
+                            not in ('Date', 'x-openstack-request-id')
+                        ),
+                    )
+                )
+        assert len({text for _status, text, _headers in answers}) == 1
+        # Cinder says the microversion, and its own request id.
+        assert {status for status, _text, _headers in answers} == {403}
+
+    @pytest.mark.parametrize(
+        'body',
+        [
+            os_attach(str(uuid.uuid4())),
+            {'os-detach': {}},
+            {'os-begin_detaching': None},
+            {'os-terminate_connection': {'connector': CONNECTOR}},
+            {'os-reserve': None},
+        ],
+        ids=lambda body: next(iter(body)),
+    )
+    def test_a_volume(self, victim: Victim, body: dict[str, Any]) -> None:
+        theirs = victim.stage.volumes['theirs']
+        answers = set()
+        for volume in (theirs, str(uuid.uuid4())):
+            answer = victim.member.send(
+                'POST', f'/volumes/{volume}/action', body
+            )
+            answers.add(
+                (answer.status_code, answer.text.replace(volume, 'the volume'))
+            )
+        assert len(answers) == 1
+        assert answers.pop()[0] == 404
+        assert victim.is_unharmed()
+
+    @pytest.mark.parametrize('method', ['PUT', 'POST', 'DELETE'])
+    def test_an_attachment(self, victim: Victim, method: str) -> None:
+        (theirs,) = victim.stage.attachments('theirs')
+        path = f'/attachments/{theirs.id}'
+        answer = victim.member.send(
+            method,
+            f'{path}/action' if method == 'POST' else path,
+            {
+                'PUT': {'attachment': {'connector': CONNECTOR}},
+                'POST': {'os-complete': {}},
+                'DELETE': None,
+            }[method],
+        )
+        assert answer.status_code == 404
+        assert victim.is_unharmed()
+
+
+VOLUME = '/volumes/{live}/action'
+ATTACHMENT = '/attachments/{attachment}'
+
+PULLS: dict[str, tuple[str, str, Any]] = {
+    'os-detach': ('POST', VOLUME, {'os-detach': {}}),
+    'os-detach by the attachment': (
+        'POST',
+        VOLUME,
+        {'os-detach': {'attachment_id': '{attachment}'}},
+    ),
+    'os-detach without a project': (
+        'POST',
+        '/../volumes/{live}/action',
+        {'os-detach': {}},
+    ),
+    'os-begin_detaching': ('POST', VOLUME, {'os-begin_detaching': None}),
+    'os-terminate_connection': (
+        'POST',
+        VOLUME,
+        {'os-terminate_connection': {'connector': CONNECTOR}},
+    ),
+    'os-force_detach': (
+        'POST',
+        VOLUME,
+        {'os-force_detach': {'attachment_id': '{attachment}'}},
+    ),
+    'os-reset_status': (
+        'POST',
+        VOLUME,
+        {
+            'os-reset_status': {
+                'status': 'available',
+                'attach_status': 'detached',
+            }
+        },
+    ),
+    'os-migrate_volume_completion': (
+        'POST',
+        VOLUME,
+        {'os-migrate_volume_completion': {'new_volume': '{volume}'}},
+    ),
+    'attachment-delete': ('DELETE', ATTACHMENT, None),
+    'attachment-delete with a format': ('DELETE', f'{ATTACHMENT}.json', None),
+    'attachment-delete by a GET': (
+        'GET',
+        f'{ATTACHMENT}?_method=DELETE',
+        None,
+    ),
+    'attachment-delete by a POST': (
+        'POST',
+        f'{ATTACHMENT}?a=b;_method=delete',
+        None,
+    ),
+    'attachment-update': (
+        'PUT',
+        ATTACHMENT,
+        {'attachment': {'connector': CONNECTOR}},
+    ),
+    'os-attach again': ('POST', VOLUME, os_attach('{server}')),
+    'attachment-create again': (
+        'POST',
+        '/attachments',
+        {
+            'attachment': {
+                'volume_uuid': '{live}',
+                'instance_uuid': '{server}',
+            }
+        },
+    ),
+    'attachment-create for nobody': (
+        'POST',
+        '/attachments',
+        {'attachment': {'volume_uuid': '{live}'}},
+    ),
+}
+
+#: What passes, and comes to nothing.
+IDLE: dict[str, tuple[str, str, Any]] = {
+    'attachment-complete': (
+        'POST',
+        f'{ATTACHMENT}/action',
+        {'os-complete': {}},
+    ),
+    'os-roll_detaching': ('POST', VOLUME, {'os-roll_detaching': None}),
+    'os-unreserve': ('POST', VOLUME, {'os-unreserve': None}),
+    'os-initialize_connection': (
+        'POST',
+        VOLUME,
+        {'os-initialize_connection': {'connector': CONNECTOR}},
+    ),
+}
+
+
+def filled(value: Any, ids: dict[str, str]) -> Any:
+    """Put the ids into what stands for them."""
+    if isinstance(value, dict):
+        return {key: filled(item, ids) for key, item in value.items()}
+    return value.format(**ids) if isinstance(value, str) else value
+
+
+class TestALiveVolume:
+    """It stays with the server that has it."""
+
+    @pytest.mark.parametrize('pull', PULLS)
+    def test_is_not_pulled(self, victim: Victim, pull: str) -> None:
+        method, path, body = PULLS[pull]
+        answer = victim.member.send(
+            method, path.format(**victim.ids), filled(body, victim.ids)
+        )
+        assert victim.is_unharmed()
+        assert 400 <= answer.status_code < 500
+
+    @pytest.mark.parametrize('call', IDLE)
+    def test_is_not_moved_by_what_passes(
+        self, victim: Victim, call: str
+    ) -> None:
+        method, path, body = IDLE[call]
+        answer = victim.member.send(
+            method, path.format(**victim.ids), filled(body, victim.ids)
+        )
+        assert answer.status_code < 300
+        assert victim.is_unharmed()
+
+    def test_what_a_migration_left_behind_is_removed(
+        self, victim: Victim
+    ) -> None:
+        left = victim.stage.forge('live', victim.ids['server'])
+        assert not victim.is_unharmed()
+        answer = victim.member.send('DELETE', f'/attachments/{left}')
+        assert answer.status_code == 200
+        assert victim.is_unharmed()
+        victim.harmed = False
+
+    def test_is_not_pulled_while_its_server_moves(
+        self, stage: stages.Stage
+    ) -> None:
+        name = f'a-{compute_driver.SLOW_TO_MOVE}-vm'
+        vm, volume = stage.server(name), stage.volume('MyVol')
+        stage.member.nova.volumes.create_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'in-use')
+        (here,) = stage.attachments('MyVol')
+
+        stage.admin.nova.servers.live_migrate(vm, None, 'auto')
+        stages.wait_for(
+            'no attachment on the other host',
+            lambda: len(stage.attachments('MyVol')) == 2,
+        )
+        answer = stage.member.send('DELETE', f'/attachments/{here.id}')
+        assert reason(answer) == 'server-has-volume'
+        assert here.id in {one.id for one in stage.attachments('MyVol')}
+
+        stage.wait_for_server(name, 'ACTIVE')
+        state = stage.settle()
+        assert state['volume MyVol']['records'] == [f'attached {name}']
+        (held,) = state[f'server {name}']['volumes']
+        assert held["Cinder's attachment"]
+        assert here.id not in {one.id for one in stage.attachments('MyVol')}
+
+
+class TestAServerThatIsNowhere:
+    """Nova says that it has the volume, and no host has it yet."""
+
+    def test_a_shelved_one(self, stage: stages.Stage) -> None:
+        member = stage.member
+        vm, volume = stage.server('MyVm'), stage.volume('MyVol')
+        member.nova.servers.shelve(vm)
+        stage.wait_for_server('MyVm', 'SHELVED_OFFLOADED')
+        member.nova.volumes.create_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'in-use')
+        before = stage.settle()
+
+        (attachment,) = stage.attachments('MyVol')
+        answer = self.connect(stage, attachment.id)
+        assert reason(answer) == 'already-attached'
+        assert stage.state() == before
+
+        member.nova.servers.unshelve(vm)
+        stage.wait_for_server('MyVm', 'ACTIVE')
+        state = stage.settle()
+        assert state['volume MyVol']['records'] == ['attached MyVm']
+
+    def test_one_that_no_host_takes(self, stage: stages.Stage) -> None:
+        """What its owner makes of it goes when the server does."""
+        volume = stage.volume('MyVol')
+        vm = stage.server(
+            'MyVm',
+            status='ERROR',
+            disks=[
+                {
+                    'uuid': volume,
+                    'source_type': 'volume',
+                    'destination_type': 'volume',
+                    'boot_index': -1,
+                }
+            ],
+            scheduler_hints={'same_host': [str(uuid.uuid4())]},
+        )
+        (attachment,) = stage.attachments('MyVol')
+        assert self.connect(stage, attachment.id).ok
+        assert stage.member.send(
+            'POST', f'/attachments/{attachment.id}/action', {'os-complete': {}}
+        ).ok
+        state = stage.settle()
+        assert state['volume MyVol']['records'] == ['attached MyVm']
+        assert len(state['server MyVm']['volumes']) == 1
+
+        stage.member.nova.servers.delete(vm)
+        stage.wait_until_gone('MyVm')
+        stage.wait_for_volume('MyVol', 'available')
+        assert stage.attachments('MyVol') == []
+
+    def connect(
+        self, stage: stages.Stage, attachment: str
+    ) -> requests.Response:
+        return stage.member.send(
+            'PUT',
+            f'/attachments/{attachment}',
+            {'attachment': {'connector': CONNECTOR}},
+        )
+
+
+@contextlib.contextmanager
+def hammering(
+    call: Callable[[], int], threads: int = 8
+) -> Iterator[collections.Counter[int]]:
+    """Make a call over and over, as often as it goes, in the meantime.
+
+    :param call: returns the status of the answer
+    :returns: how often there was which status
+    """
+    counted: collections.Counter[int] = collections.Counter()
+    lock = threading.Lock()
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            status = call()
+            with lock:
+                counted[status] += 1
+
+    workers = [threading.Thread(target=run) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield counted
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+
+
+def by_os_attach(stage: stages.Stage, token: str) -> int:
+    return stage.member.send(
+        'POST',
+        f'/volumes/{stage.volumes["MyVol"]}/action',
+        os_attach(stage.servers['MyVm']),
+        token=token,
+    ).status_code
+
+
+def by_an_attachment(stage: stages.Stage, token: str) -> int:
+    made = stage.member.send(
+        'POST',
+        '/attachments',
+        {
+            'attachment': {
+                'volume_uuid': stage.volumes['MyVol'],
+                'instance_uuid': stage.servers['MyVm'],
+            }
+        },
+        token=token,
+    )
+    if made.ok:
+        attachment = made.json()['attachment']['id']
+        stage.member.send(
+            'POST',
+            f'/attachments/{attachment}/action',
+            {'os-complete': {}},
+            token=token,
+        )
+    return made.status_code
+
+
+class TestWhileNovaIsAtIt:
+    """Between the question and the call, the answer can change."""
+
+    @pytest.fixture(params=[by_os_attach, by_an_attachment])
+    def forge(
+        self, request: pytest.FixtureRequest, stage: stages.Stage
+    ) -> Callable[[], int]:
+        stage.server('MyVm')
+        stage.volume('MyVol')
+        token = stage.member.token
+        return lambda: int(request.param(stage, token))
+
+    def attach_and_detach(self, stage: stages.Stage) -> None:
+        """What the owner asks of Nova; it says whether it was done."""
+        vm, volume = stage.servers['MyVm'], stage.volumes['MyVol']
+        volumes = stage.member.nova.volumes
+        volumes.create_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'in-use')
+        stage.settle()
+        volumes.delete_server_volume(vm, volume)
+        stages.wait_for(
+            'Nova still has the volume', lambda: not stage.mappings('MyVm')
+        )
+
+    def test_what_is_won_can_be_cleared(
+        self, stage: stages.Stage, forge: Callable[[], int]
+    ) -> None:
+        with (
+            hammering(forge) as counted,
+            # Nova's own attachment can be what comes too late.
+            contextlib.suppress(nova_exceptions.ClientException),
+        ):
+            self.attach_and_detach(stage)
+        # Nearly all are refused; who wins, has an attachment too many of
+        # their own.
+        assert counted[403] > 0
+        stage.settle()
+        for record in stage.attachments('MyVol'):
+            answer = stage.member.send('DELETE', f'/attachments/{record.id}')
+            assert answer.ok
+        stage.member.cinder.volumes.detach(stage.volumes['MyVol'])
+        stage.wait_for_volume('MyVol', 'available')
+        assert stage.attachments('MyVol') == []
+        self.attach_and_detach(stage)
+        stage.wait_for_volume('MyVol', 'available')
+        assert stage.attachments('MyVol') == []
+
+    def test_nothing_is_won_where_the_rows_are_closed(
+        self,
+        stage: stages.Stage,
+        file: rules.Rules,
+        forge: Callable[[], int],
+    ) -> None:
+        file.write(rules.documented('Between a question', 'What remains'))
+        # Which is what reads the new rules; who comes meanwhile still has
+        # the old ones.
+        assert forge() == 403
+        with hammering(forge) as counted:
+            self.attach_and_detach(stage)
+        assert set(counted) == {403}
+        stage.wait_for_volume('MyVol', 'available')
+        assert stage.attachments('MyVol') == []
+
+
+class TestAReservation:
+    """Of a volume that several servers may have, which a server has."""
+
+    @pytest.fixture
+    def reserve(self, stage: stages.Stage) -> Callable[[], int]:
+        vm = stage.server('MyVm')
+        volume = stage.volume('MyVol', volume_type='multiattach')
+        stage.member.nova.volumes.create_server_volume(vm, volume)
+        stage.wait_for_volume('MyVol', 'in-use')
+        stage.settle()
+        path = f'/volumes/{volume}/action'
+        return lambda: (
+            stage.member.send('POST', path, {'os-reserve': None}).status_code
+        )
+
+    def move(self, stage: stages.Stage) -> bool:
+        """Ask as an operator for the server to be moved.
+
+        :returns: whether it was
+        """
+
+        def host() -> str:
+            server = stage.admin.nova.servers.get(stage.servers['MyVm'])
+            return str(getattr(server, 'OS-EXT-SRV-ATTR:host'))
+
+        before = host()
+        stage.admin.nova.servers.live_migrate(
+            stage.servers['MyVm'], None, 'auto'
+        )
+        stage.wait_for_server('MyVm', 'ACTIVE')
+        return host() != before
+
+    def test_keeps_the_server_where_it_is(
+        self, stage: stages.Stage, reserve: Callable[[], int]
+    ) -> None:
+        assert reserve() == 202
+        assert not self.move(stage)
+        stage.admin.cinder.volumes.unreserve(stage.volumes['MyVol'])
+        assert self.move(stage)
+
+    def test_can_be_closed_as_the_readme_says(
+        self,
+        stage: stages.Stage,
+        reserve: Callable[[], int],
+        file: rules.Rules,
+    ) -> None:
+        file.write(rules.documented('A volume that several', 'What remains'))
+        assert reserve() == 403
+        assert self.move(stage)
+
+
+class TestAFlood:
+    """Of both APIs at once, each of which asks the other."""
+
+    def test_does_not_make_them_wait_for_each_other(
+        self,
+        victim: Victim,
+        stage: stages.Stage,
+        cloud: clouds.Cloud,
+        traffic: traffics.Traffic,
+    ) -> None:
+        stage.volume('MyVol')
+        token = victim.member.token
+        nova = (
+            f'{cloud.places.url("nova")}/v2.1/servers/{victim.ids["server"]}'
+            '/os-volume_attachments'
+        )
+
+        def ask_nova() -> int:
+            # It asks Cinder what this volume is.
+            return requests.post(
+                nova,
+                json={'volumeAttachment': {'volumeId': str(uuid.uuid4())}},
+                headers={'X-Auth-Token': token},
+                timeout=120,
+            ).status_code
+
+        def ask_cinder() -> int:
+            return victim.attach(token=token).status_code
+
+        before = len(list(traffic.decisions()))
+        with (
+            hammering(ask_cinder, 16) as cinders,
+            hammering(ask_nova, 16) as novas,
+        ):
+            time.sleep(6)
+        assert set(cinders) <= {403, 503}
+        assert set(novas) == {404}
+        given_up = [
+            decision
+            for decision in list(traffic.decisions())[before:]
+            if 'nova_timeout' in decision.get('detail', '')
+        ]
+        assert given_up == []
+        assert victim.is_unharmed()
+
+
+class TestLenience:
+    """What an operator may have set for other reasons opens no door."""
+
+    @pytest.fixture
+    def cloud(self, lenient: clouds.Cloud) -> clouds.Cloud:
+        return lenient
+
+    @over_forged
+    def test_a_token_that_is_confirmed_without_the_role(
+        self, victim: Victim, forged: str
+    ) -> None:
+        answer = victim.attach(headers=FORGED[forged](victim))
+        assert victim.is_free()
+        assert answer.status_code in (401, 403)
+
+    @over_refused
+    def test_a_token_that_nova_refuses_is_no_outage(
+        self, victim: Victim, make: Callable[[Victim], str]
+    ) -> None:
+        answer = victim.attach(token=make(victim))
+        assert victim.is_free()
+        assert answer.status_code == 503
+        assert reason(answer) == 'nova-unknown'
