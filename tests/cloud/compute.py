@@ -22,11 +22,13 @@ from __future__ import annotations
 from nova.cmd import compute
 
 # ruff: noqa: E402
+import io
 import sys
 import time
 from typing import Any
 
 from nova import exception
+from nova.image import glance
 from nova.virt import fake
 
 from tests.cloud import compute_driver
@@ -34,6 +36,11 @@ from tests.cloud import compute_driver
 
 class Driver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]
     """Builds, moves and remembers servers, and does nothing with them."""
+
+    capabilities = {
+        **fake.FakeDriverWithoutFakeNodes.capabilities,
+        'supports_bfv_rescue': True,
+    }
 
     def spawn(
         self, context: Any, instance: Any, *args: Any, **kwargs: Any
@@ -55,6 +62,22 @@ class Driver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]
         if compute_driver.SLOW_TO_MOVE in instance.display_name:
             time.sleep(compute_driver.MOVING_TIME)
         super().live_migration(context, instance, *args, **kwargs)
+
+    def snapshot(
+        self,
+        context: Any,
+        instance: Any,
+        image_id: str,
+        update_task_state: Any,
+    ) -> None:
+        """Upload an image of nothing, or it would be queued for ever."""
+        super().snapshot(context, instance, image_id, update_task_state)
+        glance.API().update(
+            context,
+            image_id,
+            {'disk_format': 'raw', 'container_format': 'bare'},
+            io.BytesIO(b'attachguard'),
+        )
 
     def post_live_migration(
         self,
