@@ -12,6 +12,7 @@ PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 PIP := $(BIN)/python -m pip
 CONSTRAINTS := tools/upper-constraints.txt
 DEMO := --editable '.[demo,statsd,testing]'
+TEMPEST := -r tests/tempest/requirements.txt
 TEST := $(DEMO) -r test-requirements.txt \
 	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
@@ -29,7 +30,7 @@ OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22,without-cinder-22)
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy unit functional differential packaging \
 	test-releases $(RELEASES) without-cinder-22 \
-	cloud cloud-down test-cloud flows genconfig constraints pins clean
+	cloud cloud-down test-cloud flows tempest genconfig constraints pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -55,7 +56,7 @@ mypy: $(VENV)/test.stamp  ## Check the types
 	$(BIN)/mypy attachguard tests
 
 unit: $(VENV)/test.stamp  ## Run the unit tests
-	$(PYTEST) tests/unit
+	$(PYTEST) tests/unit tests/tempest
 
 functional: $(VENV)/test.stamp  ## Run the tests over HTTP, stub and real services
 	$(PYTEST) tests/functional
@@ -78,6 +79,9 @@ test-cloud: $(VENV)/test.stamp  ## Try every flow of Nova on a whole real cloud
 flows: $(VENV)/test.stamp  ## The same, writing the documentation's table anew
 	$(PYTEST) tests/cloud/test_flows.py --write-table
 
+tempest: $(VENV)/tempest.stamp  ## Run Tempest on a whole real cloud, and compare
+	$(BIN)/python -m tests.tempest $(TEMPEST_ARGS)
+
 test-releases: $(RELEASES)  ## Run the tests on every release in use
 
 $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
@@ -98,7 +102,7 @@ genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 
 constraints:  ## Take the newest release of everything there is
 	$(PYTHON) -m venv --clear $(VENV)
-	$(PIP) install -qq $(TEST)
+	$(PIP) install -qq $(TEST) $(TEMPEST)
 	sed -i '/^[^#]/d' $(CONSTRAINTS)
 	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
 
@@ -109,7 +113,7 @@ pins:  ## Choose anew what each release is tested with
 	    --uv $(RELEASE_VENVS)/pins/bin/uv
 
 clean:  ## Remove everything that make, tox and builds leave behind
-	for cloud in $(wildcard .cloud/dev .cloud/test); do \
+	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/tempest); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
 	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .tox build dist cover doc/build \
 	    releasenotes/build \
@@ -146,4 +150,8 @@ $(RELEASE_VENVS)/%.stamp: tools/releases/%.txt Makefile pyproject.toml \
 	$(RELEASE_PYTHON) -m venv --clear $(RELEASE_VENVS)/$*
 	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq 'pip>=24'
 	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq -r $< $(DEMO)
+	@touch $@
+
+$(VENV)/tempest.stamp: $(VENV)/test.stamp tests/tempest/requirements.txt
+	$(PIP) install -qq -c $(CONSTRAINTS) $(TEMPEST)
 	@touch $@
