@@ -83,7 +83,7 @@ class MariaDB:
         """
         return (
             f'mysql+pymysql://{self._name}:{_PASSWORD}@127.0.0.1:{self._port}'
-            f'/{self._name}_{database}?charset=utf8mb4'
+            f'/{self._name}_{database}?charset=utf8mb4&ssl_disabled=1'
         )
 
     def start(self) -> None:
@@ -155,7 +155,12 @@ class MariaDB:
         for place in places:
             try:
                 connection = pymysql.connect(
-                    user='root', connect_timeout=5, autocommit=True, **place
+                    user='root',
+                    connect_timeout=5,
+                    autocommit=True,
+                    # It would load every certificate, for a socket here.
+                    ssl_disabled=True,
+                    **place,
                 )
             except (pymysql.Error, OSError):
                 continue
@@ -197,18 +202,23 @@ class MariaDB:
             for host in ('localhost', '127.0.0.1'):
                 cursor.execute(f"DROP USER IF EXISTS '{self._name}'@'{host}'")
 
-    def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
-        """Look into a database past the API.
+    def read(
+        self, *queries: tuple[str, str, Sequence[Any]]
+    ) -> list[list[tuple[Any, ...]]]:
+        """Look into the databases past the API.
 
-        :param database: its name in this cloud
-        :param statement: what to select
-        :returns: the rows
+        :param queries: of each the database's name in this cloud, what to
+            select, and its parameters
+        :returns: the rows of each
         """
+        found = []
         connection = self._connect()
         with connection, connection.cursor() as cursor:
-            cursor.execute(f'USE `{self._name}_{database}`')
-            cursor.execute(statement)
-            return list(cursor.fetchall())
+            for database, statement, parameters in queries:
+                cursor.execute(f'USE `{self._name}_{database}`')
+                cursor.execute(statement, parameters)
+                found.append(list(cursor.fetchall()))
+        return found
 
 
 class RabbitMQ:

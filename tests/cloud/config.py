@@ -113,7 +113,7 @@ def _database(places: Places, name: str) -> dict[str, Any]:
         'connection': places.databases[name],
         # Debian's MariaDB takes 151 connections, and there are many
         # processes here that keep theirs.
-        'max_pool_size': 1,
+        'max_pool_size': 3,
         'max_overflow': 30,
     }
 

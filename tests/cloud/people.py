@@ -18,6 +18,7 @@ from typing import Any
 import uuid
 
 from cinderclient import client as cinder_client
+from keystoneauth1.identity import v3
 from keystoneauth1 import session as ks_session
 from novaclient import client as nova_client
 from openstack import connection as openstack_connection
@@ -63,9 +64,19 @@ class Caller:
         """openstacksdk."""
         return identity.connect(self._places, self.name, self._project)
 
-    @property
+    @functools.cached_property
     def session(self) -> ks_session.Session:
-        return self.sdk.session
+        """What the clients share; openstacksdk takes long to make its own."""
+        return ks_session.Session(
+            auth=v3.Password(
+                auth_url=self._places.keystone_url,
+                username=self.name,
+                password=config.PASSWORD,
+                project_name=self._project,
+                user_domain_name='Default',
+                project_domain_name='Default',
+            )
+        )
 
     @property
     def token(self) -> str:
@@ -86,6 +97,7 @@ class Caller:
             CINDER_API,
             session=self.session,
             service_type='block-storage',
+            region_name=config.REGION,
             global_request_id=self.request_id,
         )
 
@@ -95,6 +107,7 @@ class Caller:
         return nova_client.Client(
             NOVA_API,
             session=self.session,
+            region_name=config.REGION,
             global_request_id=self.request_id,
         )
 

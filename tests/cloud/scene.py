@@ -26,6 +26,7 @@ from novaclient import exceptions as nova_exceptions
 
 from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
+from tests.cloud import records
 from tests.cloud import stage as stages
 
 #: How long a step may take to get where it should, in seconds; less where
@@ -71,7 +72,6 @@ class Scene(stages.Stage):
         super().__init__(cloud, request_id)
         self.actor = self.caller(actor)
         self.steps: list[Step] = []
-        self.mode = mode
         self.patience = _PATIENCE[mode.service_token]
 
     def step(self, name: str, act: Callable[[], Any], **expected: str) -> bool:
@@ -84,7 +84,7 @@ class Scene(stages.Stage):
         :returns: whether it came to that
         """
         answer, reached = 'accepted', False
-        before = self._actions()
+        failures = self._failures()
         try:
             act()
         except (
@@ -97,12 +97,12 @@ class Scene(stages.Stage):
         except stages.NeverHappened:
             pass
         else:
-            reached = self._reach(expected, before)
+            reached = self._reach(expected, failures)
         state = self.settle() if reached else self.settle(passing=())
         self.steps.append(Step(name, answer, reached, state))
         return reached
 
-    def _reach(self, expected: dict[str, str], before: set[str]) -> bool:
+    def _reach(self, expected: dict[str, str], failures: int) -> bool:
         reached = False
 
         def look() -> bool:
@@ -111,32 +111,14 @@ class Scene(stages.Stage):
                 self.status(name) == status
                 for name, status in expected.items()
             )
-            return reached or (
-                not self.mode.service_token and self._has_failed(before)
-            )
+            return reached or self._failures() > failures
 
         with contextlib.suppress(stages.NeverHappened):
             stages.wait_for(str(expected), look, self.patience)
         return reached
 
-    def _actions(self) -> set[str]:
-        """What Nova has been told to do with the servers."""
-        return {
-            action.request_id
-            for server_id in self.servers.values()
-            for action in self.admin.nova.instance_action.list(server_id)
-        }
-
-    def _has_failed(self, before: set[str]) -> bool:
-        """Whether something that is new failed, by Nova's own word."""
-        for server_id in self.servers.values():
-            actions = self.admin.nova.instance_action
-            for request_id in self._actions() - before:
-                with contextlib.suppress(nova_exceptions.NotFound):
-                    action = actions.get(server_id, request_id)
-                    if 'Error' in [one['result'] for one in action.events]:
-                        return True
-        return False
+    def _failures(self) -> int:
+        return records.failures(self.cloud.mariadb, self.servers.values())
 
     # What several flows do
 

@@ -28,6 +28,7 @@ from novaclient import exceptions as nova_exceptions
 
 from tests.cloud import cloud as clouds
 from tests.cloud import people
+from tests.cloud import records
 
 # States that a service is about to leave by itself.
 _PASSING = {
@@ -44,8 +45,7 @@ _PASSING = {
 # rest is looked at, in seconds.
 _TIMEOUT = 90.0
 _UNREST = 20.0
-# Each look costs what the cloud itself could use.
-_PAUSE = 0.5
+_PAUSE = 0.4
 
 
 class NeverHappened(Exception):
@@ -221,7 +221,7 @@ class Stage:
 
         :raises NeverHappened: it is still there
         """
-        self._wait_for_status(name, 'gone')
+        self._wait_for_status(name, records.GONE)
 
     def _wait_for_status(self, name: str, status: str) -> None:
         seen = ''
@@ -238,6 +238,12 @@ class Stage:
 
     # Seeing
 
+    def look(self) -> records.Records:
+        """What is in the databases now."""
+        return records.read(
+            self.cloud.mariadb, self.volumes.values(), self.servers.values()
+        )
+
     def status(self, name: str) -> str:
         """The status of a volume or server.
 
@@ -245,15 +251,7 @@ class Stage:
         :returns: ``gone`` where there is none; of a server that is not at
             rest, with what it is doing
         """
-        try:
-            if name in self.volumes:
-                volume = self.admin.cinder.volumes.get(self.volumes[name])
-                return str(volume.status)
-            server = self.admin.nova.servers.get(self.servers[name])
-        except (nova_exceptions.NotFound, cinder_exceptions.NotFound):
-            return 'gone'
-        task = getattr(server, 'OS-EXT-STS:task_state')
-        return f'{server.status}, {task}' if task else str(server.status)
+        return self.look().status(self.volumes.get(name) or self.servers[name])
 
     def mappings(self, server: str) -> list[Any]:
         """What Nova says a server has."""
@@ -296,7 +294,7 @@ class Stage:
             for seen in servers.values()
             if seen
         }
-        records = {
+        known = {
             record.id
             for seen in volumes.values()
             if seen
@@ -306,7 +304,7 @@ class Stage:
             f'volume {name}': seen and self._volume(seen[0], seen[1], hosts)
             for name, seen in volumes.items()
         } | {
-            f'server {name}': seen and self._server(seen[0], seen[1], records)
+            f'server {name}': seen and self._server(seen[0], seen[1], known)
             for name, seen in servers.items()
         }
 
@@ -318,17 +316,16 @@ class Stage:
         :param passing: the statuses that a service is about to leave
         """
         deadline = time.monotonic() + _UNREST
-        before: dict[str, Any] | None = None
+        before: records.Records | None = None
         while True:
-            now = self.state()
-            at_rest = not any(
-                one and (one['status'] in passing or one.get('task'))
-                for one in now.values()
-            )
-            if (at_rest and now == before) or time.monotonic() > deadline:
-                return now
+            now = self.look()
+            if now == before and now.are_at_rest(passing):
+                break
+            if time.monotonic() > deadline:
+                break
             before = now
             time.sleep(_PAUSE)
+        return self.state()
 
     def _alias(self, server_id: str | None) -> str | None:
         if server_id is None:

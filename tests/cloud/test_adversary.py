@@ -716,7 +716,7 @@ class TestAServerThatIsNowhere:
                     'boot_index': -1,
                 }
             ],
-            scheduler_hints={'same_host': [str(uuid.uuid4())]},
+            flavor=stage.flavor('nowhere'),
         )
         (attachment,) = stage.attachments('MyVol')
         assert self.connect(stage, attachment.id).ok

@@ -95,10 +95,10 @@ class TestOwnServers:
             mariadb.start()
             mariadb.create(['nova', 'cinder'])
             assert str(ports[0]) in mariadb.url('cinder')
-            assert mariadb.query('cinder', 'SELECT 1') == [(1,)]
+            assert mariadb.read(('cinder', 'SELECT 1', ())) == [[(1,)]]
             mariadb.remove()
             with pytest.raises(Exception, match='Unknown database'):
-                mariadb.query('cinder', 'SELECT 1')
+                mariadb.read(('cinder', 'SELECT 1', ()))
         finally:
             procs.stop()
         assert not list(procs.find())

@@ -87,9 +87,11 @@ class Traffic:
                 actions[found[1]] = found[2]
         calls: dict[str, list[Call]] = {}
         for line in self._access.open(errors='replace'):
-            _when, method, path, status, global_id, own_id = line.rstrip(
-                '\n'
-            ).split('\t')
+            fields = line.rstrip('\n').split('\t')
+            if len(fields) != 6:
+                # Half of a path with a line break in it, which is no flow's.
+                continue
+            _when, method, path, status, global_id, own_id = fields
             if method == 'GET' or not _CHANGES.search(path):
                 continue
             decision = decisions.get(own_id)
