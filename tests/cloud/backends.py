@@ -20,6 +20,7 @@ not, they are started for this cloud, with their files in its directory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 import hashlib
 import os
@@ -57,15 +58,15 @@ def _name(directory: pathlib.Path) -> str:
     return f'attachguard_{digest[:8]}'
 
 
-class MariaDB:
-    """A MariaDB server and this cloud's databases in it.
+class _Server:
+    """A server that runs here, or is started.
 
     :param procs: the cloud's processes
     :param port: where to listen, should it have to be started
     :param own: start one, whatever runs here
     """
 
-    SERVICE = 'mariadb'
+    SERVICE: str
 
     def __init__(
         self, procs: processes.Processes, port: int, *, own: bool = False
@@ -74,7 +75,25 @@ class MariaDB:
         self._name = _name(procs.directory)
         self._own_port = port
         self._own = own
-        self._port = 3306
+
+    def _wait(self, answers: Callable[[], Any]) -> None:
+        """Wait for the own one."""
+        deadline = time.monotonic() + 60
+        while not answers():
+            self._processes.check(self.SERVICE)
+            if time.monotonic() > deadline:
+                raise processes.Failed(
+                    f'{self.SERVICE} does not answer; see '
+                    f'{self._processes.log(self.SERVICE)}'
+                )
+            time.sleep(0.2)
+
+
+class MariaDB(_Server):
+    """A MariaDB server and this cloud's databases in it."""
+
+    SERVICE = 'mariadb'
+    _port = 3306
 
     def url(self, database: str) -> str:
         """The SQLAlchemy URL of a database.
@@ -130,15 +149,7 @@ class MariaDB:
                     *self._as_root(),
                 ],
             )
-        deadline = time.monotonic() + 60
-        while self._connect() is None:
-            self._processes.check(self.SERVICE)
-            if time.monotonic() > deadline:
-                raise processes.Failed(
-                    'MariaDB does not answer; see '
-                    f'{self._processes.log(self.SERVICE)}'
-                )
-            time.sleep(0.2)
+        self._wait(self._connect)
 
     @staticmethod
     def _as_root() -> list[str]:
@@ -221,24 +232,13 @@ class MariaDB:
         return found
 
 
-class RabbitMQ:
+class RabbitMQ(_Server):
     """A RabbitMQ server and this cloud's virtual host in it.
 
-    :param procs: the cloud's processes
-    :param port: where to listen, should it have to be started; the next two
-        ports are used as well
-    :param own: start one, whatever runs here
+    One that has to be started takes the next two ports as well.
     """
 
     SERVICE = 'rabbitmq'
-
-    def __init__(
-        self, procs: processes.Processes, port: int, *, own: bool = False
-    ) -> None:
-        self._processes = procs
-        self._name = _name(procs.directory)
-        self._own_port = port
-        self._own = own
 
     @property
     def url(self) -> str:
@@ -291,15 +291,9 @@ class RabbitMQ:
             self._processes.start(
                 self.SERVICE, [server], environ=self._own_environ
             )
-        deadline = time.monotonic() + 60
-        while not (_listens(self._own_port) and self._ctl('list_vhosts')):
-            self._processes.check(self.SERVICE)
-            if time.monotonic() > deadline:
-                raise processes.Failed(
-                    'RabbitMQ does not answer; see '
-                    f'{self._processes.log(self.SERVICE)}'
-                )
-            time.sleep(0.5)
+        self._wait(
+            lambda: _listens(self._own_port) and self._ctl('list_vhosts')
+        )
 
     def _ctl(self, *words: str) -> bool:
         """Whether rabbitmqctl succeeds."""

@@ -19,7 +19,6 @@ id, which each service hands on to the next.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from collections.abc import Mapping
 import dataclasses
 import json
 import re
@@ -34,7 +33,7 @@ _ACTION = re.compile(
     r'Action: \'action\', .*?"(os-[a-z_]+)"'
 )
 # By method, and whether it is an action.
-_ATTACHMENTS: Mapping[tuple[object, ...], str] = {
+_ATTACHMENTS = {
     ('POST', False): 'attachment-create',
     ('PUT', False): 'attachment-update',
     ('DELETE', False): 'attachment-delete',
@@ -95,16 +94,15 @@ class Traffic:
             if method == 'GET' or not _CHANGES.search(path):
                 continue
             decision = decisions.get(own_id)
+            # A body that the guard could not read has no operation.
+            operation = (decision or {}).get('operation')
+            if operation is None and '/attachments' in path:
+                operation = _ATTACHMENTS.get(
+                    (method, path.endswith('/action'))
+                )
             calls.setdefault(global_id, []).append(
                 Call(
-                    decision['operation']
-                    if decision
-                    else _ATTACHMENTS.get(
-                        (method, path.endswith('/action'))
-                        if '/attachments' in path
-                        else (),
-                        actions.get(own_id, 'an action'),
-                    ),
+                    operation or actions.get(own_id, 'an action'),
                     int(status),
                     decision,
                 )
