@@ -109,7 +109,7 @@ class MariaDB(_Server):
         """Use the server that is there, or start one.
 
         :raises Missing: there is none to start
-        :raises attachguard.tests.cloud.processes.Failed: it does not start
+        :raises tests.cloud.processes.Failed: it does not start
         """
         if self._connect() is not None:
             return
@@ -271,7 +271,7 @@ class RabbitMQ(_Server):
         """Use the server that is there, or start one.
 
         :raises Missing: there is none to start
-        :raises attachguard.tests.cloud.processes.Failed: it does not start
+        :raises tests.cloud.processes.Failed: it does not start
         """
         running = list(self._processes.find([self.SERVICE]))
         if not (self._own or running):

@@ -141,9 +141,9 @@ class Cloud:
         """Start everything that does not run, in a mode of the cloud.
 
         :param mode: with the guard or without it, and what Nova sends
-        :raises attachguard.tests.cloud.backends.Missing: something has to be
+        :raises tests.cloud.backends.Missing: something has to be
             installed
-        :raises attachguard.tests.cloud.processes.Failed: a service does not
+        :raises tests.cloud.processes.Failed: a service does not
             start
         """
         if not self.is_prepared:

@@ -56,7 +56,7 @@ class Call:
 
 
 class Traffic:
-    """Reads what is new in the logs.
+    """Reads the logs, from their beginning.
 
     :param cloud: whose Cinder
     """
