@@ -759,14 +759,20 @@ class StubCinder(service.Service):
         wanted = request.GET
         self._check_filters(request)
         project: str | None = request.caller.project_id
+        columns: tuple[str, ...] = ('name', 'status')
+        if request.caller.is_admin:
+            columns += ('id', 'attach_status')
         if request.caller.is_admin and 'all_tenants' in wanted:
             project = wanted.get('project_id')
         volumes = [
             volume
             for volume in reversed(self.volumes.values())
             if project in (None, volume.project_id)
-            and wanted.get('name', volume.name) == volume.name
-            and wanted.get('status', volume.status) == volume.status
+            and all(
+                wanted.get(column, getattr(volume, column))
+                == getattr(volume, column)
+                for column in columns
+            )
         ]
         more: dict[str, typing.Any] = {}
         if request.version >= (3, 45) and _true(wanted.get('with_count')):

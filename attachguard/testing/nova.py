@@ -137,6 +137,10 @@ class Attachment:
     uuid: str = dataclasses.field(default_factory=lambda: str(uuid.uuid4()))
 
 
+#: What is in a cell that does not answer is shown, as far as it is known.
+_DOWN_CELLS = (2, 69)
+
+
 @dataclasses.dataclass
 class Server:
     """A server, and what Nova knows of its volumes by their ids."""
@@ -149,6 +153,9 @@ class Server:
     image: str = ''
     status: str = 'ACTIVE'
     host: str = 'compute1'
+    task_state: str | None = None
+    #: whether the cell that it is in does not answer
+    cell_down: bool = False
     created: datetime.datetime = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.UTC)
     )
@@ -214,6 +221,7 @@ class StubNova(service.Service):
             '/v2\\.1/servers/{server_id}/os-volume_attachments/{volume_id}',
             'delete_attachment',
         ),
+        service.Route('GET', '/v2\\.1/os-services', 'list_services'),
         service.Route('GET', '/v2\\.1/flavors', 'list_flavors'),
         service.Route('GET', '/v2\\.1/flavors/detail', 'list_flavor_details'),
         service.Route('GET', '/v2\\.1/flavors/{flavor_id}', 'show_flavor'),
@@ -473,6 +481,12 @@ class StubNova(service.Service):
         else:
             project = request.caller.project_id
 
+        # A list that is filtered, sorted or paged leaves out what is in a cell
+        # that does not answer.
+        cells = request.version >= _DOWN_CELLS and not {*wanted} - {
+            'all_tenants'
+        }
+        soft_deleted = request.caller.is_admin and 'soft_deleted' in wanted
         servers = sorted(
             self.servers.values(), key=lambda s: (s.created, s.id)
         )[::-1]
@@ -488,6 +502,8 @@ class StubNova(service.Service):
             server
             for server in servers
             if project in (None, server.project_id)
+            and (cells or not server.cell_down)
+            and (soft_deleted or server.status != 'SOFT_DELETED')
             and wanted.get('name', server.name) in server.name
             and wanted.get('status', server.status).upper() == server.status
             and wanted.get('uuid', server.id) == server.id
@@ -537,7 +553,11 @@ class StubNova(service.Service):
     ) -> webob.Response:
         """Answer one server."""
         server = self._server(request, server_id, 'reader', 'servers:show')
+        if server.cell_down and request.version < _DOWN_CELLS:
+            raise service.Refused(500, _unexpected('NovaException'))
         shown = self._detail(request, server)
+        if server.cell_down:
+            return service.respond(200, {'server': shown})
         if request.version >= (2, 71):
             shown['server_groups'] = []
         if request.version >= (2, 100):
@@ -558,6 +578,14 @@ class StubNova(service.Service):
     ) -> dict[str, typing.Any]:
         version = request.version
         created = _time(server.created)
+        if server.cell_down:
+            return {
+                'id': server.id,
+                'status': 'UNKNOWN',
+                'tenant_id': server.project_id,
+                'created': created,
+                'links': self._links(request, server.id),
+            }
         flavor = self.flavors[server.flavor]
         shown: dict[str, typing.Any] = {
             'id': server.id,
@@ -587,7 +615,7 @@ class StubNova(service.Service):
                 '%Y-%m-%dT%H:%M:%S.000000'
             ),
             'OS-SRV-USG:terminated_at': None,
-            'OS-EXT-STS:task_state': None,
+            'OS-EXT-STS:task_state': server.task_state,
             'OS-EXT-STS:vm_state': server.status.lower(),
             'OS-EXT-STS:power_state': 1,
             'os-extended-volumes:volumes_attached': [
@@ -882,6 +910,55 @@ class StubNova(service.Service):
                 user_auth=auth, service_auth=self._auth
             )
         return _Cinder(self._session, auth)
+
+    # Compute services.
+
+    def list_services(self, request: service.Request) -> webob.Response:
+        """Answer the compute services, one for each host with servers."""
+        self._allow(request, 'admin', 'os-services:list')
+        wanted = request.GET
+        hosts = sorted(
+            {Server.host, *(server.host for server in self.servers.values())}
+        )
+        if wanted.get('binary', 'nova-compute') != 'nova-compute':
+            hosts = []
+        return service.respond(
+            200,
+            {
+                'services': [
+                    self._service(request, host)
+                    for host in hosts
+                    if wanted.get('host', host) == host
+                ]
+            },
+        )
+
+    def _service(
+        self, request: service.Request, host: str
+    ) -> dict[str, typing.Any]:
+        if any(s.cell_down for s in self.servers.values() if s.host == host):
+            return {
+                'binary': 'nova-compute',
+                'host': host,
+                'status': 'UNKNOWN',
+            }
+        shown: dict[str, typing.Any] = {
+            'binary': 'nova-compute',
+            'host': host,
+            'id': 1,
+            'zone': 'nova',
+            'status': 'enabled',
+            'state': 'up',
+            'updated_at': datetime.datetime.now(datetime.UTC).strftime(
+                '%Y-%m-%dT%H:%M:%S.000000'
+            ),
+            'disabled_reason': None,
+        }
+        if request.version >= (2, 11):
+            shown['forced_down'] = False
+        if request.version >= (2, 53):
+            shown['id'] = str(uuid.uuid5(uuid.NAMESPACE_DNS, host))
+        return shown
 
     # Flavors.
 

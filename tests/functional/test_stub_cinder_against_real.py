@@ -223,6 +223,14 @@ def _administration(client: Client) -> None:
     for user in ('member', 'admin'):
         client.become(user)
         client.ask('GET', '/volumes/detail?all_tenants=1', label='details')
+        for query in (
+            'attach_status=attached',
+            'attach_status=detached',
+            'status=available&attach_status=attached',
+        ):
+            client.ask(
+                'GET', f'/volumes/detail?all_tenants=1&{query}', label=query
+            )
         client.ask('GET', '/attachments?all_tenants=1', label='attachments')
         for arguments in (
             {},

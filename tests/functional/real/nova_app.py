@@ -93,6 +93,23 @@ def _map_cells(directory: pathlib.Path) -> objects.CellMapping:
     return cells[-1]
 
 
+def _add_compute(cell: objects.CellMapping) -> None:
+    context = nova_context.get_admin_context()
+    with nova_context.target_cell(context, cell) as cell_context:
+        compute = objects.Service(
+            cell_context,
+            host='compute1',
+            binary='nova-compute',
+            topic='compute',
+            report_count=0,
+            disabled=False,
+        )
+        compute.create()
+        # As it reports that it is up.
+        compute.report_count += 1
+        compute.save()
+
+
 def _add_flavor() -> objects.Flavor:
     flavor = objects.Flavor(
         nova_context.get_admin_context(),
@@ -192,6 +209,7 @@ def main() -> None:
     wsgi_app.init_global_data([str(config)], 'osapi_compute', 'nova-api')
     migration.db_sync(database='api')
     cell = _map_cells(directory)
+    _add_compute(cell)
     flavor = _add_flavor()
     for server in settings['servers']:
         _add_server(cell, flavor, server)
