@@ -41,12 +41,18 @@ DIRECTORY = _ROOT / 'tools' / 'releases'
 # The newest on which every release here runs.
 PYTHON = '3.11'
 # Of attachguard's own, what the tests use.
-_EXTRAS = ('demo', 'statsd', 'testing')
+_EXTRAS = ('audit', 'demo', 'sql', 'statsd', 'testing')
 # Of test-requirements.txt, what these tests use.
-_TESTERS = re.compile(r'(fixtures|packaging|pytest)\b')
+_TESTERS = re.compile(r'(fixtures|hypothesis|packaging|pytest)\b')
 # No cloud is installed with pytest, which pyproject.toml configures as it is
 # today, or for the demo.
-_NOT_AS_OF_THEN = ('cinder', 'pluggy', 'prettytable', 'pytest')
+_NOT_AS_OF_THEN = (
+    'cinder',
+    'hypothesis',
+    'pluggy',
+    'prettytable',
+    'pytest',
+)
 
 
 @dataclasses.dataclass(frozen=True)
