@@ -1,0 +1,74 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""Cases for tests: a volume, what Cinder records of it, what Nova says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attachguard.audit import facts
+
+VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
+PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
+OTHER = '22222222-aaaa-4aaa-8aaa-222222222222'
+FIRST = 'cccccccc-1111-4111-8111-cccccccccccc'
+SECOND = 'dddddddd-1111-4111-8111-dddddddddddd'
+THIRD = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
+
+HAS, LACKS = facts.Word.HAS, facts.Word.LACKS
+GONE, UNKNOWN = facts.Word.GONE, facts.Word.UNKNOWN
+
+
+def volume(status: str = 'in-use', **values: Any) -> facts.Volume:
+    """A volume."""
+    return facts.Volume(
+        VOLUME,
+        PROJECT,
+        status,
+        updated_at='2026-01-02T03:04:05.000000',
+        **values,
+    )
+
+
+def attachment(
+    server_id: str | None = SERVER,
+    status: str = 'attached',
+    found: str = FIRST,
+    **values: Any,
+) -> facts.Attachment:
+    """An attachment of the volume."""
+    return facts.Attachment(found, server_id, status, **values)
+
+
+def server(
+    word: facts.Word, by: str | None = None, found: str = SERVER, **values: Any
+) -> facts.Server:
+    """What Nova says of a server."""
+    return facts.Server(found, word, by, **values)
+
+
+def case(
+    of: facts.Volume | None,
+    *things: facts.Attachment | facts.Server,
+    **values: Any,
+) -> facts.Case:
+    """All that is known of a volume."""
+    return facts.Case(
+        VOLUME,
+        of,
+        tuple(t for t in things if isinstance(t, facts.Attachment)),
+        servers={t.id: t for t in things if isinstance(t, facts.Server)},
+        **values,
+    )

@@ -1,0 +1,70 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Write the documentation's page of the audit's classes.
+
+What it says stands in :mod:`attachguard.audit.findings`, where it is decided.
+``make genconfig`` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import textwrap
+
+from attachguard.audit import findings
+
+PAGE = pathlib.Path(__file__).parents[1] / 'doc/source/reference/classes.rst'
+
+_HEADER = """\
+=========================
+What an audit tells apart
+=========================
+
+.. Written by tools/generate_classes.py from attachguard/audit/findings.py.
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    parts = [_HEADER]
+    for kind in findings.CLASSES.values():
+        parts.append(f'{kind.name}\n{"=" * len(kind.name)}\n')
+        for term, text in (
+            ('', kind.what),
+            ('How it comes about: ', kind.how),
+            ('What repairs it: ', kind.cure),
+        ):
+            parts.append(
+                textwrap.fill(
+                    term + text,
+                    79,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+                + '\n'
+            )
+    return '\n'.join(parts)
+
+
+def main() -> int:
+    """Write the page.
+
+    :returns: the exit code
+    """
+    PAGE.write_text(page())
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
