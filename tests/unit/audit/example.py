@@ -1,0 +1,143 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Audits to write reports of."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+import uuid
+
+from attachguard.audit import facts
+from attachguard.audit import findings
+from attachguard.audit import report as reports
+
+FINISHED = datetime.datetime(2026, 11, 25, 19, 8, 7, tzinfo=datetime.UTC)
+PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+
+
+def an_id(what: str, number: int) -> str:
+    """An id that looks like one, and is the same each time."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f'{what} {number}'))
+
+
+def call(number: int, what: str, status: int | None) -> facts.Evidence:
+    return facts.Evidence(
+        f'GET /{what}s/{an_id(what, number)}',
+        status,
+        facts.stamp(FINISHED),
+        f'req-{an_id("request", number)}',
+        'there is no such server' if status == 404 else '',
+    )
+
+
+def entry(
+    kind: str = 'server-gone',
+    number: int = 1,
+    *,
+    state: reports.State = reports.State.FOUND,
+    days: int = 2,
+    **changes: Any,
+) -> reports.Entry:
+    """A finding.
+
+    :param number: which, of those of its class
+    :param days: how long before the end of the audit it was first seen
+    :param changes: what else is to be said of it
+    """
+    attachment = an_id(f'{kind} attachment', number)
+    server = an_id('server', number)
+    finding: dict[str, Any] = {
+        'kind': kind,
+        'volume_id': an_id(f'{kind} volume', number),
+        'attachment_id': attachment,
+        'server_id': server,
+        'project_id': PROJECT,
+        'text': f'Cinder has the volume in-use, attached to server {server}, '
+        'which Nova does not know',
+        'since': f'2026-11-{number % 20 + 1:02}T0{number % 10}:15:00',
+        'evidence': (
+            call(number, 'volume', 200),
+            call(number, 'server', 404),
+        ),
+    }
+    return reports.Entry(
+        findings.Finding(**{**finding, **changes}),
+        state,
+        FINISHED - datetime.timedelta(days=days),
+        days + 1,
+        f'openstack --os-cloud devstack volume attachment delete {attachment}',
+    )
+
+
+def foreign(number: int = 1, why: str = 'ironic') -> reports.Foreign:
+    return reports.Foreign(
+        an_id('volume', number),
+        facts.Attachment(
+            an_id('attachment', number),
+            an_id('node', number),
+            'attached',
+            'conductor-1',
+            'ironic_mountpoint',
+        ),
+        why,
+    )
+
+
+def unknown(number: int = 1) -> reports.Unknown:
+    return reports.Unknown(
+        an_id('volume', number),
+        'Nova did not say anything about the server: 503',
+        (call(number, 'server', 503), call(number, 'server', None)),
+    )
+
+
+def report(
+    *items: reports.Entry | reports.Foreign | reports.Unknown,
+    **changes: Any,
+) -> reports.Report:
+    """An audit that has found something.
+
+    :param items: what
+    :param changes: what else is to be said of it
+    """
+    values: dict[str, Any] = {
+        'cloud': 'devstack',
+        'region': 'RegionOne',
+        'started': FINISHED - datetime.timedelta(seconds=112),
+        'finished': FINISHED,
+        'volumes': 1203,
+        'attachments': 980,
+        'servers': 611,
+        'counts': reports.Counts.of(items),
+        'entries': tuple(i for i in items if isinstance(i, reports.Entry)),
+        'foreign': tuple(i for i in items if isinstance(i, reports.Foreign)),
+        'unknown': tuple(i for i in items if isinstance(i, reports.Unknown)),
+    }
+    return reports.Report(**{**values, **changes})
+
+
+def some() -> reports.Report:
+    """An audit that has found a few things of most kinds."""
+    pending = reports.State.PENDING
+    return report(
+        *(entry('server-gone', n) for n in range(8)),
+        *(entry('server-gone', n, state=pending, days=0) for n in (8, 9)),
+        *(entry('server-lacks-volume', n) for n in range(5)),
+        entry('stuck-attaching', attachment_id=None, server_id=None),
+        entry('duplicate', state=pending, days=0),
+        entry('volume-gone', project_id=None, since=None),
+        *(foreign(n) for n in range(3)),
+        foreign(3, 'pattern:host=*-zun'),
+        *(unknown(n) for n in range(2)),
+    )

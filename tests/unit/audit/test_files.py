@@ -1,0 +1,152 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A file is replaced whole, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import os
+import pathlib
+import resource
+import stat
+
+import pytest
+
+from attachguard.audit import files
+
+
+@contextlib.contextmanager
+def umask(mask: int) -> Iterator[None]:
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
+def little_space() -> Iterator[None]:
+    """As on a full disk: the kernel writes a part, and then no more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def mode(path: pathlib.Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ('mask', 'public', 'expected'),
+    [
+        (0o022, True, 0o644),
+        (0o077, True, 0o644),
+        (0o022, False, 0o640),
+        (0o077, False, 0o600),
+        (0o000, False, 0o640),
+    ],
+)
+def test_who_can_read_it(
+    tmp_path: pathlib.Path, mask: int, public: bool, expected: int
+) -> None:
+    path = tmp_path / 'file'
+    with umask(mask):
+        files.replace(path, b'all of it', public=public)
+    assert path.read_bytes() == b'all of it'
+    assert mode(path) == expected
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_it_is_on_the_disk_before_it_is_there(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'file'
+    path.write_text('before')
+    synced = []
+
+    def fsync(fd: int) -> None:
+        [beside] = set(tmp_path.iterdir()) - {path}
+        assert os.fstat(fd).st_ino == beside.stat().st_ino
+        synced.append((beside.read_text(), path.read_text()))
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    files.replace(path, b'after')
+    assert synced == [('after', 'before')]
+    assert path.read_text() == 'after'
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / 'file'
+    path.write_text('before')
+    with (
+        little_space(),
+        pytest.raises(files.NotWrittenError, match=f'{path}: File too large'),
+    ):
+        files.replace(path, b'much more than before')
+    assert path.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_whoever_interrupts_it_finds_what_was_there(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'file'
+    path.write_text('before')
+
+    def interrupted(fd: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, 'fsync', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        files.replace(path, b'after')
+    assert path.read_text() == 'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ('where', 'says'),
+    [
+        ('missing', 'No such file or directory'),
+        ('file', 'Not a directory'),
+        # Not even root creates files there.
+        ('/proc/self', 'No such file or directory|Permission denied'),
+    ],
+)
+def test_a_directory_that_will_not_do(
+    tmp_path: pathlib.Path, where: str, says: str
+) -> None:
+    (tmp_path / 'file').touch()
+    path = tmp_path / where / 'new'
+    with pytest.raises(files.NotWrittenError, match=f'{path}: {says}'):
+        files.replace(path, b'')
+
+
+def test_only_plain_files_are_replaced(tmp_path: pathlib.Path) -> None:
+    plain = tmp_path / 'plain'
+    plain.write_text('before')
+    link = tmp_path / 'link'
+    link.symlink_to(plain)
+    dangling = tmp_path / 'dangling'
+    dangling.symlink_to(tmp_path / 'nothing')
+    pipe = tmp_path / 'pipe'
+    os.mkfifo(pipe)
+    before = sorted(tmp_path.iterdir())
+    for path in (link, dangling, pipe, tmp_path, pathlib.Path('/dev/full')):
+        with pytest.raises(files.NotWrittenError, match='no plain file'):
+            files.replace(path, b'after')
+    assert plain.read_text() == 'before'
+    assert sorted(tmp_path.iterdir()) == before
