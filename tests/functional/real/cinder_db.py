@@ -1,0 +1,96 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Cinder's own hands in its database, in a process of its own.
+
+Its configuration is global, so that no process can have two databases.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).parents[3]
+
+
+def sync(url: str) -> None:
+    """Make the schema, by Cinder's own migrations.
+
+    :param url: of an empty database
+    """
+    _run({'url': url, 'sync': True})
+
+
+def detach(url: str, work: list[tuple[str, list[str]]]) -> None:
+    """Delete attachments, as Cinder does once its driver has.
+
+    :param url: of the database
+    :param work: volumes, each with ids of attachments; without any, as Cinder
+        does where it does not find the attachment that it is to delete
+    """
+    _run({'url': url, 'detach': work})
+
+
+def destroy(url: str, volume_ids: list[str]) -> None:
+    """Delete volumes' records, or what has outlived them.
+
+    :param url: of the database
+    """
+    _run({'url': url, 'destroy': volume_ids})
+
+
+def _run(settings: dict[str, Any]) -> None:
+    done = subprocess.run(
+        [sys.executable, '-m', __name__, json.dumps(settings)],
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def _main() -> None:
+    settings = json.loads(sys.argv[1])
+
+    from cinder import context
+    from cinder.db import api
+    from cinder.db import migration
+    from cinder import objects
+    from oslo_config import cfg
+
+    # What Cinder's commands import, and with it every option.
+    from cinder.common import config  # noqa: F401
+
+    cfg.CONF([], project='cinder', default_config_files=[])
+    cfg.CONF.set_override('connection', settings['url'], 'database')
+    if settings.get('sync'):
+        migration.db_sync()
+    objects.register_all()
+    admin = context.get_admin_context()
+    for volume_id, attachment_ids in settings.get('detach', ()):
+        volume = objects.Volume.get_by_id(admin, volume_id)
+        for attachment_id in attachment_ids or [None]:
+            volume.finish_detach(attachment_id)
+    for volume_id in settings.get('destroy', ()):
+        api.volume_destroy(admin, volume_id)
+
+
+if __name__ == '__main__':
+    _main()
