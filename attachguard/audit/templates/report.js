@@ -1,0 +1,94 @@
+
+'use strict';
+
+// Everything is there to be read without this: it filters, sorts and copies.
+
+const rows = [...document.querySelectorAll('[data-row]')];
+const groups = [...document.querySelectorAll('[data-group]')];
+// Before there are buttons, whose words are not the audit's.
+const texts = rows.map((row) =>
+  `${row.closest('[data-group]').dataset.group} ${row.textContent}`
+    .toLowerCase()
+);
+
+function filter(words) {
+  let matches = 0;
+  rows.forEach((row, number) => {
+    const match = words.every((word) => texts[number].includes(word));
+    row.hidden = !match;
+    matches += match;
+  });
+  for (const group of groups) {
+    group.hidden =
+      words.length > 0 && !group.querySelector('[data-row]:not([hidden])');
+  }
+  document.querySelector('#search output').textContent = words.length
+    ? `${matches.toLocaleString('en')} of ${rows.length.toLocaleString('en')} match`
+    : '';
+}
+
+function sort(th) {
+  const ascending = th.getAttribute('aria-sort') !== 'ascending';
+  const table = th.closest('table');
+  for (const other of table.querySelectorAll('th')) {
+    other.removeAttribute('aria-sort');
+  }
+  th.setAttribute('aria-sort', ascending ? 'ascending' : 'descending');
+  const key = (body) => body.rows[0].cells[th.cellIndex].textContent.trim();
+  const bodies = [...table.tBodies].map((body) => [key(body), body]);
+  bodies.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  if (!ascending) {
+    bodies.reverse();
+  }
+  table.append(...bodies.map(([, body]) => body));
+}
+
+async function copy(code, button) {
+  getSelection().selectAllChildren(code);
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = 'Copied';
+  } catch {
+    // Over plain HTTP there is no clipboard; what is selected can be copied.
+    button.textContent = 'Selected';
+  }
+  setTimeout(() => { button.textContent = 'Copy'; }, 2000);
+}
+
+function button(text, action) {
+  const made = document.createElement('button');
+  made.type = 'button';
+  made.textContent = text;
+  made.addEventListener('click', () => action(made));
+  return made;
+}
+
+for (const th of document.querySelectorAll('th')) {
+  th.replaceChildren(button(th.textContent, () => sort(th)));
+}
+for (const code of document.querySelectorAll('.command code')) {
+  code.after(button('Copy', (made) => copy(code, made)));
+}
+
+const search = document.querySelector('#search');
+if (search) {
+  search.hidden = false;
+  search.addEventListener('submit', (event) => event.preventDefault());
+  search.addEventListener('input', (event) =>
+    filter(event.target.value.toLowerCase().split(/\s+/).filter(Boolean))
+  );
+}
+
+// What is folded is not printed.
+let folded = [];
+addEventListener('beforeprint', () => {
+  folded = [...document.querySelectorAll('details:not([open])')];
+  for (const details of folded) {
+    details.open = true;
+  }
+});
+addEventListener('afterprint', () => {
+  for (const details of folded) {
+    details.open = false;
+  }
+});

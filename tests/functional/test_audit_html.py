@@ -1,0 +1,417 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The audit's page, in a real browser.
+
+It wants Debian's chromium and chromium-driver, or whatever has those names.
+Nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from collections.abc import Iterator
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+from typing import TYPE_CHECKING
+
+import pytest
+
+from attachguard.audit import findings
+from attachguard.audit import html
+from attachguard.audit import report as reports
+from tests.unit.audit import example
+from tests.unit.audit import test_html
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome import webdriver
+
+# What the page imitates is no release of Cinder, and only the newest is
+# tested with selenium.
+pytestmark = pytest.mark.newest
+
+_ARGUMENTS = (
+    '--headless',
+    # Root has none, and the pages are our own.
+    '--no-sandbox',
+    '--disable-dev-shm-usage',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+)
+# Keys, as WebDriver has them.
+_BACKSPACE = '\ue003'
+_CONTROL = '\ue009'
+
+
+@pytest.fixture(scope='module')
+def chromium(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[webdriver.WebDriver]:
+    browser, driver = map(shutil.which, ('chromium', 'chromedriver'))
+    if browser is None or driver is None:
+        missing = 'no chromium and chromedriver: see bindep.txt'
+        if os.environ.get('CI'):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    # Here, for the releases' environments do not have it.
+    from selenium import webdriver  # noqa: H301
+    from selenium.webdriver.chrome import service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for argument in _ARGUMENTS:
+        options.add_argument(argument)
+    profile = tmp_path_factory.mktemp('chromium')
+    options.add_argument(f'--user-data-dir={profile}')
+    options.set_capability(
+        'goog:loggingPrefs', {'browser': 'ALL', 'performance': 'ALL'}
+    )
+    running = webdriver.Chrome(options, service.Service(driver))
+    try:
+        # Away from its own first page, which asks for a lot.
+        running.get('about:blank')
+        yield running
+    finally:
+        running.quit()
+
+
+class Screen:
+    """A page as a browser shows it.
+
+    :param browser: which
+    :param path: where the page is
+    """
+
+    def __init__(
+        self, browser: webdriver.WebDriver, path: pathlib.Path
+    ) -> None:
+        self._browser = browser
+        self._path = path
+
+    def show(
+        self, report: reports.Report, *, dark: bool = False, width: int = 1360
+    ) -> None:
+        """Write a page, and look at it."""
+        html.write(report, self._path)
+        self._tell(
+            'Emulation.setEmulatedMedia',
+            features=[
+                {
+                    'name': 'prefers-color-scheme',
+                    'value': 'dark' if dark else 'light',
+                }
+            ],
+        )
+        self._tell(
+            'Emulation.setDeviceMetricsOverride',
+            width=width,
+            height=2400,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        self._browser.get(self._path.as_uri())
+
+    def ask(self, script: str, *arguments: Any) -> Any:
+        """Run a script, and say what it returns."""
+        return self._browser.execute_script(script, *arguments)
+
+    def texts(self, selector: str) -> list[str]:
+        """What is to be read in each element that is to be seen."""
+        found: list[str] = self.ask(
+            'return [...document.querySelectorAll(arguments[0])]'
+            '.filter((element) => element.checkVisibility())'
+            ".map((element) => element.textContent.trim()"
+            ".replace(/\\s+/g, ' '))",
+            selector,
+        )
+        return found
+
+    def type(self, text: str) -> None:
+        """Type into the filter, with nothing else in it."""
+        box = self._browser.find_element('id', 'filter')
+        box.send_keys(_CONTROL + 'a' + _CONTROL, _BACKSPACE, text)
+
+    def press(self, selector: str, *keys: str) -> None:
+        """Use the keyboard on an element."""
+        self._browser.find_element('css selector', selector).send_keys(*keys)
+
+    def complaints(self) -> list[str]:
+        """What the browser has to say of the page: errors, violations."""
+        log = self._browser.get_log('browser')  # type: ignore[no-untyped-call]
+        return [entry['message'] for entry in log]
+
+    def requests(self) -> list[str]:
+        """What was asked for since the last call."""
+        log = self._browser.get_log(  # type: ignore[no-untyped-call]
+            'performance'
+        )
+        events = [json.loads(entry['message'])['message'] for entry in log]
+        return [
+            event['params']['request']['url']
+            for event in events
+            if event['method'] == 'Network.requestWillBeSent'
+        ]
+
+    def picture(self) -> bytes:
+        """As it looks: a PNG."""
+        return base64.b64decode(self._tell('Page.captureScreenshot')['data'])
+
+    def _tell(self, command: str, **arguments: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = self._browser.execute_cdp_cmd(
+            command, arguments
+        )
+        return answer
+
+
+@pytest.fixture
+def screen(
+    chromium: webdriver.WebDriver, tmp_path: pathlib.Path
+) -> Iterator[Screen]:
+    path = tmp_path / 'page.html'
+    screen = Screen(chromium, path)
+    screen.requests()
+    yield screen
+    assert screen.complaints() == []
+    # The icon is in the page.
+    asked = {url for url in screen.requests() if not url.startswith('data:')}
+    assert asked == {path.as_uri()}
+
+
+@pytest.mark.parametrize('width', [1360, 400])
+@pytest.mark.parametrize(
+    ('report', 'headline'),
+    [
+        (example.report(), 'Clean'),
+        (example.some(), '15 findings'),
+        (example.report(error='Nova is down'), 'The audit failed'),
+    ],
+    ids=['clean', 'found', 'failed'],
+)
+def test_the_page_fits_the_screen(
+    screen: Screen, report: reports.Report, headline: str, width: int
+) -> None:
+    screen.show(report, width=width)
+    assert screen.texts('h1') == [headline]
+    wide, shown = screen.ask(
+        'return ["scrollWidth", "clientWidth"].map('
+        '(name) => document.documentElement[name])'
+    )
+    assert wide == shown <= width
+
+
+def test_the_bars_are_as_long_as_there_are_findings(screen: Screen) -> None:
+    report = example.some()
+    screen.show(report)
+    found = screen.ask(
+        'return [...document.querySelectorAll("[data-class]")].map((row) => ['
+        'row.dataset.class, '
+        '[...row.querySelectorAll("rect")].map('
+        '(bar) => bar.getBoundingClientRect().width), '
+        'row.textContent.trim().split(/\\s+/)])'
+    )
+    assert [name for name, _, _ in found] == list(findings.CLASSES)
+    full = found[0][1][0]
+    assert full > 500
+    for name, (track, bar, more), words in found:
+        assert track == full
+        # 8 and 2 of server-gone are the most.
+        assert bar == pytest.approx(report.counts.found[name] * full / 10, 0.1)
+        assert more == pytest.approx(
+            report.counts.pending[name] * full / 10, 0.1
+        )
+        pending = report.counts.pending[name]
+        said = str(report.counts.found[name]) + f'+{pending}' * bool(pending)
+        assert words == [name, said]
+
+
+def _volume(item: Any) -> str:
+    finding = getattr(item, 'finding', item)
+    return str(finding.volume_id)
+
+
+@pytest.mark.parametrize(
+    ('typed', 'matches'),
+    [
+        pytest.param(
+            'SERVER-lacks',
+            lambda item: (
+                getattr(item, 'finding', None) is not None
+                and item.finding.kind == 'server-lacks-volume'
+            ),
+            id='a class',
+        ),
+        pytest.param(
+            example.entry('server-gone', 4).finding.volume_id,
+            lambda item: (
+                _volume(item)
+                == example.entry('server-gone', 4).finding.volume_id
+            ),
+            id='an id',
+        ),
+        pytest.param(
+            'server-gone pending',
+            lambda item: (
+                isinstance(item, reports.Entry)
+                and item.state is reports.State.PENDING
+                and item.finding.kind == 'server-gone'
+            ),
+            id='two words',
+        ),
+        pytest.param(
+            'conductor-1 zun',
+            lambda item: (
+                isinstance(item, reports.Foreign) and 'zun' in item.why
+            ),
+            id='a host and a pattern',
+        ),
+        pytest.param(
+            # In evidence that is folded.
+            '503',
+            lambda item: (
+                isinstance(item, reports.Unknown)
+                or '503' in json.dumps(item.to_json())
+            ),
+            id='a status',
+        ),
+        pytest.param('copy', lambda item: False, id='a word on a button'),
+        pytest.param(' ', lambda item: True, id='nothing'),
+    ],
+)
+def test_the_filter_leaves_what_matches(
+    screen: Screen, typed: str, matches: Callable[[Any], bool]
+) -> None:
+    report = example.some()
+    items = [*report.entries, *report.unknown, *report.foreign]
+    expected = sorted(_volume(item) for item in items if matches(item))
+    screen.show(report)
+    screen.type(typed)
+    shown = screen.texts('[data-row] tr:first-child td:first-child')
+    assert sorted(shown) == expected
+    [said] = screen.texts('output')
+    assert said == (
+        f'{len(expected)} of {len(items)} match' if typed.strip() else ''
+    )
+    # No heading without something below.
+    for group in screen.ask(
+        'return [...document.querySelectorAll("[data-group]:not([hidden])")]'
+        '.map((group) => group.querySelectorAll("[data-row]:not([hidden])")'
+        '.length)'
+    ):
+        assert group > 0
+
+    screen.type('x')
+    screen.type('')
+    assert len(screen.texts('[data-row]')) == len(items)
+
+
+def test_thousands_are_filtered_as_one_types(screen: Screen) -> None:
+    kinds = ('server-gone', 'server-lacks-volume')
+    entries = [example.entry(kinds[n % 2], n) for n in range(html.LIMIT)]
+    screen.show(example.report(*entries))
+    took, said = screen.ask(
+        """
+        const box = document.querySelector('#filter');
+        const began = performance.now();
+        for (const text of [arguments[0], '']) {
+          box.value = text;
+          box.dispatchEvent(new Event('input', {bubbles: true}));
+          var said = said || document.querySelector('output').textContent;
+          document.body.offsetHeight;  // Laid out, too.
+        }
+        return [performance.now() - began, said];
+        """,
+        entries[4321].finding.volume_id,
+    )
+    assert said == '1 of 5,000 match'
+    # Some 80 ms, where nothing else runs; 4 s if it were laid out whole.
+    assert took < 2000
+
+
+def test_evidence_unfolds_by_the_keyboard(screen: Screen) -> None:
+    entry = example.entry()
+    screen.show(example.report(entry))
+    assert screen.texts('[data-row] li') == []
+    screen.press('[data-row] summary', '\n')
+    said = screen.texts('[data-row] li')
+    assert [' 200 ' in said[0], ' 404 ' in said[1]] == [True, True]
+    assert str(entry.finding.evidence[1].request_id) in said[1]
+
+
+def test_columns_sort_by_the_keyboard(screen: Screen) -> None:
+    entries = [example.entry(number=n) for n in range(5)]
+    volumes = sorted(entry.finding.volume_id for entry in entries)
+    screen.show(example.report(*entries))
+    for order, expected in (
+        ('ascending', volumes),
+        ('descending', volumes[::-1]),
+    ):
+        screen.press('th button', '\n')
+        assert screen.texts('tr:first-child > td:first-child') == expected
+        said = screen.ask('return document.querySelector("th").ariaSort')
+        assert said == order
+
+
+def test_the_command_is_there_to_be_copied(screen: Screen) -> None:
+    entry = example.entry()
+    screen.show(example.report(entry))
+    screen.press('.command button', '\n')
+    selected = screen.ask('return getSelection().toString()')
+    assert selected.strip() == entry.command
+    [said] = screen.texts('.command button')
+    assert said in ('Copy', 'Copied', 'Selected')
+
+
+@pytest.mark.parametrize('text', test_html.HOSTILE)
+def test_whatever_the_apis_say_does_not_run(screen: Screen, text: str) -> None:
+    said: dict[str, Any] = dict.fromkeys(
+        ('volume_id', 'attachment_id', 'server_id', 'project_id', 'text'),
+        text,
+    )
+    attachment = example.foreign().attachment
+    screen.show(
+        example.report(
+            example.entry(since=text, **said),
+            reports.Foreign(text, attachment, text),
+            reports.Unknown(text, text),
+            cloud=text,
+            region=text,
+            error=text,
+        )
+    )
+    assert screen.ask('return window.pwned') is None
+    assert screen.texts('tr:first-child > td:first-child') == [text] * 3
+    screen.type(text)
+    assert len(screen.texts('[data-row]')) == 3
+
+
+def test_by_night_it_is_dark(screen: Screen) -> None:
+    background = (
+        'return getComputedStyle(document.documentElement).backgroundColor'
+    )
+    pictures = set()
+    for dark, expected in (
+        (False, 'rgb(255, 255, 255)'),
+        (True, 'rgb(18, 21, 26)'),
+    ):
+        screen.show(example.some(), dark=dark)
+        assert screen.ask(background) == expected
+        pictures.add(screen.picture())
+    assert len(pictures) == 2
+    assert all(picture.startswith(b'\x89PNG') for picture in pictures)
