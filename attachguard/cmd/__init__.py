@@ -29,7 +29,7 @@ from cliff import app
 from cliff import commandmanager
 
 _DESCRIPTION = """\
-Keeps forged volume attachments out of Cinder.
+Keeps forged volume attachments out of Cinder, and finds those that are there.
 
 The guard itself is no command: it is a filter in cinder-api's pipeline. See
 etc/api-paste.ini.sample for where it goes. The commands are for what an
@@ -37,6 +37,8 @@ operator does around it; begin with:
 
     attachguard demo            what the guard is for, on a real Cinder API
     attachguard preflight       whether this cloud is ready for it
+    attachguard audit           which volumes are inconsistent already
+    attachguard explain VOLUME  what is the matter with one, and what to do
     attachguard help COMMAND    what a command does, and its options
 """
 
@@ -45,6 +47,7 @@ exit codes:
   0  the command did what it promises
   1  it did not; standard error says why
   2  the command line is wrong
+Those of audit, explain, repair and undo tell more: see their --help.
 """
 
 

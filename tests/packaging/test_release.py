@@ -62,10 +62,15 @@ def test_wheel_holds_every_module(built: Built) -> None:
         path.relative_to(_ROOT).as_posix()
         for path in (_ROOT / 'attachguard').rglob('*.py')
     }
+    data = {
+        path.relative_to(_ROOT).as_posix()
+        for path in (_ROOT / 'attachguard/audit/templates').iterdir()
+    }
     with zipfile.ZipFile(built.wheel) as wheel:
         held = set(wheel.namelist())
 
-    assert sources | {'attachguard/py.typed'} <= held
+    assert data
+    assert sources | data | {'attachguard/py.typed'} <= held
 
 
 def test_wheel_has_the_entry_points(built: Built) -> None:

@@ -74,6 +74,11 @@ def test_sample_is_current(
     assert (_ROOT / 'etc' / sample).read_text() == written.read_text()
 
 
+def test_page_of_classes_is_current() -> None:
+    tool = runpy.run_path(str(_ROOT / 'tools/generate_classes.py'))
+    assert tool['PAGE'].read_text() == tool['page']()
+
+
 def test_preset_is_current_and_can_be_used() -> None:
     tool = runpy.run_path(str(_ROOT / 'tools/generate_preset.py'))
     preset = tool['PRESET']

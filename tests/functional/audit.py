@@ -1,0 +1,196 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""A cloud of stubs with something wrong in it, and the commands run on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+import json
+import logging
+import pathlib
+from typing import Any
+import uuid
+
+import pytest
+
+from attachguard import cmd
+from attachguard.testing import cinder as cinder_stub
+from attachguard.testing import nova as nova_stub
+from attachguard.testing import StubCloud
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What came of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def rows(self) -> Any:
+        """Its output, as JSON."""
+        return json.loads(self.out)
+
+
+@dataclasses.dataclass(eq=False)
+class Scene:
+    """A cloud, and how to audit it as an operator does."""
+
+    cloud: StubCloud
+    directory: pathlib.Path
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    def log_in(self, user: str, **settings: str) -> None:
+        """Set the environment as an openrc file does."""
+        values = {**self.cloud.auth_settings(user), 'region_name': 'RegionOne'}
+        for name, value in {**values, **settings}.items():
+            self.monkeypatch.setenv(f'OS_{name.upper()}', value)
+
+    def run(self, *arguments: str) -> Ran:
+        """Run ``attachguard`` with arguments."""
+        self.capsys.readouterr()
+        # cliff's of an earlier test are of a stream that is closed.
+        root = logging.getLogger()
+        root.handlers[:] = [
+            handler
+            for handler in root.handlers
+            if type(handler) is not logging.StreamHandler
+        ]
+        try:
+            code = cmd.main(arguments)
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        said = self.capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+    def audit(self, *arguments: str) -> Ran:
+        """Audit once, for JSON."""
+        return self.run(
+            'audit', '--once', '--settle', '0s', '-f', 'json', *arguments
+        )
+
+    def repair(self, *arguments: str) -> Ran:
+        """Repair at once, for JSON."""
+        return self.run(
+            'repair',
+            '--once',
+            '--settle',
+            '0s',
+            '--grace',
+            '0s',
+            '-f',
+            'json',
+            *arguments,
+        )
+
+    def found(self, *arguments: str) -> list[tuple[str, str]]:
+        """Classes and volumes that an audit finds."""
+        ran = self.audit(*arguments)
+        assert ran.code in (0, 3), ran.err
+        return [(row['Class'], row['Volume']) for row in ran.rows]
+
+    # What can be wrong.
+
+    @property
+    def project(self) -> str:
+        return self.cloud.project_id('member')
+
+    def server(self, **values: Any) -> nova_stub.Server:
+        server = self.cloud.nova.add_server(self.project)
+        for name, value in values.items():
+            setattr(server, name, value)
+        return server
+
+    def volume(self, **values: Any) -> cinder_stub.Volume:
+        return self.cloud.cinder.add_volume(self.project, **values)
+
+    def record(
+        self, volume: cinder_stub.Volume, server_id: str | None, **values: Any
+    ) -> cinder_stub.Attachment:
+        """Let Cinder record an attachment."""
+        return self.cloud.cinder.add_attachment(
+            volume.id, instance_uuid=server_id, **values
+        )
+
+    def attached(
+        self, server: nova_stub.Server, **values: Any
+    ) -> cinder_stub.Volume:
+        """A volume that a server really has."""
+        volume = self.volume(**values)
+        attachment = self.record(
+            volume,
+            server.id,
+            host=server.host,
+            connector={'host': server.host},
+            connection_info={'driver_volume_type': 'iscsi'},
+        )
+        self.cloud.nova.add_attachment(
+            server.id, volume.id, attachment_id=attachment.id
+        )
+        return volume
+
+    def forged(self, server_id: str | None = None) -> cinder_stub.Volume:
+        """A volume attached to a server that there is not."""
+        volume = self.volume()
+        self.record(volume, server_id or str(uuid.uuid4()))
+        return volume
+
+    def written(self) -> list[str]:
+        """What was asked of Cinder that was not only to be read."""
+        return [
+            f'{request.method} {request.path}'
+            for request in self.cloud.cinder_server.requests
+            if request.method != 'GET'
+        ]
+
+    def records(self) -> dict[str, Any]:
+        """All that both services have, to compare."""
+        cinder = self.cloud.cinder
+        return {
+            'volumes': {
+                v.id: dataclasses.asdict(v) for v in cinder.volumes.values()
+            },
+            'attachments': {
+                a.id: dataclasses.asdict(a)
+                for a in cinder.attachments.values()
+            },
+            'servers': {
+                s.id: dataclasses.asdict(s)
+                for s in self.cloud.nova.servers.values()
+            },
+        }
+
+
+def make_scene(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Scene]:
+    """A cloud in which one server of another project has a volume."""
+    monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
+    for name in ('OS_CLOUD', 'OS_CLIENT_CONFIG_FILE'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    with StubCloud() as cloud:
+        scene = Scene(cloud, tmp_path, capsys, monkeypatch)
+        scene.log_in('admin')
+        other = cloud.nova.add_server(cloud.project_id('other'))
+        scene.attached(other)
+        yield scene
+
+
+scene = pytest.fixture(make_scene)

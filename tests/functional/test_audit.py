@@ -1,0 +1,1262 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""The audit's commands, as an operator types them, on a cloud of stubs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+from typing import Any
+import uuid
+
+import pytest
+
+from attachguard.audit import findings
+from attachguard.testing import service
+from tests.functional.audit import scene
+from tests.functional.audit import Scene
+from tests.functional.real import cinder_db
+
+__all__ = ['scene']
+
+
+def _server_gone(scene: Scene) -> str:
+    return scene.forged().id
+
+
+def _server_lacks_volume(scene: Scene) -> str:
+    return scene.forged(scene.server().id).id
+
+
+def _stuck_attachment(scene: Scene) -> str:
+    volume = scene.volume()
+    scene.record(volume, scene.server().id, attach_status='reserved')
+    return volume.id
+
+
+def _in_use_without_attachment(scene: Scene) -> str:
+    return scene.volume(status='in-use', attach_status='attached').id
+
+
+def _stuck_attaching(scene: Scene) -> str:
+    volume = scene.volume()
+    scene.cloud.cinderclient('member').volumes.reserve(volume.id)
+    return volume.id
+
+
+def _stuck_reserved(scene: Scene) -> str:
+    return scene.volume(status='reserved').id
+
+
+def _stuck_detaching(scene: Scene) -> str:
+    volume = scene.attached(scene.server())
+    scene.cloud.cinderclient('member').volumes.begin_detaching(volume.id)
+    return volume.id
+
+
+def _stuck_detaching_nothing(scene: Scene) -> str:
+    return scene.volume(status='detaching', attach_status='attached').id
+
+
+def _available_and_attached(scene: Scene) -> str:
+    volume = scene.attached(scene.server())
+    scene.cloud.cinderclient('admin').volumes.reset_state(
+        volume.id, 'available'
+    )
+    return volume.id
+
+
+def _attached_without_attachment(scene: Scene) -> str:
+    return scene.volume(status='available', attach_status='attached').id
+
+
+def _in_use_and_detached(scene: Scene) -> str:
+    volume = scene.attached(scene.server())
+    volume.attach_status = 'detached'
+    return volume.id
+
+
+def _duplicate(scene: Scene) -> str:
+    server = scene.server()
+    volume = scene.attached(server)
+    scene.record(volume, server.id)
+    return volume.id
+
+
+def _missing_in_cinder(scene: Scene) -> str:
+    volume = scene.attached(scene.server())
+    scene.cloud.cinderclient('admin').volumes.reset_state(
+        volume.id, 'available', 'detached'
+    )
+    return volume.id
+
+
+def _volume_gone(scene: Scene) -> str:
+    volume = scene.attached(scene.server())
+    admin = scene.cloud.cinderclient('admin').volumes
+    admin.reset_state(volume.id, 'available', 'detached')
+    admin.delete(volume.id)
+    return volume.id
+
+
+def _attachment_id_mismatch(scene: Scene) -> str:
+    server = scene.server()
+    volume = scene.attached(server)
+    server.attachments[volume.id].attachment_id = str(uuid.uuid4())
+    return volume.id
+
+
+def _volume_deleted(scene: Scene) -> str:
+    volume = scene.forged()
+    del scene.cloud.cinder.volumes[volume.id]
+    return volume.id
+
+
+# How each comes about, and what is left of the volume after a repair: its
+# status, and how many attachments. None where no repair is safe.
+WRONG: dict[str, list[tuple[Any, tuple[str, int] | None]]] = {
+    'server-gone': [(_server_gone, ('available', 0))],
+    'server-lacks-volume': [(_server_lacks_volume, ('available', 0))],
+    'stuck-attachment': [(_stuck_attachment, ('available', 0))],
+    'in-use-without-attachment': [
+        (_in_use_without_attachment, ('available', 0))
+    ],
+    'stuck-attaching': [(_stuck_attaching, ('available', 0))],
+    'stuck-reserved': [(_stuck_reserved, ('available', 0))],
+    'stuck-detaching': [
+        (_stuck_detaching, ('in-use', 1)),
+        (_stuck_detaching_nothing, ('available', 0)),
+    ],
+    'status-mismatch': [
+        (_available_and_attached, ('in-use', 1)),
+        (_attached_without_attachment, ('available', 0)),
+        (_in_use_and_detached, ('in-use', 1)),
+    ],
+    'duplicate': [(_duplicate, ('in-use', 1))],
+    'missing-in-cinder': [(_missing_in_cinder, None)],
+    'volume-gone': [(_volume_gone, None)],
+    'attachment-id-mismatch': [(_attachment_id_mismatch, None)],
+    'volume-deleted': [(_volume_deleted, None)],
+}
+
+PRODUCED = [
+    pytest.param(kind, produce, left, id=f'{kind}-{produce.__name__}')
+    for kind, ways in WRONG.items()
+    for produce, left in ways
+]
+
+
+def test_every_class_is_produced() -> None:
+    assert list(WRONG) == list(findings.CLASSES)
+
+
+@pytest.mark.parametrize(('kind', 'produce', 'left'), PRODUCED)
+def test_it_is_found_explained_and_repaired(
+    scene: Scene, kind: str, produce: Any, left: tuple[str, int] | None
+) -> None:
+    volume_id = produce(scene)
+    healthy = scene.attached(scene.server())
+    scene.cloud.cinder_server.forget()
+
+    # Ids that differ are in no list: only what is asked about shows them.
+    narrow = ['--volume', volume_id] if 'mismatch' in kind else []
+    assert scene.found(*narrow) == [(kind, volume_id)]
+    explained = scene.run('explain', volume_id, '-f', 'json')
+    assert explained.code == 3
+    assert explained.rows['Verdict'][0].startswith(f'{kind}: ')
+    before = scene.records()
+    dry = scene.repair(*narrow)
+    assert dry.code == 3
+    assert scene.written() == []
+    assert scene.records() == before
+
+    done = scene.repair('--yes', *narrow)
+    volume = scene.cloud.cinder.volumes.get(volume_id)
+    if left is None:
+        assert [row['Result'] for row in done.rows] == ['by hand']
+        assert done.code == 3
+        assert scene.written() == []
+        assert scene.records() == before
+        return
+    assert [row['Result'] for row in done.rows] == ['repaired'], done.out
+    assert done.code == 4
+    assert volume is not None
+    assert (
+        volume.status,
+        len(scene.cloud.cinder._attachments_of(volume)),
+    ) == (left)
+    assert volume.attach_status == (
+        'attached' if volume.status == 'in-use' else 'detached'
+    )
+    assert scene.found(*narrow) == []
+    assert healthy.status == 'in-use'
+    # Nobody is made to believe that Nova asks.
+    assert not any(
+        'X-Service-Token' in request.headers
+        for request in scene.cloud.cinder_server.requests
+        if request.headers.get('User-Agent', '').startswith('attachguard')
+    )
+
+
+def test_a_clean_cloud_is_clean(scene: Scene) -> None:
+    scene.attached(scene.server())
+    scene.volume()
+    ran = scene.audit()
+    assert (ran.code, ran.rows) == (0, [])
+    assert '0 found' in ran.err
+    assert scene.repair('--yes').code == 0
+
+
+def test_an_audit_asks_once_about_each_suspect(scene: Scene) -> None:
+    wrong = [scene.forged() for _ in range(3)]
+    for _ in range(5):
+        scene.attached(scene.server())
+    scene.cloud.nova_server.forget()
+    scene.run('audit', '-f', 'json')
+    asked = [
+        request.path
+        for request in scene.cloud.nova_server.requests
+        if re.search('/servers/[0-9a-f]{8}', request.path)
+    ]
+    # One more is to see whether other projects' servers are shown.
+    assert len(asked) == len(wrong) + 1
+
+
+# Foreign attachments.
+
+
+def _of_a_host(scene: Scene) -> str:
+    volume = scene.volume()
+    scene.cloud.cinderclient('member').volumes.attach(
+        volume.id, None, '/dev/vdb', host_name='myhost'
+    )
+    return volume.id
+
+
+def _of_glance(scene: Scene) -> str:
+    volume = scene.volume()
+    member = scene.cloud.cinderclient('member').attachments
+    made = member.create(volume.id, {'host': 'glance1'})
+    member.complete(made['id'])
+    return volume.id
+
+
+def _of_ironic(scene: Scene) -> str:
+    volume = scene.volume()
+    scene.cloud.cinderclient('member').volumes.attach(
+        volume.id, str(uuid.uuid4()), 'ironic_mountpoint'
+    )
+    return volume.id
+
+
+def _of_a_brick_client(scene: Scene) -> str:
+    volume = scene.volume()
+    member = scene.cloud.cinderclient('member').attachments
+    made = member.create(
+        volume.id, {'host': 'backup7'}, instance_id=str(uuid.uuid4())
+    )
+    member.complete(made['id'])
+    return volume.id
+
+
+def _of_zun(scene: Scene) -> str:
+    volume = scene.volume()
+    scene.record(volume, str(uuid.uuid4()), host='zun1')
+    return volume.id
+
+
+FOREIGN = [
+    pytest.param(_of_a_host, 'no-server', id='host'),
+    pytest.param(_of_glance, 'no-server', id='Glance'),
+    pytest.param(_of_ironic, 'ironic', id='Ironic'),
+    pytest.param(_of_a_brick_client, 'other-host', id='brick client'),
+    pytest.param(_of_zun, 'other-host', id='Zun'),
+]
+
+
+@pytest.mark.parametrize(('attach', 'why'), FOREIGN)
+def test_a_foreign_attachment_is_listed_apart_and_left_alone(
+    scene: Scene, attach: Any, why: str
+) -> None:
+    volume_id = attach(scene)
+    scene.cloud.cinder_server.forget()
+    before = scene.records()
+
+    assert scene.found() == []
+    for narrow in ([], ['--volume', volume_id]):
+        foreign = scene.audit('--foreign', *narrow)
+        assert [(row['Why'], row['Volume']) for row in foreign.rows] == [
+            (why, volume_id)
+        ]
+    explained = scene.run('explain', volume_id, '-f', 'json')
+    assert why in explained.rows['Foreign'][0]
+    assert explained.rows['Verdict'] == ['consistent']
+    for narrow in ([], ['--volume', volume_id]):
+        assert scene.repair('--yes', *narrow).code == 0
+    assert scene.written() == []
+    assert scene.records() == before
+
+
+def test_nothing_that_users_write_reaches_the_terminal_as_it_is(
+    scene: Scene,
+) -> None:
+    hostile = '/dev/\x1b]0;owned\x07\x1b[2J\n\u202eb'
+    volume = scene.volume()
+    scene.cloud.cinderclient('member').volumes.attach(
+        volume.id, None, hostile, host_name=hostile
+    )
+    forged = scene.volume()
+    scene.cloud.cinderclient('member').volumes.attach(
+        forged.id, str(uuid.uuid4()), hostile
+    )
+    for arguments in (
+        ['audit', '--once', '--settle=0s', '--foreign'],
+        ['audit', '--once', '--settle=0s', '--long', '-f', 'value'],
+        ['explain', volume.id],
+        ['explain', forged.id],
+    ):
+        ran = scene.run(*arguments)
+        assert ran.code == 3 or volume.id in arguments
+        for character in '\x1b\x07\u202e':
+            assert character not in ran.out + ran.err
+
+
+def test_an_operator_can_say_what_is_foreign(scene: Scene) -> None:
+    volume = scene.volume()
+    scene.record(volume, str(uuid.uuid4()), mountpoint='/k8s/1')
+    assert scene.found() == [('server-gone', volume.id)]
+    pattern = ('--foreign-pattern', 'device=/k8s/*')
+    assert scene.found(*pattern) == []
+    assert scene.audit('--foreign', *pattern).rows[0]['Why'] == (
+        'pattern:device=/k8s/*'
+    )
+
+
+def test_a_host_that_is_no_compute_host_any_more_can_be_named(
+    scene: Scene,
+) -> None:
+    volume = scene.volume()
+    scene.record(volume, str(uuid.uuid4()), host='old1')
+    assert scene.found() == []
+    assert scene.found('--compute-host', 'old1') == [
+        ('server-gone', volume.id)
+    ]
+
+
+def test_what_names_a_host_and_was_never_connected_is_left_to_a_person(
+    scene: Scene,
+) -> None:
+    # As Zun attaches, where it shares its hosts with Nova.
+    volume = scene.volume()
+    scene.record(volume, str(uuid.uuid4()), host='compute1')
+    done = scene.repair('--yes')
+    assert [row['Result'] for row in done.rows] == ['by hand']
+    assert 'Zun' in done.rows[0]['Text']
+    assert scene.written() == []
+
+
+# What is not known.
+
+
+@pytest.mark.parametrize('status', [401, 403, 404, 500, 503])
+def test_where_nova_does_not_say_nothing_is_found_or_repaired(
+    scene: Scene, status: int
+) -> None:
+    server_id = str(uuid.uuid4())
+    scene.forged(server_id)
+    scene.cloud.nova.faults.add(
+        status, None, f'/servers/{server_id}', body={'error': 'proxy'}
+    )
+    ran = scene.audit()
+    assert (ran.code, ran.rows) == (1, [])
+    assert 'unknown' in ran.err
+    assert str(status) in ran.err
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert scene.written() == []
+
+
+def test_a_cell_that_is_down_makes_unknown_and_stops_repairs(
+    scene: Scene,
+) -> None:
+    server = scene.server(host='compute9', cell_down=True)
+    there = scene.forged(server.id)
+    gone = scene.forged()
+    stuck = scene.volume(status='reserved')
+    # A server that waits there to be deleted is a 404, too.
+    assert [volume for _kind, volume in scene.found()] == [stuck.id]
+    told = scene.audit().err
+    assert f'unknown: volume {there.id}' in told
+    assert f'unknown: volume {gone.id}' in told
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert 'cell' in done.err
+    assert '--trust-inventory' in done.err
+    assert scene.written() == []
+    # Who has looked may go on, with what is known.
+    trusted = scene.repair('--yes', '--trust-inventory')
+    assert [row['Result'] for row in trusted.rows] == ['repaired']
+
+
+def test_a_server_that_can_be_restored_has_its_volumes(scene: Scene) -> None:
+    server = scene.server(status='SOFT_DELETED')
+    volume = scene.attached(server)
+    assert scene.found() == []
+    # And so it is if Cinder has lost its record.
+    scene.cloud.cinder.attachments.clear()
+    volume.status = 'in-use'
+    assert ('in-use-without-attachment', volume.id) not in scene.found()
+
+
+def test_a_nova_that_hangs_is_not_asked_for_ever(scene: Scene) -> None:
+    for _ in range(15):
+        scene.forged()
+    scene.cloud.nova.faults.add(500, None, '/servers/[0-9a-f-]{36}')
+    scene.cloud.nova_server.forget()
+    ran = scene.audit('--unknown')
+    assert ran.code == 1
+    assert len(ran.rows) == 15
+    asked = [
+        request.path
+        for request in scene.cloud.nova_server.requests
+        if re.search('/servers/[0-9a-f]{8}', request.path)
+    ]
+    assert len(asked) <= 11
+
+
+def test_a_hold_of_which_the_answer_is_lost_is_released(scene: Scene) -> None:
+    volume = scene.volume()
+    scene.record(
+        volume,
+        str(uuid.uuid4()),
+        host='compute1',
+        connector={'host': 'compute1'},
+        connection_info={'driver_volume_type': 'iscsi'},
+    )
+    hold = scene.cloud.cinder._do_begin_detaching
+
+    def lost(*args: Any) -> None:
+        hold(*args)
+        raise service.Refused(504, 'the gateway has waited too long')
+
+    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_begin_detaching', lost)
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert volume.status == 'in-use'
+
+
+def test_a_hold_that_does_not_hold_is_none(scene: Scene) -> None:
+    volume = scene.volume()
+    scene.record(
+        volume,
+        str(uuid.uuid4()),
+        host='compute1',
+        connector={'host': 'compute1'},
+        connection_info={'driver_volume_type': 'iscsi'},
+    )
+
+    def migrates(*args: Any) -> None:
+        # Cinder accepts os-begin_detaching then, and does nothing.
+        volume.migration_status = 'migrating'
+
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder, '_do_begin_detaching', migrates
+    )
+    done = scene.repair('--yes')
+    assert done.rows[0]['Result'] != 'repaired'
+    assert not any('DELETE' in call for call in scene.written())
+
+
+def test_explain_tells_what_it_could_not_find_out(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.cloud.nova.faults.add(500, None, '/servers/detail')
+    ran = scene.run('explain', volume.id, '-f', 'json')
+    assert ran.code == 3
+    assert 'not found out' in ran.rows['Nova says'][0]
+    assert ran.rows['Verdict'][0].startswith('server-gone')
+
+
+def test_no_server_at_all_looks_wrong(scene: Scene) -> None:
+    scene.forged()
+    scene.cloud.nova.servers.clear()
+    scene.cloud.cinder_server.forget()
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert 'no server at all' in done.err
+    assert scene.written() == []
+
+
+def test_the_servers_of_another_cloud_look_wrong(scene: Scene) -> None:
+    scene.forged()
+    for server in scene.cloud.nova.servers.values():
+        server.attachments.clear()
+    scene.cloud.nova.add_attachment(
+        scene.server().id, str(uuid.uuid4()), attachment_id=str(uuid.uuid4())
+    )
+    scene.cloud.cinder_server.forget()
+    for narrow in ([], ['--volume', next(iter(scene.cloud.cinder.volumes))]):
+        done = scene.repair('--yes', *narrow)
+        assert done.code == 1
+        assert 'same cloud' in done.err
+        assert scene.written() == []
+
+
+def test_credentials_that_nova_shows_nothing_to_look_wrong(
+    scene: Scene,
+) -> None:
+    scene.forged()
+    (other,) = scene.cloud.nova.servers
+    scene.cloud.nova.faults.add(
+        404,
+        None,
+        f'/servers/{other}$',
+        body={'itemNotFound': {'code': 404, 'message': 'not yours'}},
+    )
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert 'of another project' in done.err
+    assert scene.written() == []
+
+
+@pytest.mark.parametrize(
+    ('service', 'path', 'status'),
+    [
+        ('cinder', '/volumes/detail', 500),
+        ('cinder', '/attachments', 403),
+        ('nova', '/servers/detail', 403),
+        ('nova', '/servers/detail', 406),
+        ('nova', '/os-services', 500),
+    ],
+)
+def test_a_list_that_is_not_to_be_had_ends_the_audit(
+    scene: Scene, service: str, path: str, status: int
+) -> None:
+    scene.forged()
+    if service == 'nova':
+        scene.cloud.nova.faults.add(status, None, path)
+    else:
+        scene.cloud.cinder.faults.add(status, None, path)
+    for ran in (scene.audit(), scene.repair('--yes')):
+        assert ran.code == 1
+        assert ran.out == ''
+        assert f'HTTP {status}' in ran.err
+    assert scene.written() == []
+
+
+def test_busy_services_are_asked_again(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.cloud.cinder.faults.add(503, 1, '/volumes/detail')
+    scene.cloud.nova.faults.add(502, 1, '/servers/detail')
+    assert scene.found() == [('server-gone', volume.id)]
+
+
+# How repairs fail.
+
+
+def test_what_nova_has_meanwhile_is_not_touched(scene: Scene) -> None:
+    server = scene.server()
+    volume = scene.forged(server.id)
+    assert scene.run('audit', '--min-age', '0s').code == 0
+    scene.cloud.nova.add_attachment(
+        server.id,
+        volume.id,
+        attachment_id=next(
+            a.id
+            for a in scene.cloud.cinder.attachments.values()
+            if a.volume_id == volume.id
+        ),
+    )
+    done = scene.run('repair', '--yes', '--min-age', '0s', '-f', 'json')
+    assert (done.code, done.rows) == (0, [])
+    assert scene.written() == []
+
+
+@pytest.mark.parametrize('status', [403, 409])
+def test_where_cinder_says_that_nova_has_it_nothing_else_is_tried(
+    scene: Scene, status: int
+) -> None:
+    # As where Cinder asks another Nova than the one that was audited, or the
+    # guard stands before it: os-reset_status would ask nobody.
+    volume = scene.forged()
+    scene.cloud.cinder.faults.add(
+        status, None, '/attachments/', method='DELETE'
+    )
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert [row['Result'] for row in done.rows] == ['unknown']
+    assert volume.status == 'in-use'
+    assert [
+        line['call']['name'] for line in _journal(scene) if 'call' in line
+    ] == ['attachment-delete']
+
+
+@pytest.mark.parametrize('status', [500, 503])
+def test_a_step_that_fails_is_followed_by_the_next(
+    scene: Scene, status: int
+) -> None:
+    volume = scene.forged()
+    scene.cloud.cinder.faults.add(
+        status, None, '/attachments/', method='DELETE'
+    )
+    done = scene.repair('--yes')
+    assert [row['Result'] for row in done.rows] == ['repaired']
+    assert 'os-detach' in done.rows[0]['Text']
+    assert volume.status == 'available'
+    assert [
+        line['call']['name'] for line in _journal(scene) if 'call' in line
+    ] == ['attachment-delete', 'os-begin_detaching', 'os-detach']
+
+
+def test_where_every_step_fails_it_says_so_and_leaves_no_hold(
+    scene: Scene,
+) -> None:
+    volume = scene.forged()
+    scene.cloud.cinder.faults.add(500, None, '/attachments/', method='DELETE')
+    original = scene.cloud.cinder._do_detach
+    reset = scene.cloud.cinder._do_reset_status
+
+    def refuse(*_args: Any) -> None:
+        raise service.Refused(500, 'the driver is not initialized')
+
+    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', refuse)
+    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', refuse)
+    done = scene.repair('--yes')
+    assert done.code == 1
+    assert [row['Result'] for row in done.rows] == ['failed']
+    assert 'the driver is not initialized' in done.rows[0]['Text']
+    assert volume.status == 'in-use'
+    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', original)
+    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', reset)
+    assert scene.repair('--yes').code == 4
+
+
+def test_nova_going_down_in_between_is_unknown(scene: Scene) -> None:
+    volume = scene.forged()
+    before = scene.records()
+    # It answers the audit, and not the look before the act.
+    server_id = next(
+        a.instance_uuid
+        for a in scene.cloud.cinder.attachments.values()
+        if a.volume_id == volume.id
+    )
+    scene.run('audit', '--min-age', '0s')
+    scene.cloud.nova.faults.add(None, 1, f'/servers/{server_id}')
+    scene.cloud.nova.faults.add(500, None, f'/servers/{server_id}')
+    scene.cloud.cinder_server.forget()
+    done = scene.run('repair', '--yes', '--min-age', '0s', '-f', 'json')
+    assert done.code == 1
+    assert [row['Result'] for row in done.rows] == ['unknown']
+    assert scene.written() == []
+    assert scene.records() == before
+
+
+def test_a_repair_stops_at_its_limit(scene: Scene) -> None:
+    for _ in range(3):
+        scene.forged()
+    done = scene.repair('--yes', '--limit', '2')
+    assert done.code == 3
+    assert len(done.rows) == 2
+    assert '1 more' in done.err
+    assert len(scene.found()) == 1
+
+
+def test_what_is_left_to_a_person_takes_nothing_from_the_limit(
+    scene: Scene,
+) -> None:
+    for _ in range(3):
+        _missing_in_cinder(scene)
+    volume = scene.forged()
+    done = scene.repair('--yes', '--limit', '1')
+    assert volume.status == 'available'
+    assert [row['Result'] for row in done.rows].count('repaired') == 1
+
+
+def test_one_class_alone_can_be_repaired(scene: Scene) -> None:
+    kept = scene.volume(status='reserved')
+    scene.forged()
+    assert scene.repair('--yes', '--class', 'server-gone').code == 4
+    assert scene.found() == [('stuck-reserved', kept.id)]
+
+
+# What is looked for.
+
+
+def test_an_audit_can_be_narrowed(scene: Scene) -> None:
+    server = scene.server()
+    first, second = scene.forged(server.id), scene.forged()
+    other = scene.cloud.cinder.add_volume(scene.cloud.project_id('other'))
+    scene.record(other, str(uuid.uuid4()))
+    assert len(scene.found()) == 3
+    for arguments, volume in (
+        (['--volume', second.id], second),
+        (['--server', server.id], first),
+        (['--project', scene.cloud.project_id('other')], other),
+        (['--class', 'server-lacks-volume'], first),
+    ):
+        assert [found[1] for found in scene.found(*arguments)] == [volume.id]
+    assert scene.found('--older-than', '1h') == []
+    for volume in (first, second, other):
+        for attachment in scene.cloud.cinder._attachments_of(volume):
+            attachment.attach_time = '2020-01-01T00:00:00.000000'
+    assert len(scene.found('--older-than', '1h')) == 3
+
+
+def test_a_finding_counts_when_it_was_seen_twice(scene: Scene) -> None:
+    volume = scene.forged()
+    first = scene.run('audit', '-f', 'json', '--min-age', '0s')
+    assert (first.code, first.rows) == (0, [])
+    assert '1 seen for the first time' in first.err
+    assert scene.run('repair', '--yes', '-f', 'json').rows == []
+    second = scene.run('audit', '-f', 'json', '--min-age', '0s')
+    assert second.code == 3
+    assert [row['Volume'] for row in second.rows] == [volume.id]
+    # Twice within the hour is not long enough for this one.
+    assert scene.run('audit', '--min-age', '1h').code == 0
+
+
+def test_a_finding_that_went_away_is_forgotten(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.run('audit', '--min-age', '0s')
+    attachments = dict(scene.cloud.cinder.attachments)
+    scene.cloud.cinder._drop(volume, list(attachments)[-1])
+    scene.run('audit', '--min-age', '0s')
+    scene.cloud.cinder.attachments.update(attachments)
+    volume.status = 'in-use'
+    assert scene.run('audit', '--min-age', '0s').code == 0
+
+
+def test_a_narrow_audit_forgets_nothing_else(scene: Scene) -> None:
+    first, second = scene.forged(), scene.forged()
+    scene.run('audit', '--min-age', '0s')
+    assert scene.run('audit', '--min-age', '0s', '--volume', first.id).code
+    ran = scene.run('audit', '--min-age', '0s', '-f', 'json')
+    assert {row['Volume'] for row in ran.rows} == {first.id, second.id}
+
+
+# Undo.
+
+
+def _journal(scene: Scene, name: str = 'repair') -> list[dict[str, Any]]:
+    (path,) = _journals(scene, name)
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _journals(scene: Scene, name: str = 'repair') -> list[pathlib.Path]:
+    state = scene.directory / 'state' / 'attachguard'
+    return sorted(state.glob(f'{name}-*.jsonl'))
+
+
+def test_a_repair_can_be_undone(scene: Scene) -> None:
+    volume = scene.forged()
+    stuck = scene.volume(status='attaching')
+    scene.repair('--yes')
+    (journal,) = _journals(scene)
+    dry = scene.run('undo', str(journal), '-f', 'json')
+    assert dry.code == 3
+    assert [row['Result'] for row in dry.rows] == ['planned', 'planned']
+    assert volume.status == 'available'
+
+    done = scene.run('undo', str(journal), '--yes', '-f', 'json')
+    assert done.code == 4, done.err
+    assert 'another id' in done.out
+    assert (volume.status, stuck.status) == ('in-use', 'attaching')
+    again = scene.run('undo', str(journal), '--yes', '-f', 'json')
+    assert {row['Result'] for row in again.rows} <= {
+        'nothing to undo',
+        'refused',
+    }
+
+
+def test_what_has_changed_since_is_not_undone(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.repair('--yes')
+    server = scene.server()
+    scene.cloud.novaclient('member').volumes.create_server_volume(
+        server.id, volume.id
+    )
+    before = scene.records()
+    (journal,) = _journals(scene)
+    done = scene.run('undo', str(journal), '--yes', '-f', 'json')
+    assert done.code == 1
+    assert [row['Result'] for row in done.rows] == ['refused']
+    assert scene.records() == before
+
+
+@pytest.mark.parametrize(
+    ('content', 'says'),
+    [
+        (None, 'No such file'),
+        (b'', 'empty'),
+        (b'hello\n', 'not JSON'),
+        (b'{"journal": 7}\n', 'no journal'),
+        (b'{"journal": 1, "cloud": "elsewhere"}\n', 'another cloud'),
+        (b'{"journal": 1}\n{"do\n{"act": 1}\n', 'damaged'),
+    ],
+)
+def test_what_is_no_journal_is_refused(
+    scene: Scene, content: bytes | None, says: str
+) -> None:
+    path = scene.directory / 'journal'
+    if content is not None:
+        path.write_bytes(content)
+    ran = scene.run('undo', str(path), '--yes')
+    assert ran.code == 127
+    assert says in ran.err
+
+
+def test_half_a_journal_is_as_good_as_what_is_in_it(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.repair('--yes')
+    (journal,) = _journals(scene)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    # Killed after the act, and while it wrote the next line.
+    journal.write_bytes(lines[0] + lines[1] + lines[2][:20])
+    done = scene.run('undo', str(journal), '--yes', '-f', 'json')
+    assert done.code == 4
+    assert volume.status == 'in-use'
+
+
+def test_a_journal_that_cannot_be_written_stops_everything(
+    scene: Scene,
+) -> None:
+    scene.forged()
+    existing = scene.directory / 'there'
+    existing.write_text('precious')
+    for path in (existing, pathlib.Path('/proc/nowhere/journal')):
+        done = scene.repair('--yes', '--journal', str(path))
+        assert done.code == 1
+        assert str(path) in done.err
+    assert existing.read_text() == 'precious'
+    assert scene.written() == []
+
+
+# Bad input.
+
+
+@pytest.mark.parametrize(
+    'arguments',
+    [
+        ['audit', '--bogus'],
+        ['audit', '--volume', 'my-volume'],
+        ['audit', '--class', 'nonsense'],
+        ['audit', '--min-age', 'soon'],
+        ['audit', '--older-than', '1w'],
+        ['audit', '--foreign-pattern', 'colour=blue'],
+        ['audit', '--html', '/nowhere/page.html'],
+        ['audit', '--prometheus', 'metrics.txt'],
+        ['repair', '--limit', '0'],
+        ['repair', '--limit', 'all'],
+        ['explain'],
+        ['explain', '../etc'],
+        ['undo'],
+    ],
+    ids=' '.join,
+)
+def test_bad_input_is_127_and_says_what_would_do(
+    scene: Scene, arguments: list[str]
+) -> None:
+    ran = scene.run(*arguments)
+    assert ran.code == 127
+    assert ran.out == ''
+    assert 'error: ' in ran.err
+    assert 'Traceback' not in ran.err
+    assert scene.cloud.cinder_server.requests == []
+
+
+def test_a_members_credentials_do_not_suffice(scene: Scene) -> None:
+    scene.forged()
+    scene.log_in('member')
+    for ran in (scene.audit(), scene.repair('--yes')):
+        assert ran.code == 1
+        assert 'needs the role admin' in ran.err
+    assert scene.written() == []
+
+
+@pytest.mark.parametrize(
+    ('settings', 'code', 'says'),
+    [
+        ({'password': 'wrong'}, 1, 'does not accept the credentials'),
+        ({'auth_url': 'http://127.0.0.1:1/v3'}, 1, 'Keystone cannot be used'),
+        ({'region_name': 'Nowhere'}, 1, 'Nowhere'),
+        ({'auth_type': 'nonsense'}, 127, 'nonsense'),
+        ({'cloud': 'nowhere'}, 127, 'nowhere'),
+    ],
+    ids=['password', 'address', 'region', 'auth_type', 'cloud'],
+)
+def test_who_cannot_log_in_is_told_why(
+    scene: Scene, settings: dict[str, str], code: int, says: str
+) -> None:
+    scene.log_in('admin', **settings)
+    ran = scene.audit()
+    assert ran.code == code
+    assert says in ran.err
+    assert 'Traceback' not in ran.err
+    assert 'wrong' not in ran.out + ran.err
+
+
+def test_a_state_file_that_makes_no_sense_is_left_as_it_is(
+    scene: Scene,
+) -> None:
+    path = scene.directory / 'state.json'
+    for content in ('', '[]', '{"format": 1}', '{"format": 2}'):
+        path.write_text(content)
+        ran = scene.run('audit', '--state-file', str(path))
+        assert ran.code == 1
+        assert str(path) in ran.err
+        assert path.read_text() == content
+
+
+def test_every_command_teaches(scene: Scene) -> None:
+    for name in ('audit', 'explain', 'repair', 'undo'):
+        ran = scene.run(name, '--help')
+        assert ran.code == 0
+        assert 'exit codes:' in ran.out
+        assert '--os-cloud' in ran.out
+
+
+def test_no_secret_is_written_anywhere(scene: Scene) -> None:
+    scene.monkeypatch.setenv('OS_PASSWORD', 'admin')
+    volume = scene.forged()
+    for attachment in scene.cloud.cinder._attachments_of(volume):
+        attachment.connection_info = {'auth_password': 'chap-secret'}
+    ran = scene.repair('--yes')
+    assert ran.code == 4
+    (journal,) = _journals(scene)
+    text = journal.read_text() + ran.out + ran.err
+    assert 'chap-secret' not in text
+    assert journal.stat().st_mode & 0o077 == 0
+    for request in scene.cloud.cinder_server.requests:
+        token = request.headers.get('X-Auth-Token')
+        assert token is None or token not in text
+
+
+def test_the_formats_of_openstack(scene: Scene) -> None:
+    volume = scene.forged()
+    for form in ('json', 'yaml', 'csv', 'table', 'value'):
+        ran = scene.run(
+            'audit', '--once', '--settle=0s', '-f', form, '-c', 'Volume'
+        )
+        assert volume.id in ran.out
+
+
+# In pages, on a terminal, in other tools.
+
+
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_however_long_the_pages_are(scene: Scene, size: int) -> None:
+    wrong = {scene.forged().id for _ in range(4)}
+    for _ in range(3):
+        scene.attached(scene.server())
+    scene.monkeypatch.setattr('attachguard.audit.clients.PAGE', size)
+    assert {volume for _kind, volume in scene.found()} == wrong
+
+
+def test_ids_that_differ_are_found_where_asked(scene: Scene) -> None:
+    # A list of servers does not say by which attachment they have what.
+    volume_id = _attachment_id_mismatch(scene)
+    assert scene.found() == []
+    assert scene.found('--volume', volume_id) == [
+        ('attachment-id-mismatch', volume_id)
+    ]
+
+
+def test_the_reports_are_written(scene: Scene) -> None:
+    volume = scene.forged()
+    page, metrics = scene.directory / 'a.html', scene.directory / 'a.prom'
+    ran = scene.audit('--html', str(page), '--prometheus', str(metrics))
+    assert ran.code == 3
+    assert volume.id in page.read_text()
+    text = metrics.read_text()
+    assert 'class="server-gone"' in text
+    assert re.search(r'attachguard_audit_success{[^}]*} 1\.0', text)
+
+
+@pytest.mark.parametrize('trouble', ['nova', 'credentials'])
+def test_an_audit_that_fails_says_so_in_its_reports(
+    scene: Scene, trouble: str
+) -> None:
+    if trouble == 'nova':
+        scene.cloud.nova.faults.add(500, None, '/servers/detail')
+    else:
+        scene.log_in('admin', password='wrong')
+    page, metrics = scene.directory / 'a.html', scene.directory / 'a.prom'
+    ran = scene.audit('--html', str(page), '--prometheus', str(metrics))
+    assert ran.code == 1
+    text = metrics.read_text()
+    assert re.search(r'attachguard_audit_success{[^}]*} 0\.0', text)
+    assert 'attachguard_audit_findings' not in text
+    assert page.exists()
+
+
+def test_a_volume_that_nobody_knows_is_explained(scene: Scene) -> None:
+    ran = scene.run('explain', str(uuid.uuid4()), '-f', 'json')
+    assert ran.code == 0
+    assert ran.rows['Verdict'] == [
+        'there is no such volume, and nobody has it'
+    ]
+
+
+def test_a_healthy_volume_is_explained(scene: Scene) -> None:
+    volume = scene.attached(scene.server())
+    ran = scene.run('explain', volume.id, '-f', 'json')
+    assert ran.code == 0
+    assert ran.rows['Verdict'] == ['consistent']
+    assert any('refused: os-detach' in x for x in ran.rows['The guard would'])
+
+
+def test_explain_finds_the_server_that_cinder_does_not_name(
+    scene: Scene,
+) -> None:
+    volume_id = _missing_in_cinder(scene)
+    ran = scene.run('explain', volume_id, '-f', 'json')
+    assert ran.code == 3
+    assert 'reboot --hard' in ran.rows['Safest command'][0]
+
+
+def _environment(scene: Scene) -> dict[str, str]:
+    return {**os.environ, 'PYTHONWARNINGS': 'ignore'}
+
+
+def test_the_same_commands_are_openstacks(scene: Scene) -> None:
+    openstack = pathlib.Path(sys.executable).with_name('openstack')
+    if not openstack.exists():
+        pytest.skip('python-openstackclient is not installed')
+    volume = scene.forged()
+    ran = subprocess.run(
+        [
+            openstack,
+            'attachguard',
+            'audit',
+            '--once',
+            '--settle=0s',
+            '-f',
+            'json',
+        ],
+        env=_environment(scene),
+        capture_output=True,
+        check=False,
+    )
+    assert ran.returncode == 3, ran.stderr
+    assert [row['Volume'] for row in json.loads(ran.stdout)] == [volume.id]
+    done = subprocess.run(
+        [
+            openstack,
+            'attachguard',
+            'repair',
+            '--once',
+            '--settle=0s',
+            '--yes',
+            '--grace=0s',
+        ],
+        env=_environment(scene),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert volume.status == 'available'
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+    scene: Scene,
+) -> None:
+    scene.forged()
+    attachguard = pathlib.Path(sys.executable).with_name('attachguard')
+    command = [str(attachguard), 'audit', '--once', '--settle=0s']
+    piped = subprocess.run(
+        command, env=_environment(scene), capture_output=True, check=False
+    )
+    assert piped.returncode == 3, piped.stderr
+    assert b'volumes' not in piped.stderr
+    assert b'\r' not in piped.stderr
+
+    terminal, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
+    with subprocess.Popen(
+        command,
+        env=_environment(scene),
+        stdout=subprocess.DEVNULL,
+        stderr=side,
+    ) as process:
+        os.close(side)
+        seen = b''
+        with contextlib.suppress(OSError):
+            while chunk := os.read(terminal, 4096):
+                seen += chunk
+    os.close(terminal)
+    assert process.returncode == 3
+    assert b'volumes' in seen
+
+
+def test_an_interrupted_repair_can_be_run_again(scene: Scene) -> None:
+    volumes = [scene.forged() for _ in range(3)]
+    delete = scene.cloud.cinder.delete_attachment
+    calls: list[str] = []
+
+    def once(request: Any, id: str) -> Any:
+        calls.append(id)
+        if len(calls) == 2:
+            # As Ctrl-C in the middle of a request.
+            os.kill(os.getpid(), signal.SIGINT)
+        return delete(request, id)
+
+    scene.monkeypatch.setattr(scene.cloud.cinder, 'delete_attachment', once)
+    with contextlib.suppress(KeyboardInterrupt):
+        assert scene.repair('--yes').code not in (0, 4)
+    assert 0 < sum(v.status == 'available' for v in volumes) < 3
+    (journal,) = _journals(scene)
+    assert scene.repair('--yes').code == 4
+    assert {v.status for v in volumes} == {'available'}
+    # And what the first one did can still be undone.
+    assert scene.run('undo', str(journal), '--yes').code == 4
+
+
+# What only SQL can mend.
+
+
+@pytest.fixture
+def database(scene: Scene) -> str:
+    """Cinder's database, with what the stub has."""
+    pytest.importorskip('sqlalchemy')
+    url = f'sqlite:///{scene.directory}/cinder.sqlite'
+    cinder_db.sync(url)
+    return url
+
+
+def _outlived(scene: Scene, url: str) -> str:
+    """An attachment of a deleted volume, in the stub and in the database."""
+    import sqlalchemy as sa
+
+    volume_id = _volume_deleted(scene)
+    (attachment,) = (
+        a
+        for a in scene.cloud.cinder.attachments.values()
+        if a.volume_id == volume_id
+    )
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                'INSERT INTO volumes (id, deleted, status, attach_status, '
+                'project_id, use_quota, volume_type_id) '
+                "VALUES (:id, 1, 'deleted', 'attached', 'p', 1, "
+                '(SELECT id FROM volume_types LIMIT 1))'
+            ),
+            {'id': volume_id},
+        )
+        connection.execute(
+            sa.text(
+                'INSERT INTO volume_attachment (id, volume_id, instance_uuid, '
+                "deleted, attach_status) VALUES (:id, :v, :s, 0, 'attached')"
+            ),
+            {
+                'id': attachment.id,
+                'v': volume_id,
+                's': attachment.instance_uuid,
+            },
+        )
+    engine.dispose()
+    return attachment.id
+
+
+def _deleted(url: str, attachment_id: str) -> bool:
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        (found,) = connection.execute(
+            sa.text('SELECT deleted FROM volume_attachment WHERE id = :id'),
+            {'id': attachment_id},
+        ).one()
+    engine.dispose()
+    return bool(found)
+
+
+def test_sql_is_printed_with_its_inverse(scene: Scene, database: str) -> None:
+    attachment_id = _outlived(scene, database)
+    ran = scene.run(
+        'repair', '--once', '--settle=0s', '--sql', '--database', database
+    )
+    assert ran.code == 3, ran.err
+    assert attachment_id in ran.out
+    lines = ran.out.splitlines()
+    undo = lines.index('-- To undo it:')
+    assert 'COMMIT;' in lines[:undo]
+    assert all(line.startswith('--') for line in lines[undo:] if line)
+    assert not _deleted(database, attachment_id)
+
+
+def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
+    from attachguard.audit import sql
+
+    attachment_id = _outlived(scene, database)
+    scene.monkeypatch.setenv('ATTACHGUARD_DATABASE', database)
+    execute = sql.Database.execute
+
+    def as_cinder_sees_it(self: Any, change: Any) -> None:
+        execute(self, change)
+        del scene.cloud.cinder.attachments[attachment_id]
+
+    scene.monkeypatch.setattr(sql.Database, 'execute', as_cinder_sees_it)
+    dry = scene.repair('--execute-sql')
+    assert (dry.code, dry.rows[0]['Result']) == (3, 'planned')
+    assert not _deleted(database, attachment_id)
+    done = scene.repair('--execute-sql', '--yes')
+    assert (done.code, done.rows[0]['Result']) == (4, 'repaired')
+    assert _deleted(database, attachment_id)
+
+    (journal,) = _journals(scene)
+    scene.monkeypatch.delenv('ATTACHGUARD_DATABASE')
+    without = scene.run('undo', str(journal), '--yes', '-f', 'json')
+    assert without.code == 1
+    assert '--database' in without.rows[0]['Text']
+    conf = scene.directory / 'cinder.conf'
+    conf.write_text(f'[database]\nconnection = {database}\n')
+    back = scene.run(
+        'undo', str(journal), '--yes', '-f', 'json', '--cinder-conf', str(conf)
+    )
+    assert (back.code, back.rows[0]['Result']) == (4, 'undone')
+    assert not _deleted(database, attachment_id)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'code', 'says'),
+    [
+        (['--sql'], 127, '--cinder-conf'),
+        (['--sql', '--cinder-conf', '/nowhere'], 127, '/nowhere'),
+        (['--sql', '--database', 'nonsense'], 1, 'mysql+pymysql:'),
+        (['--sql', '--database', 'sqlite:////nowhere.db'], 1, 'no such file'),
+        (
+            # Where there is nothing, or not even the driver.
+            ['--sql', '--database', 'mysql+pymysql://c:hush@127.0.0.1:1/c'],
+            1,
+            'mysql+pymysql:',
+        ),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_an_error(
+    scene: Scene, arguments: list[str], code: int, says: str
+) -> None:
+    _volume_deleted(scene)
+    ran = scene.repair(*arguments)
+    assert ran.code == code
+    assert says in ran.err
+    assert 'hush' not in ran.err
