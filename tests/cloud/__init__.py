@@ -45,4 +45,7 @@ What the tests do with it:
     table of what came of it.
 ``rules``, ``attacks``
     A policy file that changes; and ways to write a forgery.
+``damage``, ``operators``, ``race``
+    How records come to disagree; who runs ``attachguard``; and what happens
+    where that is done at the same time.
 """

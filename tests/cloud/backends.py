@@ -231,6 +231,21 @@ class MariaDB(_Server):
                 found.append(list(cursor.fetchall()))
         return found
 
+    def write(
+        self, database: str, statement: str, parameters: Sequence[Any]
+    ) -> int:
+        """Change something past the API, as an operator might by hand.
+
+        :param database: its name in this cloud
+        :param statement: what to do
+        :param parameters: of the statement
+        :returns: how many rows it changed
+        """
+        connection = self._connect()
+        with connection, connection.cursor() as cursor:
+            cursor.execute(f'USE `{self._name}_{database}`')
+            return int(cursor.execute(statement, parameters))
+
 
 class RabbitMQ(_Server):
     """A RabbitMQ server and this cloud's virtual host in it.

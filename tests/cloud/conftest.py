@@ -49,6 +49,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action='store_true',
         help='write the table of flows in the documentation anew',
     )
+    group.addoption(
+        '--race-seconds',
+        default=30,
+        type=int,
+        help='how long repairs race against attaches (default: %(default)s)',
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -49,6 +49,13 @@ _FAILURES = (
 )
 
 # nova/api/openstack/common.py has more, of servers that are not at rest.
+_EVERYTHING = (
+    ('cinder', 'volumes', 'id'),
+    ('cinder', 'volume_attachment', 'volume_id'),
+    ('cinder', 'volume_admin_metadata', 'volume_id'),
+    ('nova_cell1', 'block_device_mapping', 'volume_id'),
+)
+
 _STATUSES = {
     'active': 'ACTIVE',
     'building': 'BUILD',
@@ -144,3 +151,23 @@ def failures(mariadb: backends.MariaDB, servers: Iterable[str]) -> int:
     """
     (events,) = mariadb.read(('nova_cell1', _FAILURES, [[*servers, '']]))
     return len(events)
+
+
+def everything(
+    mariadb: backends.MariaDB, volumes: Iterable[str]
+) -> list[list[tuple[object, ...]]]:
+    """Every record of volumes and their attachments, to the last byte.
+
+    Those that are deleted, too, and with when each has last changed.
+
+    :param mariadb: where the databases are
+    :param volumes: the ids of the volumes
+    """
+    wanted = [*volumes, '']
+    found = mariadb.read(
+        *(
+            (database, f'SELECT * FROM {table} WHERE {key} IN %s', [wanted])
+            for database, table, key in _EVERYTHING
+        )
+    )
+    return [sorted(rows, key=repr) for rows in found]

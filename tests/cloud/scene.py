@@ -195,11 +195,11 @@ class Scene(stages.Stage):
             capture_output=True,
         )
 
-    def connector(self) -> str:
+    def connector(self, server: str = 'server') -> str:
         """A file with what ``os_brick`` says of the server's compute."""
         path = self.cloud.directory / f'{self.request_id}.json'
         connector = {
-            'host': self.host(),
+            'host': self.host(server),
             'initiator': 'fake',
             'ip': '127.0.0.1',
             'multipath': False,

@@ -244,6 +244,16 @@ class Stage:
             self.cloud.mariadb, self.volumes.values(), self.servers.values()
         )
 
+    def everything(self, volumes: Iterable[str] | None = None) -> Any:
+        """Every record of volumes, to be compared with a later one.
+
+        :param volumes: their names; all by default
+        """
+        names = self.volumes if volumes is None else volumes
+        return records.everything(
+            self.cloud.mariadb, [self.volumes[name] for name in names]
+        )
+
     def status(self, name: str) -> str:
         """The status of a volume or server.
 

@@ -1,0 +1,129 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""Whoever runs ``attachguard`` on the cloud, from a shell of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+from tests.cloud import cloud as clouds
+from tests.cloud import config
+
+_ROOT = pathlib.Path(__file__).parents[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What came of a command.
+
+    :param code: the exit code
+    :param output: of ``-f json``; None where there was none
+    :param said: what it said beside its output
+    """
+
+    code: int
+    output: Any
+    said: str
+
+
+class Operator:
+    """Somebody with a shell, and clouds.yaml.
+
+    :param cloud: the cloud, which runs
+    :param home: a directory for their files
+    :param name: of the user, one of :data:`tests.cloud.identity.PEOPLE`
+    """
+
+    def __init__(
+        self, cloud: clouds.Cloud, home: pathlib.Path, name: str = 'admin'
+    ) -> None:
+        self._cloud = cloud
+        self._home = home
+        clouds_yaml = home / 'clouds.yaml'
+        clouds_yaml.write_text(yaml.safe_dump(clouds.describe(cloud.places)))
+        self._login: Mapping[str, str] = {
+            'OS_CLIENT_CONFIG_FILE': str(clouds_yaml),
+            'OS_CLOUD': name,
+        }
+
+    def with_openrc(self, name: str, project: str) -> Operator:
+        """The same, with a shell's variables in place of clouds.yaml.
+
+        :param name: of the user
+        :param project: of the project
+        """
+        other = Operator(self._cloud, self._home)
+        other._login = {
+            'OS_AUTH_URL': self._cloud.places.keystone_url,
+            'OS_USERNAME': name,
+            'OS_PASSWORD': config.PASSWORD,
+            'OS_PROJECT_NAME': project,
+            'OS_USER_DOMAIN_NAME': 'Default',
+            'OS_PROJECT_DOMAIN_NAME': 'Default',
+            'OS_REGION_NAME': config.REGION,
+        }
+        return other
+
+    def attachguard(self, *words: str | os.PathLike[str]) -> Run:
+        """Run one of the commands, for a program to read.
+
+        :param words: of the command line
+        """
+        if '--once' in words:
+            # The tests wait for things to settle, and no longer.
+            words += ('--settle=0s',)
+        done = self._run('attachguard', *words, '-f', 'json')
+        output = json.loads(done.stdout) if done.stdout.strip() else None
+        return Run(done.returncode, output, done.stderr)
+
+    def type(self, line: str) -> None:
+        """Type what attachguard says is the safest command.
+
+        :param line: of a shell, with what is installed here in its PATH
+        :raises subprocess.CalledProcessError: it fails
+        """
+        self._run('sh', '-euc', line).check_returncode()
+
+    def _run(
+        self, program: str, *words: str | os.PathLike[str]
+    ) -> subprocess.CompletedProcess[str]:
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith('OS_')
+        }
+        bin_directory = pathlib.Path(sys.prefix, 'bin')
+        found = bin_directory / program
+        return subprocess.run(
+            [found if found.exists() else program, *words],
+            env={
+                **inherited,
+                'PATH': f'{bin_directory}{os.pathsep}{os.environ["PATH"]}',
+                # What is tested is this tree, whatever is installed.
+                'PYTHONPATH': str(_ROOT),
+                'XDG_STATE_HOME': str(self._home),
+                **self._login,
+            },
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )

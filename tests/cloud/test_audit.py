@@ -1,0 +1,863 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""``attachguard audit`` and ``repair`` on a whole cloud, as operators do it.
+
+Whatever can go wrong has gone wrong on purpose, as :mod:`tests.cloud.damage`
+says. It is found, explained, repaired, and of use again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import dataclasses
+import datetime
+import json
+import pathlib
+import signal
+from typing import Any
+import uuid
+
+import pytest
+
+from attachguard.audit import auditing
+from attachguard.audit import clients
+from attachguard.audit import findings
+from attachguard.audit import inventory as inventories
+from attachguard.audit import journal as journals
+from attachguard.audit import repair as repairs
+from tests.cloud import cloud as clouds
+from tests.cloud import damage
+from tests.cloud import mode as modes
+from tests.cloud import operators
+from tests.cloud import race as races
+from tests.cloud import scene as scenes
+from tests.cloud import stage as stages
+
+#: What the audit of a whole cloud does not find: Nova does not list by which
+#: attachment it has a volume.
+ASKED_FOR = {'attachment-id-mismatch'}
+#: What only its owner can tell from a forgery.
+LEFT = {'container-on-a-compute'}
+#: What there is no volume of any more.
+DELETED = {'deleted-under-an-attachment', 'reset-and-deleted'}
+#: The volume that nothing was done to.
+UNTOUCHED = 'untouched'
+
+FOUND = [way for way in damage.WAYS if way.kind not in ASKED_FOR]
+#: One way into each class.
+EACH_CLASS = list({way.kind: way for way in damage.WAYS}.values())
+ALIVE = [way for way in damage.WAYS if way.name not in LEFT | DELETED]
+
+
+def every(ways: list[damage.Way]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize('way', ways, ids=lambda way: way.name)
+
+
+@pytest.fixture(scope='module')
+def operator(
+    whole_cloud: clouds.Cloud, tmp_path_factory: pytest.TempPathFactory
+) -> operators.Operator:
+    """An administrator of the cloud."""
+    return operators.Operator(whole_cloud, tmp_path_factory.mktemp('home'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """What Cinder and Nova have been asked so far, one line for each."""
+
+    cloud: clouds.Cloud
+
+    def lines(self) -> list[str]:
+        return [
+            line
+            for api in ('cinder', 'nova')
+            for line in self.cloud.access_log(api)
+            .read_text(errors='replace')
+            .splitlines()
+        ]
+
+    def changes(self) -> list[str]:
+        """Those that are no question."""
+        return [
+            line
+            for line in self.lines()
+            if line.split('\t')[1] not in ('GET', 'HEAD')
+        ]
+
+
+# Every class
+
+
+@pytest.fixture(scope='class')
+def damaged(whole_cloud: clouds.Cloud) -> Iterator[scenes.Scene]:
+    """Volumes that came to harm without the guard; now it is enforced."""
+    whole_cloud.switch(modes.UNGUARDED)
+    scene = scenes.Scene(whole_cloud, f'req-{uuid.uuid4()}', modes.UNGUARDED)
+    try:
+        scene.volume(UNTOUCHED)
+        damage.prepare(scene)
+        whole_cloud.switch(modes.ENFORCED)
+        yield scene
+    finally:
+        damage.clear(scene)
+
+
+class Report:
+    """What a command lists, by the volumes' names.
+
+    :param scene: whose volumes they are
+    :param run: what came of the command
+    """
+
+    def __init__(self, scene: scenes.Scene, run: operators.Run) -> None:
+        self.run = run
+        names = {value: name for name, value in scene.volumes.items()}
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+        for row in run.output or ():
+            self.rows.setdefault(names[row['Volume']], []).append(row)
+
+    def row(self, volume: str) -> dict[str, Any]:
+        """The only one about a volume."""
+        (row,) = self.rows[volume]
+        return row
+
+
+@pytest.fixture(scope='class')
+def found(damaged: scenes.Scene, operator: operators.Operator) -> Report:
+    return Report(damaged, operator.attachguard('audit', '--once'))
+
+
+@pytest.fixture(scope='class')
+def foreign(damaged: scenes.Scene, operator: operators.Operator) -> Report:
+    run = operator.attachguard('audit', '--once', '--foreign')
+    return Report(damaged, run)
+
+
+@pytest.fixture(scope='class')
+def planned(
+    damaged: scenes.Scene, found: Report, operator: operators.Operator
+) -> Report:
+    """What would be done."""
+    before = damaged.everything()
+    report = Report(damaged, operator.attachguard('repair', '--once'))
+    assert damaged.everything() == before
+    return report
+
+
+@dataclasses.dataclass(frozen=True)
+class Repaired:
+    """What a repair has done.
+
+    :param report: what it said
+    :param acts: what it wrote down
+    :param foreign: the records of the foreign volumes, before and after it
+    """
+
+    report: Report
+    acts: list[journals.Entry]
+    foreign: tuple[Any, Any]
+
+
+@pytest.fixture(scope='class')
+def repaired(
+    damaged: scenes.Scene,
+    planned: Report,
+    operator: operators.Operator,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Repaired:
+    journal = tmp_path_factory.mktemp('journal') / 'journal'
+    apart = [
+        *(way.name for way in damage.FOREIGN),
+        *(way.name for way in damage.WAYS if way.cure == damage.BY_HAND),
+    ]
+    before = damaged.everything(apart)
+    run = operator.attachguard(
+        'repair', '--once', '--yes', '--journal', journal
+    )
+    _header, acts = journals.read(journal)
+    after = damaged.everything(apart)
+    return Repaired(Report(damaged, run), acts, (before, after))
+
+
+@pytest.fixture(scope='class')
+def mended(
+    damaged: scenes.Scene, repaired: Repaired, operator: operators.Operator
+) -> Report:
+    """What is still found once everything is done that is said to be done.
+
+    By hand, that is: each command as it was printed, but for nova-manage and
+    SQL, which have to be told where this cloud is.
+    """
+    volume_ids = [
+        damaged.volumes[way.name]
+        for way in damage.WAYS
+        if way.cure == damage.BY_HAND and way.name not in LEFT
+    ]
+    run = operator.attachguard(
+        'audit', '--once', *(f'--volume={found}' for found in volume_ids)
+    )
+    rebooted = damaged.servers[damage.REBOOTED]
+    reboots = set()
+    for row in run.output:
+        command = row['What to do']
+        if command.endswith(' --sql --database URL'):
+            # That prints what is to be done; this does it.
+            url = damaged.cloud.places.databases['cinder']
+            done = operator.attachguard(
+                'repair',
+                '--once',
+                f'--volume={row["Volume"]}',
+                '--yes',
+                '--execute-sql',
+                f'--database={url}',
+            )
+            assert done.code == 4, done.said
+            continue
+        if 'reboot --hard' in command:
+            assert rebooted in command
+            reboots.add(f'openstack server reboot --hard {rebooted}')
+        if command.startswith('attachguard repair'):
+            # Which has found that it is connected, and says what to do.
+            (left,) = operator.attachguard(
+                'repair', '--once', f'--volume={row["Volume"]}'
+            ).output
+            assert left['Result'] == 'by hand', left
+            command = left['Text'].rpartition(': ')[2]
+        now, _hash, later = command.partition('   # ')
+        if now.startswith('openstack server stop'):
+            # It is stopped already; what comes then is in the comment.
+            assert damaged.servers[damage.STOPPED] in now
+            delete, refresh, start = later.partition(': ')[2].split('; ')
+            operator.type(delete)
+            damaged.nova_manage(
+                *refresh.partition(' (')[0]
+                .replace('CONNECTOR', damaged.connector(damage.STOPPED))
+                .split()[1:]
+            )
+            operator.type(start)
+        elif not now.startswith('openstack server reboot'):
+            operator.type(now)
+    # One is enough for all that Nova drops.
+    (reboot,) = reboots
+    operator.type(reboot)
+    damaged.wait_for_server(damage.REBOOTED, 'ACTIVE')
+    damaged.wait_for_server(damage.STOPPED, 'ACTIVE')
+    damaged.settle()
+    return Report(damaged, operator.attachguard('audit', '--once'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """What both sides say of a volume that is used again.
+
+    :param free: once it is detached
+    :param attached: once Nova has attached it
+    :param detached: once Nova has detached it
+    :param trace: what Cinder has kept for administrators all the same
+    """
+
+    free: Any
+    attached: Any
+    detached: Any
+    trace: dict[str, str] = dataclasses.field(compare=False)
+
+
+@pytest.fixture(scope='class')
+def used(
+    damaged: scenes.Scene, mended: Report
+) -> tuple[dict[str, Use], set[str]]:
+    """What becomes of every volume afterwards.
+
+    :returns: the use of each, and those that could be deleted in the end
+    """
+    names = [UNTOUCHED, *(way.name for way in ALIVE)]
+    damage.detach(damaged, names)
+    free = damage.seen(damaged, names)
+    damage.attach(damaged, dict.fromkeys(names, damage.BESIDE))
+    damaged.settle()
+    attached = damage.seen(damaged, names)
+    damage.detach(damaged, names)
+    detached = damage.seen(damaged, names)
+    traces = damage.traces(damaged, names)
+    for name in names:
+        damaged.member.cinder.volumes.delete(damaged.volumes[name])
+    deleted = set()
+    for name in names:
+        damaged.wait_until_gone(name)
+        deleted.add(name)
+    return {
+        name: Use(free[name], attached[name], detached[name], traces[name])
+        for name in names
+    }, deleted
+
+
+class TestEveryClass:
+    """Made without the guard; found and repaired behind it, enforced."""
+
+    def test_each_class_is_there(self) -> None:
+        assert {way.kind for way in damage.WAYS} == set(findings.CLASSES)
+
+    @every(FOUND)
+    def test_it_is_found(
+        self, damaged: scenes.Scene, found: Report, way: damage.Way
+    ) -> None:
+        row = found.row(way.name)
+        assert row['Class'] == way.kind
+        assert row['Project'] in (damaged.member.project_id, None)
+        assert bool(row['Attachment']) is way.names
+        if way.server in damaged.servers:
+            assert row['Server'] == damaged.servers[way.server]
+        else:
+            assert bool(row['Server']) is bool(way.server)
+
+    def test_nothing_else_is_found(self, found: Report) -> None:
+        assert found.run.code == 3
+        assert found.rows.keys() == {way.name for way in FOUND}
+
+    @every(damage.FOREIGN)
+    def test_what_is_foreign_is_listed_apart(
+        self, foreign: Report, way: damage.Way
+    ) -> None:
+        assert foreign.row(way.name)['Why'] == way.kind
+        assert foreign.rows.keys() == {way.name for way in damage.FOREIGN}
+
+    @every([way for way in damage.WAYS if way.kind in ASKED_FOR])
+    def test_it_is_found_if_the_volume_is_asked_about(
+        self,
+        damaged: scenes.Scene,
+        operator: operators.Operator,
+        way: damage.Way,
+    ) -> None:
+        for narrow in (
+            f'--volume={damaged.volumes[way.name]}',
+            f'--server={damaged.servers[way.server or ""]}',
+        ):
+            run = operator.attachguard('audit', '--once', narrow)
+            assert Report(damaged, run).row(way.name)['Class'] == way.kind
+
+    @every(EACH_CLASS)
+    def test_it_is_explained(
+        self,
+        damaged: scenes.Scene,
+        operator: operators.Operator,
+        way: damage.Way,
+    ) -> None:
+        run = operator.attachguard('explain', damaged.volumes[way.name])
+        assert run.code == 3
+        (verdict,) = run.output['Verdict']
+        assert verdict.startswith(f'{way.kind}: ')
+        kind = findings.CLASSES[way.kind]
+        assert run.output['What repairs it'] == [kind.cure]
+        assert run.output['How it comes about'] == [kind.how]
+        assert all(run.output['Safest command'])
+
+    @every(FOUND)
+    def test_a_dry_run_says_what_would_be_done(
+        self, planned: Report, way: damage.Way
+    ) -> None:
+        row = planned.row(way.name)
+        if way.cure == damage.BY_HAND:
+            assert row['Result'] == 'by hand'
+        else:
+            assert row['Result'] == 'planned'
+            assert f'({way.cure})' in row['Text']
+
+    @every(FOUND)
+    def test_it_is_repaired(self, repaired: Repaired, way: damage.Way) -> None:
+        row = repaired.report.row(way.name)
+        if way.cure == damage.BY_HAND:
+            assert row['Result'] == 'by hand'
+        else:
+            assert row['Result'] == 'repaired', row
+            assert row['Text'].startswith(f'{way.cure}; ')
+        # There is something left.
+        assert repaired.report.run.code == 3
+
+    def test_nothing_else_is_touched(
+        self, damaged: scenes.Scene, repaired: Repaired
+    ) -> None:
+        before, after = repaired.foreign
+        assert before == after
+        assert {
+            entry.act['finding']['volume_id'] for entry in repaired.acts
+        } == {
+            damaged.volumes[way.name]
+            for way in FOUND
+            if way.cure != damage.BY_HAND
+        }
+
+    def test_the_first_step_does_it(self, repaired: Repaired) -> None:
+        """Cinder and the guard refuse nothing that is tried."""
+        for entry in repaired.acts:
+            assert entry.done is not None
+            assert entry.done['answer']['status'] < 300, entry
+
+    def test_what_is_said_to_be_done_by_hand_does_it(
+        self, mended: Report
+    ) -> None:
+        assert mended.rows.keys() == LEFT
+
+    @every(ALIVE)
+    def test_the_volume_is_as_if_nothing_had_happened(
+        self, used: tuple[dict[str, Use], set[str]], way: damage.Way
+    ) -> None:
+        uses, deleted = used
+        assert uses[way.name] == uses[UNTOUCHED]
+        assert way.name in deleted
+        # Of each os-attach, for ever, whoever makes it: it is the default.
+        assert uses[way.name].trace in ({}, {'readonly': 'False'})
+
+
+# What is not wrong
+
+
+@pytest.fixture(scope='class')
+def healthy(whole_cloud: clouds.Cloud) -> Iterator[scenes.Scene]:
+    """Servers in all the states that they rest in, with volumes."""
+    whole_cloud.switch(modes.ENFORCED)
+    scene = scenes.Scene(whole_cloud, f'req-{uuid.uuid4()}', modes.ENFORCED)
+    try:
+        _populate(scene)
+        yield scene
+    finally:
+        scene.clear()
+
+
+def _populate(scene: scenes.Scene) -> None:
+    scene.volume('root', imageRef=scene.image.id)
+    scene.server(
+        'boots',
+        disks=[
+            {
+                'uuid': scene.volumes['root'],
+                'source_type': 'volume',
+                'destination_type': 'volume',
+                'boot_index': 0,
+            }
+        ],
+    )
+    states = ('active', 'stopped', 'shelved', 'resized', 'migrating')
+    for name in states:
+        scene.server(name)
+        volume_type = 'any' if name == 'migrating' else 'one'
+        scene.volume(f'of {name}', volume_type=volume_type)
+    scene.volume('shared', volume_type='multiattach')
+    scene.volume('free')
+    damage.attach(scene, {f'of {name}': name for name in states})
+    damage.attach(scene, {'shared': 'active'})
+    scene.member.nova.volumes.create_server_volume(
+        scene.servers['stopped'], scene.volumes['shared']
+    )
+    scene.settle()
+    servers = scene.member.nova.servers
+    servers.stop(scene.servers['stopped'])
+    servers.shelve(scene.servers['shelved'])
+    servers.resize(scene.servers['resized'], scene.flavor('small'))
+    scene.wait_for_server('stopped', 'SHUTOFF')
+    scene.wait_for_server('shelved', 'SHELVED_OFFLOADED')
+    scene.wait_for_server('resized', 'VERIFY_RESIZE')
+
+
+class TestWhatIsRight:
+    """Nothing of it is found, let alone changed."""
+
+    def test_a_healthy_cloud(
+        self, healthy: scenes.Scene, operator: operators.Operator
+    ) -> None:
+        before = healthy.everything()
+        changes = Requests(healthy.cloud).changes()
+        run = operator.attachguard('audit', '--once')
+        assert (run.output, run.code) == ([], 0), run.said
+        run = operator.attachguard('repair', '--once', '--yes')
+        assert (run.output, run.code) == ([], 0), run.said
+        for name, verdict in {
+            'of shelved': 'consistent',
+            'of resized': 'Nova is at work on a server of it',
+        }.items():
+            run = operator.attachguard('explain', healthy.volumes[name])
+            assert run.code == 0
+            assert run.output['Verdict'][0].startswith(verdict)
+        assert Requests(healthy.cloud).changes() == changes
+        assert healthy.everything() == before
+
+    def test_a_volume_that_moves(
+        self, healthy: scenes.Scene, operator: operators.Operator
+    ) -> None:
+        """In use, from one backend to the other; Nova takes its time."""
+        compute = f'nova-{healthy.host("migrating")}'
+        computes = list(healthy.cloud.processes.find([compute]))
+        for process in computes:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            volume = healthy.volumes['of migrating']
+            (backend,) = {'one', 'two'} - {_backend(healthy, volume)}
+            healthy.admin.cinder.volumes.migrate_volume(
+                volume,
+                f'controller@{backend}#{backend}',
+                force_host_copy=False,
+                lock_volume=False,
+            )
+            stages.wait_for(
+                'Nova is not asked to swap it',
+                lambda: len(_of_server(healthy, 'migrating')) > 1,
+            )
+            run = operator.attachguard('repair', '--once', '--yes')
+            assert (run.output, run.code) == ([], 0), run.said
+        finally:
+            for process in computes:
+                process.send_signal(signal.SIGCONT)
+        # What Cinder makes of it then is its own: now and then it loses the
+        # new attachment on the way.
+        stages.wait_for(
+            'the volume does not move',
+            lambda: _backend(healthy, volume) == backend,
+        )
+        healthy.settle()
+
+
+def _backend(scene: scenes.Scene, volume_id: str) -> str:
+    volume = scene.admin.cinder.volumes.get(volume_id)
+    host: str = getattr(volume, 'os-vol-host-attr:host')
+    return host.partition('#')[0].partition('@')[2]
+
+
+def _of_server(scene: scenes.Scene, server: str) -> list[Any]:
+    found = scene.admin.cinder.attachments.list(
+        search_opts={
+            'all_tenants': 1,
+            'instance_id': scene.servers[server],
+        }
+    )
+    return list(found)
+
+
+# Undo
+
+
+@pytest.fixture(
+    params=[modes.UNGUARDED, modes.ENFORCED], ids=lambda mode: mode.name
+)
+def mode(request: pytest.FixtureRequest) -> modes.Mode:
+    mode: modes.Mode = request.param
+    return mode
+
+
+@pytest.fixture
+def forged(
+    whole_cloud: clouds.Cloud, mode: modes.Mode
+) -> Iterator[stages.Stage]:
+    """A forged attachment, without the guard, and then the mode."""
+    whole_cloud.switch(modes.UNGUARDED)
+    stage = stages.Stage(whole_cloud, f'req-{uuid.uuid4()}')
+    try:
+        _forge(stage)
+        whole_cloud.switch(mode)
+        yield stage
+    finally:
+        stage.clear()
+
+
+def _forge(stage: stages.Stage) -> None:
+    """Beside a real one: else the two would not look like one cloud."""
+    stage.server('MyVm')
+    stage.volume('real')
+    stage.member.nova.volumes.create_server_volume(
+        stage.servers['MyVm'], stage.volumes['real']
+    )
+    stage.wait_for_volume('real', 'in-use')
+    stage.settle()
+    stage.volume('MyVol')
+    stage.member.cinder.volumes.attach(
+        stage.volumes['MyVol'], stage.servers['MyVm'], '/dev/vdb'
+    )
+
+
+def test_undo(
+    forged: stages.Stage,
+    mode: modes.Mode,
+    operator: operators.Operator,
+    tmp_path: pathlib.Path,
+) -> None:
+    """What was forged is there again, by another id; not behind the guard."""
+    journal = tmp_path / 'journal'
+    (before,) = forged.attachments('MyVol')
+    volume_id = forged.volumes['MyVol']
+    run = operator.attachguard(
+        'repair',
+        '--once',
+        '--yes',
+        f'--volume={volume_id}',
+        '--journal',
+        journal,
+    )
+    assert (run.code, run.output[0]['Result']) == (4, 'repaired')
+    assert forged.attachments('MyVol') == []
+
+    run = operator.attachguard('undo', journal)
+    assert (run.code, run.output[0]['Result']) == (3, 'planned')
+    assert forged.attachments('MyVol') == []
+
+    run = operator.attachguard(
+        'undo', journal, '--yes', '--new-journal', tmp_path / 'undone'
+    )
+    (row,) = run.output
+    assert before.id in row['Text'] or mode is modes.ENFORCED
+    if mode is modes.ENFORCED:
+        assert (run.code, row['Result']) == (1, 'failed')
+        assert 'attachguard stands before Cinder' in row['Text']
+        assert forged.attachments('MyVol') == []
+        assert forged.status('MyVol') == 'available'
+        return
+    assert (run.code, row['Result']) == (4, 'undone')
+    (after,) = forged.attachments('MyVol')
+    assert after.id != before.id
+    assert (after.instance, after.status) == (before.instance, before.status)
+    assert forged.status('MyVol') == 'in-use'
+    run = operator.attachguard('audit', '--once', f'--volume={volume_id}')
+    assert run.output[0]['Class'] == 'server-lacks-volume'
+
+
+# Who may, and when
+
+
+@pytest.fixture(scope='class')
+def suspect(whole_cloud: clouds.Cloud) -> Iterator[stages.Stage]:
+    """A cloud without the guard, with a forged attachment."""
+    whole_cloud.switch(modes.UNGUARDED)
+    stage = stages.Stage(whole_cloud, f'req-{uuid.uuid4()}')
+    try:
+        _forge(stage)
+        yield stage
+    finally:
+        stage.clear()
+
+
+@pytest.fixture
+def admin(suspect: stages.Stage) -> clients.Cloud:
+    """The cloud as the audit sees it."""
+    cloud = clients.Cloud(suspect.admin.sdk)
+    cloud.log_in()
+    return cloud
+
+
+@pytest.fixture
+def down(suspect: stages.Stage) -> Iterator[Callable[[], None]]:
+    """Stops Nova's API, and starts it again when the test is over."""
+    yield lambda: suspect.cloud.processes.stop(['nova-api'])
+    suspect.cloud.restart('nova-api')
+
+
+class TestOneForgedAttachment:
+    """It stays, whoever asks about it and whoever does not answer."""
+
+    def test_volumes_are_listed_by_their_attach_status(
+        self, suspect: stages.Stage, admin: clients.Cloud
+    ) -> None:
+        volume_id = suspect.volumes['MyVol']
+        for attach_status in ('attached', 'detached'):
+            expected = [volume_id] if attach_status == 'attached' else []
+            answer = admin.cinder(
+                'GET',
+                f'/volumes?all_tenants=1&id={volume_id}'
+                f'&attach_status={attach_status}',
+            )
+            assert answer.status == 200
+            assert [row['id'] for row in answer.body['volumes']] == expected
+            rows = [
+                row['id']
+                for page in admin.volumes(
+                    status='in-use', attach_status=attach_status
+                )
+                for row in page.rows
+            ]
+            assert (volume_id in rows) is bool(expected)
+
+    def test_attachments_are_listed_by_volume_and_by_server(
+        self, suspect: stages.Stage, admin: clients.Cloud
+    ) -> None:
+        for filters, names in (
+            ({'volume_id': suspect.volumes['MyVol']}, ['MyVol']),
+            ({'volume_id': suspect.volumes['real']}, ['real']),
+            ({'instance_id': suspect.servers['MyVm']}, ['MyVol', 'real']),
+            ({'instance_id': str(uuid.uuid4())}, []),
+        ):
+            rows = [
+                row
+                for page in admin.attachments(**filters)
+                for row in page.rows
+            ]
+            assert {row['id'] for row in rows} == {
+                found.id
+                for name in names
+                for found in suspect.attachments(name)
+            }
+            for row in rows:
+                assert row['instance'] == suspect.servers['MyVm']
+                assert row['status'] == 'attached'
+
+    def test_servers_are_listed_with_their_volumes_and_hosts(
+        self, suspect: stages.Stage, admin: clients.Cloud
+    ) -> None:
+        (row,) = [
+            row
+            for page in admin.servers()
+            for row in page.rows
+            if row['id'] == suspect.servers['MyVm']
+        ]
+        (held,) = row['os-extended-volumes:volumes_attached']
+        assert held['id'] == suspect.volumes['real']
+        assert row['tenant_id'] == suspect.member.project_id
+        assert row['OS-EXT-STS:task_state'] is None
+        hosts, doubts = admin.compute_hosts()
+        assert row['OS-EXT-SRV-ATTR:host'] in hosts
+        assert doubts == []
+
+    def test_an_administrator_has_openrc(
+        self, suspect: stages.Stage, operator: operators.Operator
+    ) -> None:
+        other = operator.with_openrc('admin', 'admin')
+        run = other.attachguard('audit', '--once')
+        (row,) = run.output
+        assert (run.code, row['Volume']) == (3, suspect.volumes['MyVol'])
+
+    @pytest.mark.parametrize(
+        ('name', 'words'),
+        [
+            ('member', ['audit', '--once']),
+            ('member', ['repair', '--once', '--yes']),
+            ('member', ['explain']),
+            ('reader', ['audit', '--once']),
+            # A member of a project of tenants with the role service.
+            ('intruder', ['repair', '--once', '--yes']),
+        ],
+        ids=lambda value: value if isinstance(value, str) else value[0],
+    )
+    def test_others_are_told_that_they_are_none(
+        self,
+        suspect: stages.Stage,
+        tmp_path: pathlib.Path,
+        name: str,
+        words: list[str],
+    ) -> None:
+        before = suspect.everything()
+        changes = Requests(suspect.cloud).changes()
+        if words == ['explain']:
+            words = [*words, suspect.volumes['MyVol']]
+        person = operators.Operator(suspect.cloud, tmp_path, name)
+        run = person.attachguard(*words)
+        assert (run.code, run.output) == (1, None)
+        assert 'needs the role admin' in run.said
+        assert 'Traceback' not in run.said
+        assert Requests(suspect.cloud).changes() == changes
+        assert suspect.everything() == before
+
+    def test_nova_is_down(
+        self,
+        suspect: stages.Stage,
+        operator: operators.Operator,
+        down: Callable[[], None],
+    ) -> None:
+        before = suspect.everything()
+        down()
+        for words in (['audit', '--once'], ['repair', '--once', '--yes']):
+            run = operator.attachguard(*words)
+            assert (run.code, run.output) == (1, None)
+            assert 'cannot be listed' in run.said
+            assert 'Traceback' not in run.said
+        assert suspect.everything() == before
+
+    def test_nova_goes_down_between_the_audit_and_the_repair(
+        self,
+        suspect: stages.Stage,
+        admin: clients.Cloud,
+        down: Callable[[], None],
+        tmp_path: pathlib.Path,
+    ) -> None:
+        journal = journals.Journal(tmp_path / 'journal', {'what': 'repair'})
+        before = suspect.everything()
+        with inventories.Inventory(admin) as inventory:
+            audit = auditing.Audit(
+                admin,
+                inventory,
+                auditing.Selection(),
+                None,
+                datetime.timedelta(),
+            )
+            (entry,) = audit.run().entries
+            down()
+            outcome = repairs.Repair(
+                admin, inventory.rules, journal, inventory.holders
+            ).repair(entry.finding)
+        journal.close()
+        assert outcome.result is repairs.Result.UNKNOWN
+        _header, acts = journals.read(journal.path)
+        assert acts == []
+        assert suspect.everything() == before
+
+
+# At the same time
+
+
+@pytest.fixture
+def race(
+    whole_cloud: clouds.Cloud, tmp_path: pathlib.Path
+) -> Iterator[races.Race]:
+    whole_cloud.switch(modes.UNGUARDED)
+    race = races.Race(whole_cloud, tmp_path / 'journal', seed=1)
+    try:
+        race.prepare()
+        yield race
+    finally:
+        race.close()
+
+
+def test_repairs_race_against_attaches(
+    race: races.Race,
+    pytestconfig: pytest.Config,
+    progress: Callable[[str], None],
+) -> None:
+    """No attachment that Nova has is ever taken from it."""
+    seconds = pytestconfig.getoption('--race-seconds', 30)
+    rounds = max(2, seconds // 30)
+    for _round in range(rounds):
+        race.run(seconds / rounds)
+        race.come_to_rest()
+        assert race.errors == []
+        attached = race.attached()
+        for attachment, volume, held, _until in race.held():
+            if held:
+                assert attached.get(attachment) == ('attached', 'in-use'), (
+                    volume,
+                    attached,
+                )
+    until = {
+        attachment: (held, at)
+        for attachment, _volume, held, at in race.held()
+        if attachment is not None
+    }
+    acts = list(race.acts())
+    for name, at, attachment, status in acts:
+        if status >= 300:
+            race.counts[f'refused by Cinder: {name} {status}'] += 1
+            continue
+        race.counts[f'act: {name}'] += 1
+        held, dropped = until.get(attachment, (False, None))
+        assert not held, (name, attachment)
+        assert dropped is None or dropped <= at, (name, attachment)
+    progress(f'race of {seconds} s: {json.dumps(race.counts, sort_keys=True)}')
+    for text in race.failed:
+        progress(f'not repaired: {text}')
+    # Or it was no race.
+    assert race.counts['attach'] > 0
+    assert race.counts['detach'] > 0
+    assert race.counts['repair: repaired'] > 0
