@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 PIP := $(BIN)/python -m pip
 CONSTRAINTS := tools/upper-constraints.txt
-DEMO := --editable '.[demo,statsd,testing]'
+DEMO := --editable '.[audit,demo,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
 TEST := $(DEMO) -r test-requirements.txt \
 	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt
@@ -30,7 +30,7 @@ OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22,without-cinder-22)
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy unit functional differential packaging \
 	test-releases $(RELEASES) without-cinder-22 \
-	cloud cloud-down test-cloud flows tempest genconfig constraints pins clean
+	cloud cloud-down test-cloud flows tempest bench genconfig constraints pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -53,7 +53,7 @@ lint: $(VENV)/test.stamp  ## Check the style
 	$(BIN)/python -m flake8
 
 mypy: $(VENV)/test.stamp  ## Check the types
-	$(BIN)/mypy attachguard tests
+	$(BIN)/mypy attachguard tests benchmarks
 
 unit: $(VENV)/test.stamp  ## Run the unit tests
 	$(PYTEST) tests/unit tests/tempest
@@ -93,12 +93,16 @@ $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
 without-cinder-22:
 	@echo 'Not tested on Cinder 22: no Python 3.11 that can build modules in C.'
 
+bench: $(VENV)/test.stamp  ## Measure what an audit costs, beside reading the lists
+	$(BIN)/python -m benchmarks.audit --check
+
 genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 	$(BIN)/oslo-config-generator \
 	    --config-file tools/config/attachguard-config-generator.conf
 	$(BIN)/oslopolicy-sample-generator \
 	    --config-file tools/config/attachguard-policy-generator.conf
 	$(BIN)/python tools/generate_preset.py
+	$(BIN)/python tools/generate_classes.py
 
 constraints:  ## Take the newest release of everything there is
 	$(PYTHON) -m venv --clear $(VENV)
@@ -120,7 +124,7 @@ clean:  ## Remove everything that make, tox and builds leave behind
 	    doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find attachguard tests -name __pycache__ -prune -exec rm -rf {} +
+	find attachguard benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The stamps say what is installed; whatever decides that makes them stale.
 $(VENV)/venv.stamp: Makefile pyproject.toml requirements.txt setup.cfg \
