@@ -320,6 +320,7 @@ def _whole_volume(
     ):
         if case.attachments or case.foreign:
             return (), 'the volume has attachments, which would be dropped'
+        first: tuple[Step, ...] = ()
         hold = release = None
         if volume.status == 'available' or (
             volume.multiattach and volume.status == 'in-use'
@@ -327,11 +328,23 @@ def _whole_volume(
             # Else it is in a status in which Cinder makes no attachment.
             hold = action(volume.id, 'os-reserve')
             release = action(volume.id, 'os-unreserve')
-        elif volume.status == 'in-use' and volume.attach_status == 'attached':
+        elif volume.status == 'in-use':
             # A user's own os-detach would make it available in between.
+            if volume.attach_status != 'attached':
+                # Else there is no hold to be had. It drops nothing.
+                first = (
+                    Step(
+                        action(
+                            volume.id,
+                            'os-reset_status',
+                            {'attach_status': 'attached'},
+                        )
+                    ),
+                )
             hold = action(volume.id, 'os-begin_detaching')
             release = action(volume.id, 'os-roll_detaching')
         return (
+            *first,
             Step(action(volume.id, 'os-detach', {}), hold, release),
             Step(_reset(case, 'available', 'detached'), hold, release),
         ), ''

@@ -1016,11 +1016,7 @@ class World:
         if (
             self.audited
             and not self.cinder.of(volume.id)
-            and (
-                volume.status,
-                volume.attach_status,
-            )
-            != ('in-use', 'attached')
+            and volume.status not in ('available', 'in-use')
         ):
             # There is no hold for the others, and a moment between the last
             # look and the act.

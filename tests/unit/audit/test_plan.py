@@ -229,7 +229,11 @@ def test_a_spare_attachment_is_deleted_if_it_is_connected_elsewhere() -> None:
     [
         (
             case(volume()),
-            [('os-detach', None), ('os-reset_status', None)],
+            [
+                ('os-reset_status', None),
+                ('os-detach', 'os-begin_detaching'),
+                ('os-reset_status', 'os-begin_detaching'),
+            ],
         ),
         (
             case(volume(attach_status='attached')),
@@ -277,6 +281,15 @@ def test_a_live_volume_is_never_reset_to_detached() -> None:
     (step,) = plans.make(finding, of).steps
     assert step.call.body == {
         'os-reset_status': {'status': 'in-use', 'attach_status': 'attached'}
+    }
+
+
+def test_what_makes_a_hold_possible_drops_nothing() -> None:
+    of = case(volume())
+    (finding,) = findings.find(of)
+    first, *_more = plans.make(finding, of).steps
+    assert first.call.body == {
+        'os-reset_status': {'attach_status': 'attached'}
     }
 
 

@@ -95,3 +95,19 @@ def test_a_volume_in_use_by_nothing_is_repaired_behind_a_hold(
         'os-begin_detaching',
         'os-detach',
     ]
+
+
+def test_a_hold_is_made_possible(tmp_path: pathlib.Path) -> None:
+    world = models.World()
+    world.act(models.Action('sql'))
+    (volume, *_others) = world.cinder.volumes.values()
+    volume.attach_status = 'detached'
+    outcome = repair(world, tmp_path, 'in-use-without-attachment')
+    assert outcome.result is repairs.Result.REPAIRED
+    _header, acts = journals.read(tmp_path / 'journal')
+    assert [entry.act['call']['name'] for entry in acts] == [
+        'os-reset_status',
+        'os-begin_detaching',
+        'os-detach',
+    ]
+    assert (volume.status, volume.attach_status) == ('available', 'detached')
