@@ -27,7 +27,6 @@ from attachguard.audit import clients
 from attachguard.audit import facts
 from attachguard.audit import findings
 from attachguard.audit import foreign
-from attachguard.audit import guard
 from attachguard.audit import look
 from attachguard.audit import plan
 from attachguard.cmd import cloud as commands
@@ -35,6 +34,8 @@ from attachguard import opts
 
 
 if TYPE_CHECKING:
+    from attachguard.audit import guard
+
     _Column = columns.FormattableColumn[list[Any]]
 else:
     # cliff's is generic in newer releases only.
@@ -147,6 +148,9 @@ class Explain(commands.JudgingCommand, show.ShowOne):
 
 
 def _guard(files: list[pathlib.Path] | None) -> guard.Guard:
+    # cliff loads every command to run one; this takes longer than the rest.
+    from attachguard.audit import guard
+
     try:
         if files is None:
             return guard.Guard()

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from cliff import lister
 from oslo_config import cfg
 
 from attachguard import opts
-from attachguard import preflight
+
+if TYPE_CHECKING:
+    from attachguard import preflight
 
 
 class Preflight(lister.Lister):
@@ -74,6 +76,9 @@ class Preflight(lister.Lister):
 
         :returns: columns and rows, for cliff
         """
+        # cliff loads every command to run one; this takes longer than most.
+        from attachguard import preflight
+
         try:
             findings = self._look(parsed_args)
         except (opts.ConfigError, cfg.Error) as exc:
@@ -104,6 +109,8 @@ class Preflight(lister.Lister):
     def _look(
         self, parsed_args: argparse.Namespace
     ) -> list[preflight.Finding]:
+        from attachguard import preflight
+
         conf = cfg.ConfigOpts()
         conf.register_opt(
             cfg.StrOpt('api_paste_config', default='api-paste.ini')
