@@ -264,6 +264,7 @@ class Cloud:
         links: str | None,
     ) -> Iterator[Page]:
         markers: list[str] = []
+        begun = 1
         while True:
             query = {'all_tenants': '1', 'limit': str(PAGE), **filters}
             if markers:
@@ -273,6 +274,11 @@ class Cloud:
                 # What the page ended with is deleted: go on from what was
                 # before it. Something is listed twice then.
                 markers.pop()
+                continue
+            if answer.status in (400, 404) and markers and begun < _TRIES:
+                # All of a page, which need not have been long: from the start.
+                begun += 1
+                markers = []
                 continue
             rows = answer.body.get(key)
             if answer.status != 200 or not isinstance(rows, list):

@@ -259,10 +259,11 @@ class Repair:
             return self._act(step.call, finding, case)
         said = self._act(step.hold, finding, case, 'hold')
         if said != _DONE:
-            now, _still = self.look(finding)
-            if _status(now) != _status(case):
-                # The answer was lost, and not the call.
-                self._release(step.release, finding, now)
+            if said.startswith(_LOST):
+                now, _still = self.look(finding)
+                if _status(now) != _status(case):
+                    # The answer was lost, and not the call.
+                    self._release(step.release, finding, now)
             refused = _NO if said.startswith(_NO) else ''
             return f'{refused}Nova cannot be kept away: {said}'
         held = None
@@ -316,6 +317,8 @@ class Repair:
             return _DONE
         if answer.status in (403, 409):
             return f'{_NO}{answer.why}'
+        if answer.status is None or answer.status >= 500:
+            return f'{_LOST}{answer.why}'
         return answer.why
 
     def _verify(self, finding: findings.Finding) -> tuple[facts.Case, bool]:
@@ -340,6 +343,7 @@ class Repair:
 
 _DONE = 'done'
 _NO = 'refused: '
+_LOST = 'no answer: '
 
 # Seconds between looks at what was done.
 _WAITS = (0.5, 1.0, 2.0, 0.0)

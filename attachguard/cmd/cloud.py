@@ -276,9 +276,10 @@ class JudgingCommand(CloudCommand):
         self, cloud: clients.Cloud, parsed_args: argparse.Namespace
     ) -> Iterator[inventory.Inventory]:
         """Prepare to read a cloud, with progress where somebody looks."""
-        # What is loaded by now stays: it need not be looked through for
-        # garbage after each page.
+        # What is loaded by now stays, and in a page nothing refers to what it
+        # is in: there is little to look through for garbage.
         gc.freeze()
+        gc.set_threshold(100_000)
         patterns: dict[str, list[str]] = {}
         for key, pattern in parsed_args.foreign_pattern:
             patterns.setdefault(key, []).append(pattern)

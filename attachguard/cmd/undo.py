@@ -72,6 +72,11 @@ class Undo(commands.DatabaseCommand, lister.Lister):
             header, entries = journals.read(parsed_args.journal)
         except journals.JournalError as exc:
             raise commands.BadInput(str(exc)) from exc
+        if header.get('what') != 'repair':
+            raise commands.BadInput(
+                f'{parsed_args.journal} is not of a repair, and only what a '
+                'repair did can be undone'
+            )
         cloud = self._cloud(parsed_args)
         cloud.log_in()
         if header.get('cloud') != cloud.identity:

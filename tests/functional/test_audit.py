@@ -808,7 +808,11 @@ def test_what_has_changed_since_is_not_undone(scene: Scene) -> None:
         (b'', 'empty'),
         (b'hello\n', 'not JSON'),
         (b'{"journal": 7}\n', 'no journal'),
-        (b'{"journal": 1, "cloud": "elsewhere"}\n', 'another cloud'),
+        (
+            b'{"journal": 1, "what": "repair", "cloud": "elsewhere"}\n',
+            'another cloud',
+        ),
+        (b'{"journal": 1, "what": "undo"}\n', 'not of a repair'),
         (b'{"journal": 1}\n{"do\n{"act": 1}\n', 'damaged'),
     ],
 )

@@ -125,11 +125,28 @@ def test_a_list_goes_on_where_the_last_of_a_page_is_deleted(key: str) -> None:
     assert found[2:] == list('cdef')
 
 
-def test_a_list_that_loses_a_whole_page_is_an_error() -> None:
-    shelf = Shelf('volumes', 'abcdef', True)
+@pytest.mark.parametrize('key', ['volumes', 'attachments'])
+def test_a_list_that_loses_a_whole_page_is_read_anew(key: str) -> None:
+    shelf = Shelf(key, 'abcdef', True)
     shelf.gone = {'b': ['a', 'b']}
-    with pytest.raises(clients.CloudError, match='volumes cannot be listed'):
-        ids(make(shelf)[0], 'volumes')
+    found = ids(make(shelf)[0], key)
+    assert found[-4:] == list('cdef')
+
+
+def test_a_list_of_one_that_goes_away_is_empty() -> None:
+    shelf = Shelf('attachments', 'a', False)
+    shelf.gone = {'a': ['a']}
+    assert ids(make(shelf)[0], 'attachments') == ['a']
+
+
+def test_a_list_that_is_never_the_same_is_an_error() -> None:
+    def answer(method: str, path: str) -> requests.Response:
+        if 'marker' in query(path):
+            return reply(404, {'itemNotFound': {'message': 'marker'}})
+        return reply(200, {'attachments': [{'id': 'a'}]})
+
+    with pytest.raises(clients.CloudError, match='cannot be listed'):
+        ids(make(answer)[0], 'attachments')
 
 
 @pytest.mark.parametrize(
