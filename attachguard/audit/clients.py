@@ -357,7 +357,7 @@ class Cloud:
                 timeout=self._timeout,
                 **more,
             )
-            content = response.raw.read(_LONGEST, decode_content=True)
+            content = _read(response)
         except (
             http.client.HTTPException,
             ksa_exceptions.ClientException,
@@ -572,6 +572,20 @@ def attachment_from(
         printable(shown.get('device')),
         shown.get('attached_at'),
     )
+
+
+def _read(response: Any) -> bytes:
+    """Read an answer's body, up to a bound.
+
+    What says how long it is, and is not compressed, needs no buffer.
+    """
+    length = response.headers.get('Content-Length', '')
+    encoded = response.headers.get('Content-Encoding')
+    if length.isdigit() and int(length) <= _LONGEST and encoded is None:
+        content: bytes = response.raw.read()
+    else:
+        content = response.raw.read(_LONGEST, decode_content=True)
+    return content
 
 
 def _cannot_list(what: str, answer: Answer) -> str:

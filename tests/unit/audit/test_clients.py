@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import gzip
 import io
 import json
 import types
@@ -194,6 +195,29 @@ def test_reads_are_tried_again_and_writes_are_not() -> None:
         assert how['timeout'] == 120
         assert how['redirect'] is False
         assert how['microversion'] == '3.27'
+
+
+@pytest.mark.parametrize('length', [True, False])
+@pytest.mark.parametrize('encoding', [None, 'gzip'])
+def test_a_body_is_read_whole_however_it_comes(
+    length: bool, encoding: str | None
+) -> None:
+    content = json.dumps({'server': {'id': 'x' * 100_000}}).encode()
+    sent = content if encoding is None else gzip.compress(content)
+    headers = {'Content-Length': str(len(sent))} if length else {}
+    if encoding is not None:
+        headers['Content-Encoding'] = encoding
+
+    def answer(method: str, path: str) -> requests.Response:
+        response = requests.Response()
+        response.status_code = 200
+        response.headers.update(headers)
+        response.raw = urllib3.HTTPResponse(
+            io.BytesIO(sent), headers=headers, preload_content=False
+        )
+        return response
+
+    assert make(answer)[0].nova('/servers/x').body == json.loads(content)
 
 
 def test_what_never_answers_is_unknown() -> None:
