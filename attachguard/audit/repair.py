@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import enum
 import time
@@ -131,7 +132,7 @@ class Repair:
         if not plan.steps:
             return Outcome(finding, Result.BY_HAND, plan.why_not)
         if self._journal is None:
-            return Outcome(finding, Result.PLANNED, _say(plan.steps[0]))
+            return Outcome(finding, Result.PLANNED, _say(plan.steps))
         tried: list[str] = []
         for step in plan.steps:
             if tried:
@@ -349,10 +350,12 @@ _LOST = 'no answer: '
 _WAITS = (0.5, 1.0, 2.0, 0.0)
 
 
-def _say(step: plans.Step) -> str:
-    behind = '' if step.hold is None else f', behind {step.hold.name}'
-    return f'would {step.call.method} {step.call.path} ({step.call.name})' + (
-        behind
+def _say(steps: Sequence[plans.Step]) -> str:
+    """What would be done, and what if that is not enough."""
+    return 'would ' + '; if that is not enough, '.join(
+        f'{step.call.method} {step.call.path} ({step.call.name})'
+        + ('' if step.hold is None else f', behind {step.hold.name}')
+        for step in steps
     )
 
 
