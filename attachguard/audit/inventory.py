@@ -39,6 +39,7 @@ from typing import Any, Self
 from attachguard.audit import clients
 from attachguard.audit import facts
 from attachguard.audit import foreign
+from attachguard.audit import look
 from attachguard.audit import report as reports
 
 # Servers, each of another project, of which one has to have by Cinder's word
@@ -47,10 +48,6 @@ _WITNESSES = 20
 
 # So many attachments that Nova does not have are no sign of anything.
 _FEW = 20
-
-# Attachments of one volume: users can make as many as they like, and each
-# server is a question.
-_MOST = 200
 
 # So many questions in a row that nobody answered: then no more are asked.
 _PATIENCE = 10
@@ -137,15 +134,11 @@ CREATE INDEX mismatched_volumes ON mismatched (volume);
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """How much was read.
-
-    :param suspects: volumes and servers to ask about, one request for each
-    """
+    """How much was read."""
 
     volumes: int
     attachments: int
     servers: int
-    suspects: int
 
 
 def _no_progress(what: str, count: int) -> None:
@@ -203,8 +196,7 @@ class Inventory:
     @property
     def counts(self) -> Counts:
         """How much was read."""
-        ((suspects,),) = self._db.execute('SELECT count(*) FROM suspects')
-        return Counts(**self._counts, suspects=suspects)
+        return Counts(**self._counts)
 
     @property
     def doubts(self) -> list[str]:
@@ -564,12 +556,12 @@ class Inventory:
         volume = self._listed_volume(volume_id, evidence)
         attachments = self._listed_attachments(volume_id, evidence)
         servers = self._listed_servers(volume_id, evidence)
-        if len(attachments) + len(servers) > _MOST:
+        if len(attachments) + len(servers) > look.MOST:
             return facts.Case(
                 volume_id,
                 volume,
-                evidence=tuple(evidence[:_MOST]),
-                unknown=f'it has more than {_MOST} attachments',
+                evidence=tuple(evidence[: look.MOST]),
+                unknown=f'it has more than {look.MOST} attachments',
             )
         ask_cinder = volume is None
         for server_id, why in self._db.execute(
@@ -744,13 +736,13 @@ def _read_again(
     listed count.
     """
     now = [
-        facts.Attachment(
-            str(item['attachment_id']),
-            clients.canonical(item['server_id']),
-            'attached',
-            clients.printable(item['host_name']),
-            clients.printable(item['device']),
-            item['attached_at'],
+        clients.attachment_from(
+            {
+                'id': item['attachment_id'],
+                'instance': item['server_id'],
+                'status': 'attached',
+            },
+            item,
         )
         for item in row['attachments']
     ]

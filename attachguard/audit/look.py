@@ -26,9 +26,9 @@ from attachguard.audit import clients
 from attachguard.audit import facts
 from attachguard.audit import foreign
 
-# Of one volume: users can make as many as they like, and each server is a
-# question.
-_MOST = 200
+#: Attachments of one volume that are looked at: users can make as many as they
+#: like, and each server is a question.
+MOST = 200
 
 
 def look(
@@ -83,12 +83,12 @@ def look(
         volume, asked_for = _attach_status(cloud, volume, bool(attachments))
         evidence += asked_for
     named = {a.server_id for a in attachments if a.server_id}
-    if len(attachments) > _MOST or len(named.union(servers)) > _MOST:
+    if len(attachments) > MOST or len(named.union(servers)) > MOST:
         return facts.Case(
             volume_id,
             volume,
             evidence=tuple(evidence),
-            unknown=f'it has more than {_MOST} attachments',
+            unknown=f'it has more than {MOST} attachments',
         )
     asked: dict[str, facts.Server] = {}
     for server_id in sorted(named.union(servers)):

@@ -99,7 +99,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
         """
         self._code = commands.ERROR
         self._audited = auditing.Audited()
-        self._read = inventories.Counts(0, 0, 0, 0)
+        self._read = inventories.Counts(0, 0, 0)
         self._check_files(parsed_args)
         selection = self._selection(parsed_args)
         started = facts.now()

@@ -58,7 +58,7 @@ EXIT_CODES = """\
 exit codes:
   0    nothing is wrong
   1    the audit failed, or something could not be found out or repaired
-  3    something is wrong; nothing was changed
+  3    something is wrong; nothing was changed, or not all of it is repaired
   4    something was wrong, and all of it is repaired
   127  the command line, or a file that it names, makes no sense
 """
