@@ -139,6 +139,10 @@ class Cloud:
         self._adapters: dict[str, Any] = {}
         self._cell_is_down = False
 
+    def close(self) -> None:
+        """Close its idle connections, which openstacksdk keeps for ever."""
+        self._connection.session.session.close()
+
     @property
     def name(self) -> str:
         """Its name in clouds.yaml, or the address of its Keystone."""

@@ -128,7 +128,8 @@ class CloudCommand(command.Command):
         :returns: the exit code
         """
         try:
-            code: int = super().run(parsed_args)
+            with contextlib.ExitStack() as self._opened:
+                code: int = super().run(parsed_args)
         except BadInput as exc:
             self._say(f'error: {exc}')
             return BAD_INPUT
@@ -158,10 +159,12 @@ class CloudCommand(command.Command):
 
         :raises BadInput: where there is none
         """
-        return clients.Cloud(
+        cloud = clients.Cloud(
             self._connection(parsed_args),
             float(getattr(parsed_args, 'timeout', _TIMEOUT)),
         )
+        self._opened.callback(cloud.close)
+        return cloud
 
     def _connection(
         self, parsed_args: argparse.Namespace
@@ -276,14 +279,11 @@ class JudgingCommand(CloudCommand):
         self, cloud: clients.Cloud, parsed_args: argparse.Namespace
     ) -> Iterator[inventory.Inventory]:
         """Prepare to read a cloud, with progress where somebody looks."""
-        # What is loaded by now stays, and in a page nothing refers to what it
-        # is in: there is little to look through for garbage.
-        gc.freeze()
-        gc.set_threshold(100_000)
         patterns: dict[str, list[str]] = {}
         for key, pattern in parsed_args.foreign_pattern:
             patterns.setdefault(key, []).append(pattern)
         with (
+            _little_garbage(),
             progress(self.app.stderr or sys.stderr) as tell,
             inventory.Inventory(
                 cloud, patterns, parsed_args.compute_host, tell
@@ -473,6 +473,24 @@ def progress(stream: IO[str]) -> Iterator[Callable[[str, int], None]]:
     finally:
         for bar in bars.values():
             bar.close()
+
+
+@contextlib.contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Collect garbage less often, while lists are read.
+
+    What is loaded by then stays, and in a page nothing refers to what it is
+    in: there is little to look for. Afterwards what was left is collected as
+    ever, in a process that runs one command after the other.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _connection_of(path: pathlib.Path) -> str:

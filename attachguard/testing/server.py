@@ -81,6 +81,8 @@ class Server:
             port=port,
             threads=threads,
             ident='attachguard.testing',
+            # select() ends at the descriptor 1023 of the whole process.
+            asyncore_use_poll=True,
         )
         self._server.channel_class = self._accepted
         self.host = host

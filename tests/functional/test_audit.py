@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import pathlib
@@ -215,6 +216,17 @@ def test_it_is_found_explained_and_repaired(
         for request in scene.cloud.cinder_server.requests
         if request.headers.get('User-Agent', '').startswith('attachguard')
     )
+
+
+def test_one_command_after_the_other_leaves_nothing_open(scene: Scene) -> None:
+    counted = []
+    for _ in range(4):
+        assert scene.audit().code == 0
+        gc.collect()
+        counted.append(len(os.listdir('/proc/self/fd')))
+    # What the first has loaded stays, and the services keep alive what its
+    # clients let go until they notice.
+    assert counted[3] <= counted[1]
 
 
 def test_a_clean_cloud_is_clean(scene: Scene) -> None:
