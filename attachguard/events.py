@@ -160,5 +160,17 @@ class Events:
         if self._statsd is not None:
             operation = event.operation or 'unreadable'
             self._statsd.incr(f'{operation}.{event.verdict.value}')
+            if event.verdict is Verdict.UNKNOWN:
+                self._statsd.incr(f'unknown.{event.reason}')
             if event.nova_questions:
                 self._statsd.timing('nova', event.nova_ms)
+
+    def nova_left_alone(self, is_left: bool) -> None:
+        """Count that Nova is left alone from now on, or is asked again.
+
+        :param is_left: whether it is left alone
+        """
+        if self._statsd is not None:
+            self._statsd.incr(
+                'nova.left-alone' if is_left else 'nova.asked-again'
+            )

@@ -119,8 +119,8 @@ class AttachGuard(base.ConfigurableMiddleware):
             self._retry_after: int = group.retry_after
             self._max_body_size: int = group.max_body_size
             self.policy = policy.Policy(self.oslo_conf)
-            self.nova = novas.Nova(self.oslo_conf)
             self.events = events.Events(self.oslo_conf)
+            self.nova = novas.Nova(self.oslo_conf, self.events.nova_left_alone)
         coverage.check(application)
         LOG.info(
             'attachguard guards, %s, asking Nova %s',
@@ -191,10 +191,11 @@ class AttachGuard(base.ConfigurableMiddleware):
         target = targets.Target(asked, caller, cinder, self.nova)
         refused: webob.Response | None = None
         try:
-            if self.policy.allows(target, caller):
+            said = self.policy.judge(target, caller)
+            if said.allowed:
                 event.verdict = _ALLOWED
                 event.reason = target.why(True)
-                event.service = self.policy.is_service(caller)
+                event.service = said.service
             else:
                 event.reason = target.why(False)
                 # A volume that is missing is a 404, whatever the rule.
@@ -211,7 +212,7 @@ class AttachGuard(base.ConfigurableMiddleware):
             event.verdict, event.reason = _UNKNOWN, 'cinder-unknown'
             event.detail = exc.why
         except novas.Unknown as exc:
-            event.verdict, event.reason = _UNKNOWN, 'nova-unknown'
+            event.verdict, event.reason = _UNKNOWN, exc.reason
             event.detail = exc.why
             if exc.outage and self._allow_unknown:
                 event.enforced = False

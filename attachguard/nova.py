@@ -21,19 +21,20 @@ while the attachment's id is not saved yet, and always for servers attached
 before the Queens release.  2.89 serves to compare attachment ids.
 
 A question is asked within a span of time, so that several for one request can
-share it.
+share it.  Where Nova answers nothing, it is left alone for a while: see
+:mod:`attachguard.breaker`.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
+from collections.abc import Callable
 import contextvars
-import threading
+import functools
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
 
-import futurist
 from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import identity
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from keystoneauth1 import session as ksa_session
@@ -41,10 +42,11 @@ from novaclient import client
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from attachguard import breaker
+from attachguard import health
 from attachguard import opts
-
-if TYPE_CHECKING:
-    import requests
+from attachguard import questions
+from attachguard import transport
 
 LOG = logging.getLogger(__name__)
 
@@ -55,22 +57,39 @@ WHICH_ATTACHMENT = '2.89'
 # a cloud of many regions is some hundred kilobytes.
 _MAX_ANSWER = 8 * 1024 * 1024
 
+_TASK_STATE = 'OS-EXT-STS:task_state'
+
+
+# Nova's own, too, for a server in a cell that is down: others can be asked
+# about, and a caller who has such a server must not keep them from it.
+_FAILED = 500
+
 
 class Unknown(Exception):
     """Nova did not say.
 
     :param why: for the operator's log: never for the caller, and without
         anything secret
-    :param outage: whether the trouble is Nova's; not where it refuses the
-        caller's own token, which callers can bring about as they please: by
-        an application credential for Cinder alone, or by revoking a token
-        that Cinder has cached
+    :param outage: whether the trouble is Nova's; not where callers can bring
+        it about as they please: by asking much at once, by an application
+        credential for Cinder alone, or by revoking a token that Cinder has
+        cached
+    :param answered: whether Nova is there all the same
+    :param reason: the stable code of it
     """
 
-    def __init__(self, why: str, outage: bool = True) -> None:
+    def __init__(
+        self,
+        why: str,
+        outage: bool = True,
+        answered: bool = False,
+        reason: str = 'nova-unknown',
+    ) -> None:
         super().__init__(why)
         self.why = why
         self.outage = outage
+        self.answered = answered
+        self.reason = reason
 
 
 _caller: contextvars.ContextVar[plugin.BaseAuthPlugin | None] = (
@@ -111,28 +130,60 @@ class _AsCaller(plugin.BaseAuthPlugin):
         return False
 
 
-class _Adapter(ksa_session.TCPKeepAliveAdapter):
-    """Reads an answer up to a size and a moment, whatever the server sends."""
+class _Lasting(plugin.BaseAuthPlugin):
+    """A plugin that is asked once for each token.
 
-    def __init__(self, *args: Any, deadline: float, **kwargs: Any) -> None:
-        self._deadline = deadline
-        super().__init__(*args, **kwargs)
+    keystoneauth reads the token's expiry and searches a copy of its catalog
+    for each request, which takes longer than sending it.
 
-    def send(
-        self, request: requests.PreparedRequest, *args: Any, **kwargs: Any
-    ) -> requests.Response:
-        give_up = time.monotonic() + self._deadline
-        kwargs['stream'] = True
-        response = super().send(request, *args, **kwargs)
-        body = bytearray()
-        for chunk in response.iter_content(16 * 1024):
-            body += chunk
-            if len(body) > _MAX_ANSWER or time.monotonic() > give_up:
-                response.close()
-                raise Unknown('the answer is too long, or too slow')
-        # requests offers no other way to say that the content is read.
-        response._content = bytes(body)
-        return response
+    :param auth: the plugin
+    """
+
+    def __init__(self, auth: plugin.BaseAuthPlugin) -> None:
+        super().__init__()
+        self._auth = auth
+        self._until = 0.0
+        self._headers: dict[str, str] | None = None
+        self._endpoints: dict[str, str | None] = {}
+
+    def get_headers(
+        self, session: ksa_session.Session, **kwargs: Any
+    ) -> dict[str, str] | None:
+        headers = self._headers
+        if headers is None or time.time() >= self._until:
+            headers = self._auth.get_headers(session, **kwargs)
+            if isinstance(self._auth, identity.BaseIdentityPlugin):
+                expires = self._auth.get_access(session).expires
+                assert expires is not None
+                self._until = (
+                    expires.timestamp() - self._auth.MIN_TOKEN_LIFE_SECONDS
+                )
+                self._headers = headers
+                self._endpoints = {}
+        return headers
+
+    def get_endpoint(
+        self, session: ksa_session.Session, **kwargs: Any
+    ) -> str | None:
+        which = repr(kwargs)
+        endpoints = self._endpoints
+        if which not in endpoints:
+            endpoints[which] = self._auth.get_endpoint(session, **kwargs)
+        return endpoints[which]
+
+    def get_connection_params(
+        self, session: ksa_session.Session, **kwargs: Any
+    ) -> Any:
+        return self._auth.get_connection_params(session, **kwargs)
+
+    def get_project_id(
+        self, session: ksa_session.Session, **kwargs: Any
+    ) -> str | None:
+        return self._auth.get_project_id(session, **kwargs)
+
+    def invalidate(self) -> bool:
+        self._headers = None
+        return self._auth.invalidate()
 
 
 def _cinders_region(conf: cfg.ConfigOpts) -> str | None:
@@ -148,10 +199,16 @@ class Nova:
     """Asks Nova, as the caller or with the configured credentials.
 
     :param conf: where the ``[attachguard]`` options are registered
+    :param tell: called with True when Nova is left alone, and with False when
+        it answers again
     :raises attachguard.opts.ConfigError: when the credentials cannot be loaded
     """
 
-    def __init__(self, conf: cfg.ConfigOpts) -> None:
+    def __init__(
+        self,
+        conf: cfg.ConfigOpts,
+        tell: Callable[[bool], None] = lambda is_open: None,
+    ) -> None:
         group = conf[opts.GROUP]
         #: seconds for the questions of one request
         self.timeout: float = group.nova_timeout
@@ -170,9 +227,17 @@ class Nova:
             ).client
             for version in (HAS_IT, WHICH_ATTACHMENT)
         }
-        # It makes its threads when first needed: after a server's fork.
-        self._executor = futurist.ThreadPoolExecutor(max_workers=self._limit)
-        self._free = threading.Semaphore(self._limit)
+        self._questions: questions.Questions[dict[str, Any] | None] = (
+            questions.Questions(self._limit)
+        )
+        self.breaker = breaker.Breaker(
+            'Nova',
+            group.nova_breaker_failures,
+            group.nova_breaker_seconds,
+            self.timeout,
+            tell,
+        )
+        health.watch(self.breaker)
 
     @property
     def as_caller(self) -> bool:
@@ -238,13 +303,15 @@ class Nova:
         :returns: True also for a server that does not exist any more
         :raises Unknown: when Nova does not say
         """
-        path = f'/servers/{server_id}'
-        row = self._ask(caller, HAS_IT, path, 'server', within)
-        if row is None:
-            return True
-        if row.get('id') != server_id or 'OS-EXT-STS:task_state' not in row:
-            raise Unknown('another server, or one without a task state')
-        return row['OS-EXT-STS:task_state'] is None
+        row = self._ask(
+            caller,
+            HAS_IT,
+            f'/servers/{server_id}',
+            'server',
+            lambda row: row['id'] == server_id and _TASK_STATE in row,
+            within,
+        )
+        return row is None or row[_TASK_STATE] is None
 
     def sees_every_project(self) -> bool:
         """Whether the configured credentials see other projects' servers.
@@ -292,14 +359,16 @@ class Nova:
         volume_id: str,
         within: float | None,
     ) -> dict[str, Any] | None:
-        path = f'/servers/{server_id}/os-volume_attachments/{volume_id}'
-        row = self._ask(caller, version, path, 'volumeAttachment', within)
-        if row is not None and (
-            row.get('serverId') != server_id
-            or row.get('volumeId') != volume_id
-        ):
-            raise Unknown('an answer to another question')
-        return row
+        return self._ask(
+            caller,
+            version,
+            f'/servers/{server_id}/os-volume_attachments/{volume_id}',
+            'volumeAttachment',
+            lambda row: (
+                (row['serverId'], row['volumeId']) == (server_id, volume_id)
+            ),
+            within,
+        )
 
     def _ask(
         self,
@@ -307,6 +376,7 @@ class Nova:
         version: str,
         path: str,
         key: str,
+        is_it: Callable[[dict[str, Any]], bool],
         within: float | None,
     ) -> dict[str, Any] | None:
         wait = self.timeout if within is None else within
@@ -316,36 +386,85 @@ class Nova:
                 'credentials are configured: set auth_type in [attachguard]'
             )
         if wait <= 0:
-            raise Unknown('no time is left (nova_timeout)')
-        if not self._free.acquire(blocking=False):
+            # Nova has answered what was asked before, for the same request.
+            raise Unknown('no time is left (nova_timeout)', outage=False)
+        if not self.breaker.permits():
             raise Unknown(
-                f'{self._limit} questions are under way (nova_max_concurrency)'
+                f'Nova does not answer ({self.breaker.why}), and is not asked '
+                'now (nova_breaker_seconds)',
+                reason='nova-down',
             )
+        asked = time.monotonic()
         try:
-            question = self._executor.submit(
-                self._get, caller, version, path, key
+            return self._questions.ask(
+                (self._identity(caller), version, path),
+                functools.partial(
+                    self._answer, caller, version, path, key, is_it
+                ),
+                wait,
             )
-        except BaseException:
-            self._free.release()
-            raise
-        # Not when the wait is over: a thread that still hangs is not free.
-        question.add_done_callback(lambda _: self._free.release())
-        try:
+        except questions.Busy:
+            raise Unknown(
+                f'{self._limit} requests wait for Nova (nova_max_concurrency)',
+                outage=False,
+                reason='nova-busy',
+            ) from None
+        except questions.TimedOut:
             # Everything is in this wait: names, locks, tokens, dripping
             # answers, for which the timeouts of a socket are no bound.
-            return question.result(timeout=wait)
-        except concurrent.futures.TimeoutError:
-            raise Unknown(
-                f'no answer within {self.timeout:g} s (nova_timeout)'
-            ) from None
-        except Unknown:
+            why = f'no answer within {self.timeout:g} s (nova_timeout)'
+            self.breaker.failed(asked, why)
+            raise Unknown(why) from None
+        except transport.Ended:
+            raise Unknown('nobody waits for the answer') from None
+
+    def _identity(self, caller: plugin.BaseAuthPlugin | None) -> object:
+        """Whoever Nova takes the caller for: by nothing less than a token."""
+        if self._auth is not None:
+            return None
+        token = getattr(getattr(caller, 'user', None), 'auth_token', None)
+        return token or object()
+
+    def _answer(
+        self,
+        caller: plugin.BaseAuthPlugin | None,
+        version: str,
+        path: str,
+        key: str,
+        is_it: Callable[[dict[str, Any]], bool],
+    ) -> dict[str, Any] | None:
+        asked = time.monotonic()
+        try:
+            row = self._get(caller, version, path, key)
+            if row is not None and not is_it(row):
+                raise Unknown('an answer to another question')
+        except transport.Ended:
             raise
-        except (ksa_exceptions.ClientException, OSError) as exc:
-            raise Unknown(f'{type(exc).__name__}: {exc}') from exc
         except Exception as exc:
-            # Who knows what a proxy sends in Nova's name: no answer is no
-            # answer, and the text of a surprise is not for a log.
-            raise Unknown(f'{type(exc).__name__} while reading') from exc
+            unknown = self._unknown(exc)
+            if unknown.answered:
+                self.breaker.answered()
+            elif unknown.outage and not transport.is_over():
+                self.breaker.failed(asked, unknown.why)
+            raise unknown from exc
+        self.breaker.answered()
+        return row
+
+    def _unknown(self, exc: Exception) -> Unknown:
+        if isinstance(exc, Unknown):
+            return exc
+        if isinstance(exc, transport.TooLong):
+            return Unknown(f'too long an answer: {exc}')
+        if isinstance(exc, ksa_exceptions.CatalogException):
+            # The catalog is in the caller's token, if there is one.
+            return Unknown(
+                f'{type(exc).__name__}: {exc}', outage=not self.as_caller
+            )
+        if isinstance(exc, ksa_exceptions.ClientException | OSError):
+            return Unknown(f'{type(exc).__name__}: {exc}')
+        # Who knows what a proxy sends in Nova's name: no answer is no answer,
+        # and the text of a surprise is not for a log.
+        return Unknown(f'{type(exc).__name__} while reading')
 
     def _get(
         self,
@@ -365,9 +484,11 @@ class Nova:
             return None
         if status != 200:
             # Also a 404 that is not Nova's: a proxy's, a wrong endpoint's.
+            callers = self.as_caller and status in (401, 403)
             raise Unknown(
                 f'HTTP {status} from {response.url}',
-                outage=not (self.as_caller and status in (401, 403)),
+                outage=not callers,
+                answered=callers or status == _FAILED,
             )
         return dict(body[key])
 
@@ -375,24 +496,16 @@ class Nova:
         session = loading.load_session_from_conf_options(
             conf,
             opts.GROUP,
-            auth=self._auth or _AsCaller(),
+            auth=_AsCaller() if self._auth is None else _Lasting(self._auth),
             collect_timing=False,
             # Nova redirects nowhere, and a token must not follow.
             redirect=False,
         )
-        # What the environment says of proxies and .netrc is not meant for
-        # Nova, and costs a quarter of the request to look up.
-        session.session.trust_env = False
+        # It is told no other way which versions and ciphers of TLS to use.
         tls = {
             name: getattr(session, name)
             for name in ('tls_ciphers', 'tls_min_version')
             if hasattr(session, name)
         }
-        for scheme in ('http://', 'https://'):
-            session.session.mount(
-                scheme,
-                _Adapter(
-                    deadline=self.timeout, pool_maxsize=self._limit, **tls
-                ),
-            )
+        session.session = transport.Session(self._limit, _MAX_ANSWER, **tls)
         return session

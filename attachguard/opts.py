@@ -88,13 +88,29 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         'nova_max_concurrency',
-        default=64,
+        default=16,
         min=1,
-        help='How many questions to Nova may be under way in one process. '
-        'Best half as many as it has threads: where all of them can wait for '
-        'Nova, and Nova for them, neither gets an answer. '
-        'Beyond, a request that needs one gets 503 at once, so that a slow '
-        "Nova does not take all of the API's workers.",
+        help='How many requests of one process may wait for Nova at a time. '
+        'Beyond, one that needs to gets 503 at once, so that a slow Nova does '
+        "not take all of the API's workers. At most half as many as the "
+        'process has threads: where all of them can wait for Nova, and Nova '
+        'for them, neither gets an answer.',
+    ),
+    cfg.IntOpt(
+        'nova_breaker_failures',
+        default=5,
+        min=0,
+        help='After so many questions in a row that come to nothing, or one '
+        'to which Nova says nothing for nova_timeout, Nova is left alone for '
+        'a while: who needs its answer gets 503 at once, or is let through '
+        'where on_nova_error says so. 0: it is asked always.',
+    ),
+    cfg.FloatOpt(
+        'nova_breaker_seconds',
+        default=5.0,
+        min=0.1,
+        help='For how many seconds Nova is left alone. Then one request asks '
+        'it: when it is answered, all do again.',
     ),
     cfg.IntOpt(
         'retry_after',

@@ -34,7 +34,7 @@ import os
 import re
 import threading
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from oslo_config import cfg
 from oslo_log import log as logging
@@ -55,6 +55,8 @@ LOG = logging.getLogger(__name__)
 
 # Of a rule's text, what oslo.policy replaces by a value of the target.
 _VALUE = re.compile(r'%\((\w+)\)s')
+
+_SERVICE = rules.PREFIX + 'service'
 
 # How often to look for a policy file that was not there at start-up, in
 # seconds.
@@ -95,6 +97,35 @@ class NovaCheck(policy.Check):
         return self.QUESTIONS[self.match](target)
 
 
+class Verdict(NamedTuple):
+    """What a rule says.
+
+    :param allowed: whether the request may pass
+    :param service: whether it may because its caller is a service
+    """
+
+    allowed: bool
+    service: bool
+
+
+class _Facts:
+    """What the rules look at, for one request, and what they said of it."""
+
+    def __init__(
+        self,
+        target: Mapping[str, Any],
+        credentials: dict[str, Any],
+        enforcer: policy.Enforcer,
+    ) -> None:
+        self.target = target
+        self.credentials = credentials
+        self.enforcer = enforcer
+        self.said: dict[str, bool] = {}
+
+
+_Rule = Callable[[_Facts], bool]
+
+
 class Policy:
     """The rules in force: the defaults, and over them the operator's file.
 
@@ -106,7 +137,7 @@ class Policy:
         self._conf = conf
         self._name: str = conf[opts.GROUP].policy_file
         self._lock = threading.Lock()
-        self._enforcer = _enforcer(conf, {})
+        self._use(_enforcer(conf, {}))
         self._seen: tuple[int, ...] | None = None
         self._look_again = 0.0
         self._path = _find(conf, self._name)
@@ -118,8 +149,8 @@ class Policy:
             )
         self._reload(first=True)
 
-    def allows(self, target: targets.Target, caller: callers.Caller) -> bool:
-        """Whether the rule for a request says yes.
+    def judge(self, target: targets.Target, caller: callers.Caller) -> Verdict:
+        """What the rule for a request says.
 
         :raises attachguard.cinder.Refused: where Cinder shows nothing
         :raises attachguard.cinder.Unknown: where Cinder does not say
@@ -127,11 +158,16 @@ class Policy:
         :raises attachguard.target.Malformed: where the request cannot be one
         """
         self._reload()
-        return bool(
-            self._enforcer.enforce(
-                target.request.rule, target, dict(caller.credentials)
-            )
-        )
+        rules_, enforcer = self._rules, self._enforcer
+        credentials = dict(caller.credentials)
+        facts = _Facts(target, credentials, enforcer)
+        if not rules_[target.request.rule](facts):
+            return Verdict(False, False)
+        service = facts.said.get(_SERVICE)
+        if service is None:
+            # Not for the decision: nobody is asked for it.
+            service = rules_[_SERVICE](_Facts({}, credentials, enforcer))
+        return Verdict(True, service)
 
     def reads(self, name: str, text: str) -> bool:
         """Whether a rule in force is what a text says.
@@ -142,13 +178,9 @@ class Policy:
         said = policy.RuleDefault(name, text).check
         return str(self._enforcer.rules[name]) == str(said)
 
-    def is_service(self, caller: callers.Caller) -> bool:
-        """Whether the caller is a service, for the log."""
-        return bool(
-            self._enforcer.enforce(
-                rules.PREFIX + 'service', {}, dict(caller.credentials)
-            )
-        )
+    def _use(self, enforcer: policy.Enforcer) -> None:
+        self._enforcer = enforcer
+        self._rules = _compile(enforcer.rules)
 
     def _reload(self, first: bool = False) -> None:
         # One thread reads a new file, and the others go on meanwhile.
@@ -170,7 +202,7 @@ class Policy:
             self._seen = seen
             try:
                 overrides = _read(self._path, may_be_empty=first)
-                self._enforcer = _enforcer(self._conf, overrides)
+                self._use(_enforcer(self._conf, overrides))
             except Exception as exc:
                 # Not only what is expected: oslo.policy recurses, and what a
                 # file holds must not stop a request.
@@ -256,6 +288,64 @@ def _enforcer(
     enforcer = policy.Enforcer(conf, policy_file='none', use_conf=False)
     enforcer.set_rules(policy.Rules(checks))
     return enforcer
+
+
+def _compile(checks: Mapping[str, _checks.BaseCheck]) -> dict[str, _Rule]:
+    """Make functions of rules.
+
+    They say what oslo.policy says, which for each check in a rule, each time,
+    reflects upon the signature of its function and parses its name as Python:
+    this takes longer than all the rest of a decision that asks nobody.
+
+    :param checks: rules, each of which refers to these only
+    """
+    compiled: dict[str, _Rule] = {}
+
+    def of(check: _checks.BaseCheck, name: str) -> _Rule:
+        if isinstance(check, policy.AndCheck):
+            parts = [of(part, name) for part in check.rules]
+            return lambda facts: all(part(facts) for part in parts)
+        if isinstance(check, policy.OrCheck):
+            parts = [of(part, name) for part in check.rules]
+            return lambda facts: any(part(facts) for part in parts)
+        if isinstance(check, policy.NotCheck):
+            part = of(check.rule, name)
+            return lambda facts: not part(facts)
+        if isinstance(check, policy.RuleCheck):
+            return referring_to(check.match)
+        if (
+            isinstance(check, _checks.GenericCheck)
+            and check.kind in callers.CREDENTIALS
+        ):
+            return credential(check)
+        return lambda facts: bool(
+            check(facts.target, facts.credentials, facts.enforcer, name)
+        )
+
+    def referring_to(name: str) -> _Rule:
+        def rule(facts: _Facts) -> bool:
+            if name not in facts.said:
+                facts.said[name] = compiled[name](facts)
+            return facts.said[name]
+
+        return rule
+
+    def credential(check: _checks.GenericCheck) -> _Rule:
+        def rule(facts: _Facts) -> bool:
+            try:
+                wanted = check.match % facts.target
+            except KeyError:
+                return False
+            found = facts.credentials[check.kind]
+            if isinstance(found, list):
+                return any(wanted == str(one) for one in found)
+            return bool(wanted == str(found))
+
+        return rule
+
+    for name, check in checks.items():
+        compiled[name] = of(check, name)
+    return {name: referring_to(name) for name in compiled}
 
 
 def _check_text(name: str, text: str, check: _checks.BaseCheck) -> None:

@@ -113,7 +113,7 @@ class Guard:
         )
         target = targets.Target(request, caller, _Cinder(case), _Nova(case))
         try:
-            allowed = self._policy.allows(target, caller)
+            allowed = self._policy.judge(target, caller).allowed
         except (cinders.Unknown, novas.Unknown) as exc:
             return Decision(call, 'unknown', exc.why)
         except targets.TooManyServers:

@@ -55,6 +55,7 @@ def test_target_can_be_called(group: str, name: str, target: str) -> None:
         ('openstack.attachguard.v1', {'attachguard_audit'}),
         ('console_scripts', {'attachguard'}),
         ('oslo.config.opts', {'attachguard'}),
+        ('oslo.middleware.healthcheck', {'attachguard'}),
         ('oslo.policy.policies', {'attachguard'}),
         ('oslo.policy.rule_checks', {'nova'}),
         ('paste.app_factory', {'stub-cinder'}),

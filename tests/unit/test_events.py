@@ -117,12 +117,27 @@ def test_decisions_are_counted_by_statsd() -> None:
             )
         )
         counting.record(events.Event(events.Verdict.MALFORMED, 'malformed'))
-        got = [daemon.recv(1024).decode() for _ in range(3)]
+        counting.record(
+            events.Event(
+                events.Verdict.UNKNOWN, 'nova-down', operation='os-detach'
+            )
+        )
+        counting.nova_left_alone(True)
+        counting.nova_left_alone(False)
+        got = [daemon.recv(1024).decode() for _ in range(7)]
     assert got == [
         'cloud.x.os-attach.refused:1|c',
         'cloud.x.nova:3.000000|ms',
         'cloud.x.unreadable.malformed:1|c',
+        'cloud.x.os-detach.unknown:1|c',
+        'cloud.x.unknown.nova-down:1|c',
+        'cloud.x.nova.left-alone:1|c',
+        'cloud.x.nova.asked-again:1|c',
     ]
+
+
+def test_without_statsd_nothing_is_counted() -> None:
+    make().nova_left_alone(True)
 
 
 def test_statsd_that_is_not_installed_is_an_error_at_startup(

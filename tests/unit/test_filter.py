@@ -787,10 +787,10 @@ class TestFailure:
         def broken(**options: Any) -> Guarded:
             cloud = make(HAS_IT, **options)
 
-            def allows(*_: Any) -> bool:
+            def judge(*_: Any) -> bool:
                 raise TypeError('surprise')
 
-            monkeypatch.setattr(cloud.guard.policy, 'allows', allows)
+            monkeypatch.setattr(cloud.guard.policy, 'judge', judge)
             return cloud
 
         return broken

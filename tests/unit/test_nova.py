@@ -21,6 +21,7 @@ import json
 import socket
 import threading
 import time
+import types
 from typing import Any
 
 from keystoneauth1 import noauth
@@ -80,7 +81,9 @@ Make = Callable[..., nova.Nova]
 
 @pytest.fixture
 def make(running: server.Server) -> Make:
-    def make(**options: Any) -> nova.Nova:
+    def make(
+        tell: Callable[[bool], None] = lambda is_open: None, **options: Any
+    ) -> nova.Nova:
         conf = cfg.ConfigOpts()
         conf([], default_config_files=[])
         opts.configure(
@@ -91,7 +94,7 @@ def make(running: server.Server) -> Make:
                 **{name: str(value) for name, value in options.items()},
             },
         )
-        return nova.Nova(conf)
+        return nova.Nova(conf, tell)
 
     return make
 
@@ -361,11 +364,237 @@ def test_no_more_questions_than_allowed_are_under_way(
     assert ask(asked)
 
 
+def test_too_many_questions_are_no_outage(
+    make: Make, compute: Compute
+) -> None:
+    # Or a caller who asks much at once would get through where an outage
+    # lets through.
+    compute.delay = 1
+    asked = make(nova_max_concurrency=1)
+    thread = threading.Thread(target=ask, args=(asked,))
+    thread.start()
+    _soon(lambda: compute.seen)
+    with pytest.raises(nova.Unknown) as caught:
+        ask(asked)
+    assert (caught.value.outage, caught.value.reason) == (False, 'nova-busy')
+    thread.join(10)
+
+
+class Token(noauth.NoAuth):
+    """The plugin of a caller with a token."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self.token = token
+
+    @property
+    def user(self) -> Any:
+        return types.SimpleNamespace(auth_token=self.token)
+
+    def get_headers(self, session: Any, **kwargs: Any) -> Any:
+        return {'X-Auth-Token': self.token}
+
+
+def _soon(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_identical_questions_at_once_are_one_for_each_token(
+    make: Make, compute: Compute
+) -> None:
+    compute.delay = 0.3
+    asked = make(nova_max_concurrency=32)
+    answers: list[bool] = []
+
+    def one(token: str, volume_id: str) -> None:
+        answers.append(asked.attached(Token(token), fakes.SERVER, volume_id))
+
+    compute.body = {
+        'volumeAttachment': {
+            'serverId': fakes.SERVER,
+            'volumeId': fakes.VOLUME,
+        }
+    }
+    threads = [
+        threading.Thread(target=one, args=(token, fakes.VOLUME))
+        for token in ('one', 'two')
+        for _ in range(10)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert answers == [True] * 20
+    tokens = [environ['HTTP_X_AUTH_TOKEN'] for environ in compute.seen]
+    # The first of each, and then one for all the others.
+    assert sorted(tokens) == ['one'] * 2 + ['two'] * 2
+
+
+def test_who_has_no_token_shares_nothing(make: Make, compute: Compute) -> None:
+    compute.delay = 0.2
+    asked = make()
+    threads = [threading.Thread(target=ask, args=(asked,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(compute.seen) == 5
+
+
+class Raw:
+    """A server that sends what it is told to, byte after byte."""
+
+    def __init__(self, send: list[bytes], pause: float = 0.0) -> None:
+        self._send = send
+        self._pause = pause
+        self.connections = 0
+        self.gone = threading.Event()
+        self._listener = socket.create_server(('127.0.0.1', 0))
+        self.url = f'http://127.0.0.1:{self._listener.getsockname()[1]}'
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            with connection:
+                connection.recv(65536)
+                try:
+                    for piece in self._send:
+                        connection.sendall(piece)
+                        time.sleep(self._pause)
+                    connection.settimeout(10)
+                    if not connection.recv(1):
+                        self.gone.set()
+                except OSError:
+                    self.gone.set()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n'
+
+
+@pytest.mark.parametrize(
+    ('send', 'pause'),
+    [
+        ([], 0.0),
+        ([bytes([byte]) for byte in HEAD * 50], 0.05),
+        ([b'HTTP/1.1 200 OK\r\n', *[b'A: b\r\n'] * 90], 0.05),
+        ([HEAD + b'Content-Length: 500\r\n\r\n', *[b' '] * 400], 0.05),
+        (
+            [
+                HEAD + b'Transfer-Encoding: chunked\r\n\r\n',
+                *[b'1\r\n \r\n'] * 200,
+            ],
+            0.05,
+        ),
+        ([HEAD + b'\r\n', *[b' '] * 400], 0.05),
+    ],
+    ids=['nothing', 'head', 'headers', 'body', 'chunks', 'no-length'],
+)
+def test_a_connection_that_nobody_waits_for_is_cut(
+    make: Make, send: list[bytes], pause: float
+) -> None:
+    raw = Raw(send, pause)
+    asked = make(endpoint_override=raw.url, nova_timeout=0.4, timeout=60)
+    with pytest.raises(nova.Unknown, match='nova_timeout'):
+        ask(asked)
+    # Far sooner than the socket would time out, or the server be done.
+    assert raw.gone.wait(2)
+    _soon(lambda: asked._questions._free._value == 16)
+    raw.close()
+
+
+def test_nova_is_left_alone_when_it_does_not_answer(
+    make: Make, compute: Compute, running: server.Server
+) -> None:
+    compute.status = 503
+    told: list[bool] = []
+    asked = make(told.append, nova_breaker_seconds=0.5)
+    for _ in range(5):
+        with pytest.raises(nova.Unknown, match='HTTP 503'):
+            ask(asked)
+    for _ in range(5):
+        with pytest.raises(nova.Unknown) as caught:
+            ask(asked)
+        assert caught.value.reason == 'nova-down'
+        assert caught.value.outage
+    assert len(compute.seen) == 5
+    compute.status = 200
+    time.sleep(0.6)
+    assert ask(asked)
+    assert ask(asked)
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize(
+    ('status', 'credentials'),
+    [(500, {}), (500, {'auth_type': 'none'}), (401, {}), (403, {})],
+)
+def test_what_a_caller_can_bring_about_does_not_count(
+    make: Make,
+    compute: Compute,
+    status: int,
+    credentials: dict[str, str],
+) -> None:
+    asked = make(**credentials)
+    compute.status = status
+    for _ in range(10):
+        with pytest.raises(nova.Unknown):
+            ask(asked)
+    compute.status = 200
+    assert ask(asked)
+
+
+@pytest.mark.parametrize(
+    ('status', 'body'),
+    [(200, b'<html>'), (200, {}), (302, b''), (429, b''), (504, b'')],
+)
+def test_what_is_not_novas_counts(
+    make: Make, compute: Compute, status: int, body: Any
+) -> None:
+    asked = make()
+    compute.status, compute.body = status, body
+    for _ in range(10):
+        with pytest.raises(nova.Unknown):
+            ask(asked)
+    assert len(compute.seen) == 5
+
+
+def test_a_callers_token_without_nova_is_no_outage(make: Make) -> None:
+    class NoCatalog(Token):
+        def get_endpoint(self, *args: Any, **kwargs: Any) -> Any:
+            return None
+
+    asked = make(endpoint_override='')
+    with pytest.raises(nova.Unknown, match='EndpointNotFound') as caught:
+        asked.attached(NoCatalog('x'), fakes.SERVER, fakes.VOLUME)
+    assert not caught.value.outage
+    assert asked.breaker.open_for is None
+
+
+def test_an_answer_that_names_its_request_is_understood(
+    make: Make, compute: Compute
+) -> None:
+    compute.headers = {'x-compute-request-id': 'req-1', 'Vary': 'a'}
+    assert ask(make())
+
+
 def test_a_question_given_up_counts_until_it_is_over(
     make: Make, compute: Compute
 ) -> None:
     compute.delay = 1
-    asked = make(nova_max_concurrency=1, nova_timeout=0.2)
+    asked = make(
+        nova_max_concurrency=1, nova_timeout=0.2, nova_breaker_failures=0
+    )
     with pytest.raises(nova.Unknown, match='nova_timeout'):
         ask(asked)
     with pytest.raises(nova.Unknown, match='nova_max_concurrency'):
@@ -422,7 +651,7 @@ def test_each_question_is_asked_as_its_own_caller(
         def get_headers(self, session: Any, **kwargs: Any) -> Any:
             return {'X-Auth-Token': self.token}
 
-    asked = make()
+    asked = make(nova_max_concurrency=20)
     compute.status, compute.body = 404, GONE
     compute.delay = 0.05
     threads = [

@@ -15,11 +15,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
 import os
 import pathlib
 import time
 from typing import Any
 
+import hypothesis
+from hypothesis import strategies
 from oslo_config import cfg
 from oslo_policy import policy as oslo_policy
 import pytest
@@ -83,7 +86,7 @@ CALLER = caller.identify(fakes.environ('POST', '/'), 'keystone')
 
 
 def is_open(rules: policy.Policy) -> bool:
-    return rules.allows(OsReserve(), CALLER)
+    return rules.judge(OsReserve(), CALLER).allowed
 
 
 def test_without_a_file_the_defaults_hold(make: Make) -> None:
@@ -239,3 +242,113 @@ def test_in_the_rules_of_another_service_there_is_no_answer() -> None:
     enforcer.set_rules(oslo_policy.Rules({'r': rule.check}))
     with pytest.raises(TypeError, match='rules of attachguard'):
         enforcer.enforce('r', {}, {'roles': []})
+
+
+_LEAVES = (
+    '@',
+    '!',
+    'role:member',
+    'role:MEMBER',
+    'role:admin',
+    'service_roles:service',
+    'service_roles:Service',
+    'project_id:%(project_id)s',
+    'project_id:%(host)s',
+    'user_id:None',
+    'service_user_id:None',
+    'roles:member',
+    "'reserved':%(attachment_status)s",
+    'True:%(recorded)s',
+    'None:%(server_id)s',
+    'rule:one',
+    'rule:two',
+)
+_texts = strategies.recursive(
+    strategies.sampled_from(_LEAVES),
+    lambda inner: strategies.one_of(
+        inner.map('not ({})'.format),
+        strategies.tuples(inner, inner).map(' and '.join),
+        strategies.lists(inner, min_size=2, max_size=3).map(
+            lambda parts: f'({" or ".join(parts)})'
+        ),
+    ),
+    max_leaves=8,
+)
+
+
+class Fixed(OsReserve):
+    """A target of which everything is known."""
+
+    def __init__(self, project_id: str) -> None:
+        super().__init__()
+        self._values = {
+            **dict.fromkeys(target.Target.KEYS),
+            'operation': 'os-reserve',
+            'project_id': project_id,
+            'attachment_status': 'reserved',
+            'recorded': True,
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+
+@hypothesis.settings(
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
+@hypothesis.given(
+    text=_texts,
+    one=strategies.sampled_from(_LEAVES[:-2]),
+    two=strategies.sampled_from(_LEAVES[:-2]),
+    roles=strategies.lists(
+        strategies.sampled_from(('member', 'admin', 'Service', 'service'))
+    ),
+    service_roles=strategies.lists(
+        strategies.sampled_from(('service', 'admin'))
+    ),
+    own=strategies.booleans(),
+)
+def test_a_rule_says_what_oslo_policy_says(
+    make: Make,
+    text: str,
+    one: str,
+    two: str,
+    roles: list[str],
+    service_roles: list[str],
+    own: bool,
+) -> None:
+    written = {'one': one, 'two': two, 'attachguard:os-reserve': text}
+    # What no rule refers to is taken for a mistake.
+    used = {
+        'attachguard:os-unreserve': 'rule:one',
+        'attachguard:os-roll_detaching': 'rule:two',
+    }
+    asker = caller.Caller(
+        {
+            **dict.fromkeys(caller.CREDENTIALS),
+            'project_id': 'p',
+            'roles': roles,
+            'service_roles': service_roles,
+        }
+    )
+    asked = Fixed('p' if own else 'q')
+    ours = make(json.dumps({**written, **used}))
+    theirs = oslo_policy.Enforcer(
+        cfg.ConfigOpts(), policy_file='none', use_conf=False
+    )
+    theirs.set_rules(oslo_policy.Rules.from_dict(written))
+    assert ours.judge(asked, asker).allowed == theirs.enforce(
+        'attachguard:os-reserve', asked, dict(asker.credentials)
+    )
+
+
+def test_whether_a_service_asks_is_known_also_where_no_rule_wants_to(
+    make: Make,
+) -> None:
+    rules = make('"attachguard:os-reserve": "@"')
+    service = caller.identify(
+        fakes.environ('POST', '/', service_roles=['service']), 'keystone'
+    )
+    assert rules.judge(OsReserve(), service) == (True, True)
+    assert rules.judge(OsReserve(), CALLER) == (True, False)
