@@ -313,11 +313,8 @@ def _compile(checks: Mapping[str, _checks.BaseCheck]) -> dict[str, _Rule]:
             return lambda facts: not part(facts)
         if isinstance(check, policy.RuleCheck):
             return referring_to(check.match)
-        if (
-            isinstance(check, _checks.GenericCheck)
-            and check.kind in callers.CREDENTIALS
-        ):
-            return credential(check)
+        if isinstance(check, _checks.GenericCheck):
+            return equality(check)
         return lambda facts: bool(
             check(facts.target, facts.credentials, facts.enforcer, name)
         )
@@ -330,13 +327,18 @@ def _compile(checks: Mapping[str, _checks.BaseCheck]) -> dict[str, _Rule]:
 
         return rule
 
-    def credential(check: _checks.GenericCheck) -> _Rule:
+    def equality(check: _checks.GenericCheck) -> _Rule:
+        is_credential = check.kind in callers.CREDENTIALS
+        literal = None if is_credential else ast.literal_eval(check.kind)
+
         def rule(facts: _Facts) -> bool:
             try:
                 wanted = check.match % facts.target
+                found = (
+                    facts.credentials[check.kind] if is_credential else literal
+                )
             except KeyError:
                 return False
-            found = facts.credentials[check.kind]
             if isinstance(found, list):
                 return any(wanted == str(one) for one in found)
             return bool(wanted == str(found))

@@ -40,21 +40,26 @@ from attachguard.testing import embedded
 # Shorter than the delays of these tests, longer than anything else takes.
 NOVA_TIMEOUT = 3
 
+# How long Nova is left alone.
+BREAKER_SECONDS = 1
 
-def _with_stub(directory: pathlib.Path) -> pathlib.Path:
-    """The shipped file, with the stub in the place of Cinder's API.
 
-    The filter is loaded by its entry point here, and by its factory's name
-    in the file as it is.
+def _paste_ini(directory: pathlib.Path, stub: bool) -> pathlib.Path:
+    """The shipped file, with the guard's healthcheck.
+
+    :param stub: with the stub in the place of Cinder's API; and the filter
+        loaded by its entry point, not by its factory's name
     """
     config = configparser.RawConfigParser(interpolation=None)
     config.optionxform = str  # type: ignore[assignment,method-assign]
     config.read(embedded.sample_paste_ini())
-    config.remove_section('app:apiv3')
-    config['app:apiv3'] = {'use': 'egg:attachguard#stub-cinder'}
-    config.remove_section('filter:attachguard')
-    config['filter:attachguard'] = {'use': 'egg:attachguard'}
-    path = directory / 'api-paste-stub.ini'
+    config['app:healthcheckapp']['backends'] = 'disable_by_file, attachguard'
+    if stub:
+        config.remove_section('app:apiv3')
+        config['app:apiv3'] = {'use': 'egg:attachguard#stub-cinder'}
+        config.remove_section('filter:attachguard')
+        config['filter:attachguard'] = {'use': 'egg:attachguard'}
+    path = directory / 'api-paste-test.ini'
     with path.open('w') as file:
         config.write(file)
     return path
@@ -68,7 +73,7 @@ class Cloud:
     ) -> None:
         self.stubs = cloud
         self.embedded = cinder
-        self.is_real = 'stub' not in cinder.conf.read_text()
+        self.is_real = True
         self.member = cloud.cinderclient('member')
         self.service = cloud.cinderclient('nova')
         self.nova = cloud.novaclient('member')
@@ -164,13 +169,17 @@ def running(
 ) -> Iterator[Cloud]:
     which, server = request.param
     directory = tmp_path_factory.mktemp('cinder')
-    paste_ini = _with_stub(directory) if which == 'stub' else None
+    is_stub = which == 'stub'
     with _running(
         directory,
-        paste_ini=paste_ini,
+        paste_ini=_paste_ini(directory, is_stub),
         server=server,
-        guard_options={'nova_timeout': NOVA_TIMEOUT},
+        guard_options={
+            'nova_timeout': NOVA_TIMEOUT,
+            'nova_breaker_seconds': BREAKER_SECONDS,
+        },
     ) as cloud:
+        cloud.is_real = not is_stub
         yield cloud
     assert 'Traceback' not in cinder_log(cloud)
 
@@ -184,6 +193,19 @@ def cloud(running: Cloud) -> Iterator[Cloud]:
     running.questions()
     yield running
     running.stubs.nova.faults.clear()
+
+
+def _health(cloud: Cloud) -> tuple[int, str]:
+    url = urllib.parse.urlsplit(cloud.embedded.url)
+    connection = http.client.HTTPConnection(
+        url.hostname or '', url.port, timeout=30
+    )
+    with contextlib.closing(connection):
+        connection.request(
+            'GET', '/healthcheck', headers={'Accept': 'application/json'}
+        )
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 def forged(call: Any, *args: Any, **kwargs: Any) -> None:
@@ -624,6 +646,40 @@ class TestNovaInTrouble:
         assert headers['OpenStack-API-Version'] == 'volume 3.44'
         assert answer['serviceUnavailable']['reason'] == 'nova-unknown'
         assert cloud.status(volume) == 'available'
+        # One that waited in vain is enough to leave Nova alone.
+        time.sleep(BREAKER_SECONDS)
+
+    def test_is_not_asked_for_a_moment(self, cloud: Cloud) -> None:
+        volume = cloud.volume()
+        action = f'/volumes/{volume.id}/action'
+
+        def attach() -> tuple[int, str]:
+            """Of another server each time."""
+            body = {
+                'os-attach': {
+                    'instance_uuid': str(uuid.uuid4()),
+                    'mountpoint': '/dev/vdb',
+                }
+            }
+            status, _headers, answer = cloud.send(
+                'POST', action, json.dumps(body).encode()
+            )
+            (fault,) = answer.values()
+            return status, fault['reason']
+
+        cloud.stubs.nova.faults.add(
+            times=None, path='os-volume_attachments', status=503
+        )
+        reasons = [attach() for _ in range(6)]
+        assert reasons == [(503, 'nova-unknown')] * 5 + [(503, 'nova-down')]
+        assert len(cloud.questions()) == 5
+        status, said = _health(cloud)
+        assert status == 200
+        assert 'attachguard: no Nova for' in said
+        cloud.stubs.nova.faults.clear()
+        time.sleep(BREAKER_SECONDS)
+        assert attach() == (403, 'server-lacks-volume')
+        assert 'attachguard: OK' in _health(cloud)[1]
 
     def test_disturbs_nobody_else(self, cloud: Cloud) -> None:
         volume = cloud.volume()
