@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Hashable
 import concurrent.futures
+import functools
 import threading
 from typing import Generic, TypeVar
 
@@ -55,13 +56,17 @@ class _Question(transport.Call, Generic[Answer]):
         )
         self.waiting = 0
 
-    def ask(self) -> None:
-        """Ask it, unless nobody wants to know any more."""
+    def ask(self) -> Callable[[], None]:
+        """Ask it, unless nobody wants to know any more.
+
+        :returns: what gives the answer to those who wait
+        """
         try:
             with self:
-                self._answer.set_result(self._ask())
+                answer = self._ask()
         except BaseException as exc:
-            self._answer.set_exception(exc)
+            return functools.partial(self._answer.set_exception, exc)
+        return functools.partial(self._answer.set_result, answer)
 
     def answer(self, wait: float) -> Answer:
         """The answer.
@@ -136,12 +141,14 @@ class Questions(Generic[Answer]):
 
     def _run(self, key: Hashable, first: _Question[Answer]) -> None:
         question: _Question[Answer] | None = first
-        try:
-            while question is not None:
-                question.ask()
-                with self._lock:
-                    question = self._next.pop(key)
-                    if question is not None:
-                        self._next[key] = None
-        finally:
-            self._free.release()
+        while question is not None:
+            give = question.ask()
+            with self._lock:
+                question = self._next.pop(key)
+                if question is not None:
+                    self._next[key] = None
+            if question is None:
+                # Before anybody has the answer: who has it may ask again at
+                # once, and must not find this place taken.
+                self._free.release()
+            give()

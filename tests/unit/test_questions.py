@@ -111,6 +111,23 @@ def test_an_answer_is_not_remembered(service: Service) -> None:
     assert asked._next == {}
 
 
+def test_who_has_an_answer_finds_a_place_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: questions.Questions[int] = questions.Questions(1)
+    free: list[int] = []
+    give = concurrent.futures.Future.set_result
+
+    def giving(future: concurrent.futures.Future[Any], answer: Any) -> None:
+        if answer == 7:
+            free.append(asked._free._value)
+        give(future, answer)
+
+    monkeypatch.setattr(concurrent.futures.Future, 'set_result', giving)
+    assert asked.ask('a', lambda: 7, WAIT) == 7
+    assert free == [1]
+
+
 def test_other_questions_are_asked_beside_it(
     service: Service, pool: Pool
 ) -> None:
