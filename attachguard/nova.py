@@ -490,7 +490,10 @@ class Nova:
                 outage=not callers,
                 answered=callers or status == _FAILED,
             )
-        return dict(body[key])
+        if not isinstance(body, dict) or not isinstance(body.get(key), dict):
+            raise Unknown(f'HTTP 200 without "{key}" from {response.url}')
+        row: dict[str, Any] = body[key]
+        return row
 
     def _load_session(self, conf: cfg.ConfigOpts) -> ksa_session.Session:
         session = loading.load_session_from_conf_options(

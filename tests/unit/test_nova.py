@@ -331,6 +331,15 @@ def test_trouble_is_unknown_within_the_deadline(
         assert time.monotonic() - start < 2
 
 
+@pytest.mark.parametrize('body', [b'<html>', b'', {}, [], GONE])
+def test_an_answer_without_a_row_is_named_so(
+    make: Make, compute: Compute, body: Any
+) -> None:
+    compute.body = body
+    with pytest.raises(nova.Unknown, match='HTTP 200 without'):
+        ask(make())
+
+
 def test_nobody_there_is_unknown(make: Make) -> None:
     with socket.create_server(('127.0.0.1', 0)) as listener:
         port = listener.getsockname()[1]

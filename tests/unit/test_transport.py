@@ -26,8 +26,8 @@ from keystoneauth1 import session as ksa_session
 import pytest
 import requests
 
-from attachguard import transport
 from attachguard.testing import server
+from attachguard import transport
 
 LONGEST = 1000
 
