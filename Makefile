@@ -14,7 +14,8 @@ CONSTRAINTS := tools/upper-constraints.txt
 DEMO := --editable '.[audit,demo,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
 TEST := $(DEMO) -r test-requirements.txt \
-	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt
+	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt \
+	-r tests/soak/requirements.txt
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
 RELEASE_VENVS := .venv-releases
 
@@ -28,7 +29,7 @@ OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22,without-cinder-22)
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy unit functional differential packaging \
+.PHONY: help demo test lint mypy unit functional differential soak packaging \
 	test-releases $(RELEASES) without-cinder-22 \
 	cloud cloud-down test-cloud flows tempest bench genconfig constraints pins clean
 
@@ -45,7 +46,7 @@ help:  ## Say what can be made
 demo: $(VENV)/demo.stamp  ## Show a forged attachment, and the guard refusing it
 	$(BIN)/attachguard demo
 
-test: lint mypy unit functional differential packaging $(OLDEST)  ## Run all the checks and tests
+test: lint mypy unit functional differential soak packaging $(OLDEST)  ## Run all the checks and tests
 
 lint: $(VENV)/test.stamp  ## Check the style
 	$(BIN)/ruff check
@@ -63,6 +64,9 @@ functional: $(VENV)/test.stamp  ## Run the tests over HTTP, stub and real servic
 
 differential: $(VENV)/test.stamp  ## Compare 20,000 requests with Cinder's own reading
 	$(PYTEST) tests/differential
+
+soak: $(VENV)/test.stamp  ## Account for every request on real servers, while Nova breaks
+	$(PYTEST) tests/soak
 
 packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
 	$(PYTEST) tests/packaging
@@ -141,7 +145,8 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
-		tests/functional/real-requirements.txt tests/cloud/requirements.txt
+		tests/functional/real-requirements.txt tests/cloud/requirements.txt \
+		tests/soak/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
 	@touch $@
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import fcntl
 import os
 import pathlib
 import sys
@@ -126,7 +127,7 @@ def _serve_eventlet(ready: pathlib.Path) -> None:
 
     api = service.WSGIService('osapi_volume')
     service.serve(api)
-    _report(api.server.port, ready)
+    report(api.server.port, ready)
     service.wait()
 
 
@@ -160,25 +161,61 @@ def _lock_database_early() -> None:
 
 def _serve_threads(ready: pathlib.Path) -> None:
     """Serve as any threaded WSGI server would: on a pool of threads."""
-    from oslo_config import cfg
-    from oslo_service import wsgi
     import waitress.server
 
     server = waitress.server.create_server(
-        wsgi.Loader(cfg.CONF).load_app('osapi_volume'),
+        load_application(),
         host='127.0.0.1',
         port=0,
         threads=16,
     )
-    _report(server.effective_port, ready)
+    report(server.effective_port, ready)
     server.run()
 
 
-def _report(port: int, ready: pathlib.Path) -> None:
+def load_application() -> Any:
+    """Load the API by its paste file.
+
+    :returns: the WSGI application
+    """
+    from oslo_config import cfg
+    from oslo_service import wsgi
+
+    return wsgi.Loader(cfg.CONF).load_app('osapi_volume')
+
+
+def report(port: int, ready: pathlib.Path) -> None:
+    """Tell that the API can be asked.
+
+    :param port: where
+    :param ready: file to write the port to
+    """
     # Renamed into place, so that whoever looks finds a whole number.
     partial = ready.with_suffix('.partial')
     partial.write_text(str(port))
     partial.rename(ready)
+
+
+def prepare(server: str, cinder_conf: str) -> None:
+    """Start everything but the API, in this process.
+
+    :param server: ``eventlet``, or ``threads`` for any threaded WSGI server
+    :param cinder_conf: the configuration file
+    """
+    if server == 'eventlet':
+        _use_greenthreads()
+    else:
+        _use_threads()
+
+    sys.argv[1:] = ['--config-file', cinder_conf]
+    _initialize()
+    if server == 'threads':
+        _lock_database_early()
+    # A server that has several processes starts them all at once.
+    with open(f'{cinder_conf}.lock', 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _create_database()
+        _start_services()
 
 
 def main(server: str, ready: str, cinder_conf: str) -> None:
@@ -189,18 +226,7 @@ def main(server: str, ready: str, cinder_conf: str) -> None:
     :param cinder_conf: the configuration file
     """
     _thread.start_new_thread(_exit_with_parent, ())
-
-    if server == 'eventlet':
-        _use_greenthreads()
-    else:
-        _use_threads()
-
-    sys.argv[1:] = ['--config-file', cinder_conf]
-    _initialize()
-    if server == 'threads':
-        _lock_database_early()
-    _create_database()
-    _start_services()
+    prepare(server, cinder_conf)
     serve = _serve_eventlet if server == 'eventlet' else _serve_threads
     serve(pathlib.Path(ready))
 

@@ -168,14 +168,7 @@ class EmbeddedCinder:
         )
         with self.log.open('ab') as log:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    '-P',
-                    str(_PROCESS),
-                    self._server,
-                    str(ready),
-                    str(self.conf),
-                ],
+                self._command(ready),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -202,6 +195,20 @@ class EmbeddedCinder:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=_GRACE)
+
+    def _command(self, ready: pathlib.Path) -> list[str]:
+        """What to run: it tells its port, and ends with standard input.
+
+        :param ready: file for it to write the port to
+        """
+        return [
+            sys.executable,
+            '-P',
+            str(_PROCESS),
+            self._server,
+            str(ready),
+            str(self.conf),
+        ]
 
     def _wait_until_ready(
         self, process: subprocess.Popen[bytes], ready: pathlib.Path
