@@ -204,10 +204,8 @@ def with_credentials(nearby: neighbours.Neighbours) -> dict[str, Any]:
     return {'auth_type': 'v3password', **nearby.credentials()}
 
 
-def as_caller(nearby: neighbours.Neighbours) -> dict[str, Any]:
+def as_caller() -> dict[str, Any]:
     """Options by which a guard asks with the caller's token."""
-    # There is a catalog in that, too.
-    del nearby
     return {}
 
 
