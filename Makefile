@@ -15,7 +15,7 @@ DEMO := --editable '.[audit,demo,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
 TEST := $(DEMO) -r test-requirements.txt \
 	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt \
-	-r tests/soak/requirements.txt
+	-r benchmarks/requirements.txt -r tests/soak/requirements.txt
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
 RELEASE_VENVS := .venv-releases
 
@@ -97,8 +97,8 @@ $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
 without-cinder-22:
 	@echo 'Not tested on Cinder 22: no Python 3.11 that can build modules in C.'
 
-bench: $(VENV)/test.stamp  ## Measure what an audit costs, beside reading the lists
-	$(BIN)/python -m benchmarks.audit --check
+bench: $(VENV)/test.stamp  ## Measure what the guard and an audit cost, beside their peers
+	$(BIN)/python -m benchmarks --check
 
 genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 	$(BIN)/oslo-config-generator \
@@ -146,7 +146,7 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
 		tests/functional/real-requirements.txt tests/cloud/requirements.txt \
-		tests/soak/requirements.txt
+		benchmarks/requirements.txt tests/soak/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
 	@touch $@
 

@@ -230,6 +230,7 @@ def _report(
                 '99%, ms',
                 'CPU µs',
                 'new connections',
+                'failed',
             ),
             [
                 (
@@ -240,12 +241,13 @@ def _report(
                     f'{turn.p99:,.0f}',
                     f'{turn.cpu:,.0f}',
                     str(turn.connections),
+                    str(turn.failed),
                 )
                 for on, turns in crowds.items()
                 for turn in turns
             ],
             'The keystoneauth session keeps as many connections as ask at '
-            'once. New connections are counted after all have asked twice.',
+            'once. New connections are counted when all have one.',
         ),
     ]
     return report.Report(
@@ -307,6 +309,9 @@ def _bounds(
                 f'{_AT_ONCE} at once, {on}: new connections',
                 lookup.connections,
                 0,
+            ),
+            report.Bound(
+                f'{_AT_ONCE} at once, {on}: not answered', lookup.failed, 0
             ),
         ]
     return found

@@ -23,11 +23,9 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-from importlib import metadata
 import json
 import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
@@ -35,6 +33,8 @@ import tempfile
 import time
 from typing import Any
 import urllib.request
+
+from benchmarks import report
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -321,38 +321,19 @@ def measure(
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Bound:
-    """Something that holds, or does not.
-
-    :param text: what
-    :param value: what was measured
-    :param most: what it may be
-    """
-
-    text: str
-    value: float
-    most: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether it does."""
-        return self.value <= self.most
-
-
-def bounds(results: Sequence[Result]) -> list[Bound]:
+def bounds(results: Sequence[Result]) -> list[report.Bound]:
     """What must hold.
 
     :param results: by size, the smallest first
     """
     large = results[-1]
     found = [
-        Bound('audit / reading, CPU', large.cpu_ratio, MOST_RATIO),
-        Bound('audit / reading, wall', large.wall_ratio, MOST_RATIO),
-        Bound('peak memory, MB', large.audit.peak, MOST_MEGABYTES),
+        report.Bound('audit / reading, CPU', large.cpu_ratio, MOST_RATIO),
+        report.Bound('audit / reading, wall', large.wall_ratio, MOST_RATIO),
+        report.Bound('peak memory, MB', large.audit.peak, MOST_MEGABYTES),
     ]
     found += [
-        Bound(
+        report.Bound(
             f'requests beyond the pages, {result.volumes:,} volumes',
             result.audit.beyond,
             result.suspects + MOST_SETTING_OUT,
@@ -360,7 +341,7 @@ def bounds(results: Sequence[Result]) -> list[Bound]:
         for result in results
     ]
     found += [
-        Bound(
+        report.Bound(
             f'pages, {result.volumes:,} volumes',
             result.audit.pages,
             result.bare.pages,
@@ -373,12 +354,12 @@ def bounds(results: Sequence[Result]) -> list[Bound]:
             small.volumes + small.servers
         )
         found += [
-            Bound(
+            report.Bound(
                 f'growth of CPU time, {size:.1f} times the size',
                 large.audit.cpu / small.audit.cpu,
                 size * MOST_GROWTH,
             ),
-            Bound(
+            report.Bound(
                 f'growth of memory, {size:.1f} times the size',
                 large.audit.peak / small.audit.peak,
                 size**0.5,
@@ -436,22 +417,14 @@ def table(results: Sequence[Result]) -> str:
         )
         for result in results
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-        '  '.join(
-            cell.rjust(width) for cell, width in zip(row, widths, strict=True)
-        )
-        for row in rows
-    )
+    return report.layout(rows)
 
 
 def versions() -> dict[str, str]:
     """What it was measured with."""
-    packages = ('keystoneauth1', 'openstacksdk', 'requests', 'urllib3')
-    return {
-        'Python': platform.python_version(),
-        **{name: metadata.version(name) for name in packages},
-    }
+    return report.versions(
+        ('keystoneauth1', 'openstacksdk', 'requests', 'urllib3')
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -517,24 +490,15 @@ def main(arguments: list[str] | None = None) -> int:
     held = bounds(results)
     print()
     for bound in held:
-        print(
-            f'{"ok" if bound.holds else "TOO MUCH":8}  {bound.text}: '
-            f'{bound.value:,.2f} of {bound.most:,.2f}'
-        )
+        print(bound)
     if asked.json is not None:
-        asked.json.write_text(
-            json.dumps(
-                {
-                    'versions': versions(),
-                    'results': [result.to_json() for result in results],
-                    'bounds': [
-                        {**dataclasses.asdict(bound), 'holds': bound.holds}
-                        for bound in held
-                    ],
-                },
-                indent=2,
-            )
-            + '\n'
+        report.write(
+            asked.json,
+            {
+                'versions': versions(),
+                'results': [result.to_json() for result in results],
+                'bounds': [bound.to_json() for bound in held],
+            },
         )
     return int(asked.check and not all(bound.holds for bound in held))
 

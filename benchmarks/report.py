@@ -53,16 +53,12 @@ class Bound:
         return self.least is None or self.value >= self.least
 
     def __str__(self) -> str:
-        said = 'ok' if self.holds else 'TOO MUCH'
-        limit = 'of'
-        bound = self.most
-        if bound is None:
-            said = 'ok' if self.holds else 'TOO LITTLE'
-            limit = 'of at least'
-            bound = self.least
+        bound, limit, said = self.most, 'of', 'TOO MUCH'
+        if bound is None or self.least is not None and self.value < self.least:
+            bound, limit, said = self.least, 'of at least', 'TOO LITTLE'
         return (
-            f'{said:10}  {self.text}: {_number(self.value)} {limit} '
-            f'{_number(bound)}'
+            f'{"ok" if self.holds else said:10}  {self.text}: '
+            f'{_number(self.value)} {limit} {_number(bound)}'
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def layout(rows: Sequence[Sequence[str]], left: int = 0) -> str:
             for index, (cell, width) in enumerate(
                 zip(row, widths, strict=True)
             )
-        ).rstrip()
+        )
         for row in rows
     )
 
@@ -111,14 +107,15 @@ class Table:
 
     def text(self) -> str:
         """For a terminal, with its title."""
-        return f'{self.name}\n\n{layout([self.head, *self.rows], 1)}'
+        lines = layout([self.head, *self.rows], 1).splitlines()
+        return '\n'.join([self.name, '', *(line.rstrip() for line in lines)])
 
     def rst(self) -> str:
         """For a page, without its title."""
         rows = [self.head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rule = '  '.join('=' * width for width in widths)
-        lines = layout([*rows], 1).splitlines()
+        lines = [line.rstrip() for line in layout(rows, 1).splitlines()]
         return '\n'.join([rule, lines[0], rule, *lines[1:], rule])
 
 
