@@ -197,7 +197,7 @@ def _report(
     tables = [
         report.Table(
             'What a request takes for which Nova is asked one question',
-            ('', 'CPU µs', 'of a GET'),
+            ('what', 'CPU µs', 'of a GET'),
             [
                 (name, f'{took:,.0f}', f'{took / plain:.2f}')
                 for name, took in times.items()

@@ -12,7 +12,8 @@
 """How the cost of guarded requests grows.
 
 ``python -m benchmarks.growth`` sends guarded requests: by ever more at once,
-with a Nova that is ever slower, and to ever more processes.
+with a Nova that is ever slower, with an ever longer catalog, and to ever more
+processes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from typing import Any
 
 import psutil
 
+from benchmarks import asking
+from benchmarks import cost
 from benchmarks import crowd
 from benchmarks import guarded
 from benchmarks import neighbours
@@ -46,6 +49,8 @@ _AT_ONCE = (1, 4, 16, 64, 128, 256)
 _DELAYS = (0.0, 0.02, 0.1, 0.5, 1.0, 2.0)
 _PROCESSES = (1, 2, 3, 4)
 _DELAY = 0.02
+# Of one address each; a cloud of five regions has a hundred soon.
+_SERVICES = (0, 20, 100)
 
 # For each process, and Nova's time that keeps two processors idle enough for
 # four of them and whoever asks them.
@@ -208,6 +213,29 @@ def _by_processes(
     )
 
 
+def _by_catalog(
+    nearby: neighbours.Neighbours, services: int, rounds: int, seconds: float
+) -> dict[str, float]:
+    """What a guarded request takes, and those who ask have a longer catalog.
+
+    :returns: microseconds of CPU, by whose token Nova is asked with
+    """
+    nearby.add_services(services)
+    # They have it with their tokens.
+    people = guarded.People(nearby)
+    return cost.least(
+        {
+            name: asking.Asking(guarded.guard(**options), people).call()
+            for name, options in (
+                ('credentials', guarded.with_credentials(nearby)),
+                ('caller', guarded.as_caller()),
+            )
+        },
+        rounds,
+        seconds,
+    )
+
+
 def measure(quick: bool = False) -> report.Report:
     """Measure all of it.
 
@@ -226,6 +254,7 @@ def measure(quick: bool = False) -> report.Report:
     at_once = _AT_ONCE[:2] if quick else _AT_ONCE
     delays = _DELAYS[:2] if quick else _DELAYS
     processes = _PROCESSES[:2] if quick else _PROCESSES
+    guarded.log_like_cinder()
     with neighbours.served() as nearby:
         crowds = {
             on: crowd.gather(
@@ -236,18 +265,26 @@ def measure(quick: bool = False) -> report.Report:
         slow = crowd.gather(
             nearby, crowd.THREADS, [job(64, delay) for delay in delays]
         )
+        nearby.delay(0)
+        catalogs = {
+            str(count): _by_catalog(
+                nearby, count, 1 if quick else 10, 0.01 if quick else 0.1
+            )
+            for count in _SERVICES
+        }
         token = guarded.People(nearby).token('member')
         served = [
             _by_processes(nearby, token, count, 0.5 if quick else 5)
             for count in processes
         ]
-    return _report(crowds, slow, served)
+    return _report(crowds, slow, served, catalogs)
 
 
 def _report(
     crowds: Mapping[str, Sequence[crowd.Turn]],
     slow: Sequence[crowd.Turn],
     served: Sequence[Served],
+    catalogs: Mapping[str, Mapping[str, float]],
 ) -> report.Report:
     results: dict[str, Any] = {
         'at_once': {
@@ -256,6 +293,7 @@ def _report(
         },
         'slow': [dataclasses.asdict(turn) for turn in slow],
         'processes': [dataclasses.asdict(it) for it in served],
+        'catalogs': {name: dict(took) for name, took in catalogs.items()},
     }
     head = (
         'per second',
@@ -281,6 +319,24 @@ def _report(
             'With a slower Nova, for 64 requests at once on threads',
             ('Nova takes, ms', *head),
             [(f'{1000 * turn.delay:.0f}', *_cells(turn)) for turn in slow],
+        ),
+        report.Table(
+            'With a longer catalog',
+            (
+                'other services in it',
+                'with credentials, CPU µs',
+                'as the caller, CPU µs',
+            ),
+            [
+                (
+                    name,
+                    f'{took["credentials"]:,.0f}',
+                    f'{took["caller"]:,.0f}',
+                )
+                for name, took in catalogs.items()
+            ],
+            'The catalog is in the token: where Nova is has to be found in '
+            "each caller's. Each service has one endpoint here.",
         ),
         report.Table(
             'With more processes',

@@ -52,6 +52,7 @@ _QUESTION = re.compile(
     rb'([-0-9a-f]{36}) HTTP/1\.1\r\n'
 )
 _DELAY = re.compile(rb'GET /_delay/([0-9.]+) ')
+_CATALOG = re.compile(rb'GET /_catalog/([0-9]+) ')
 _END = b'\r\n\r\n'
 
 
@@ -157,6 +158,13 @@ class _Connection(asyncio.Protocol):
         if delay := _DELAY.match(head):
             nova.delay = float(delay[1])
             nova.most = 0
+        elif catalog := _CATALOG.match(head):
+            for index in range(int(catalog[1])):
+                self._keystone.keystone.add_endpoint(
+                    f'service-{index}',
+                    f'http://127.0.0.1/service-{index}',
+                    stub_cloud.REGION,
+                )
         elif not head.startswith(b'GET /_counts '):
             status = '404 Not Found'
         counts = Counts(
@@ -279,6 +287,10 @@ class Neighbours:
     def delay(self, seconds: float) -> None:
         """Let Nova take its time for each question from now on."""
         self._ask(f'/_delay/{seconds}')
+
+    def add_services(self, count: int) -> None:
+        """See that there are so many other services in the catalog, too."""
+        self._ask(f'/_catalog/{count}')
 
     def auth(self, user: str = 'admin') -> v3.Password:
         """The credentials of a user, for a session."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Mapping
 import pathlib
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -40,11 +41,13 @@ Speed
 
 What the guard costs a request, and Nova. Everything on this page is measured
 and written by ``python -m benchmarks --write-docs``, with
+
 {versions}.
-The times are of one machine; the ratios and the counts are what to look at.
-Each is taken beside its peers in one run: they take turns, and of each the
-least counts. ``benchmarks/README.rst`` says how, and what ``make bench`` holds
-it to.
+
+The times are of one machine, which had other work as well; the ratios and the
+counts are what to look at. Each is taken beside its peers in one run: they
+take turns, and of each the least counts. ``benchmarks/README.rst`` says how,
+and what ``make bench`` holds it to.
 
 * A request that is none of the guard's business costs {bytecodes} bytecodes
   and {passing:.2f} µs: {of_cheapest:.1%} of what the cheapest filter of
@@ -79,7 +82,7 @@ def _tables(found: Mapping[str, Any], names: Iterable[str]) -> str:
             table = report.Table(**it)
             parts += [_heading(table.name, '-'), f'{table.rst()}\n']
             if table.note:
-                parts.append(f'{table.note}\n')
+                parts.append(f'{textwrap.fill(table.note, 79)}\n')
     return '\n'.join(parts)
 
 
@@ -99,16 +102,20 @@ def readme(found: Mapping[str, Any]) -> str:
     """
     parts = []
     for name in ('passing', 'asking', 'growth'):
+        parts.append(_heading(name, '~'))
         for it in found[name]['tables']:
             table = report.Table(**it)
             text = table.text().split('\n\n', 1)[1]
             parts.append(f'{table.name}::\n')
             parts.append('\n'.join(f'    {line}' for line in text.split('\n')))
             parts.append('')
+            if table.note:
+                parts.append(f'{textwrap.fill(table.note, 79)}\n')
         for bound in found[name]['bounds']:
             it = {key: bound[key] for key in bound if key != 'holds'}
             parts.append(f'* {" ".join(str(report.Bound(**it)).split())}')
-        parts += ['', f'Measured with {_versions({name: found[name]})}.', '']
+        measured_with = f'Measured with {_versions({name: found[name]})}.'
+        parts += ['', textwrap.fill(measured_with, 79), '']
     return '\n'.join(parts)
 
 
@@ -124,7 +131,7 @@ def page(found: Mapping[str, Any]) -> str:
     cpu = asking['cpu']
     plain = cpu['requests.Session, GET']
     head = _HEAD.format(
-        versions=_versions(found),
+        versions=textwrap.fill(_versions(found), 79),
         bytecodes=passing['bytecodes']['attachguard'],
         passing=guard,
         of_cheapest=guard / least,

@@ -48,6 +48,7 @@ def _report(**changes: Any) -> report.Report:
             growth.Served(1, 40.0, 3000.0, 1.0, 4),
             growth.Served(4, 160.0, 3000.0, 1.0, 16),
         ],
+        {'0': {'credentials': 1000.0, 'caller': 1100.0}},
     )
     return found
 
