@@ -60,7 +60,7 @@ _SLOW = 0.1
 # How much more CPU a request may take where there are more of them, or where
 # Nova is slower. What is measured here is some milliseconds of each, among
 # others' work.
-MOST_GROWTH = 2.0
+MOST_GROWTH = 2.5
 # How much of the rate each more process must add.
 LEAST_SCALING = 0.8
 
