@@ -39,6 +39,7 @@ from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from keystoneauth1 import session as ksa_session
 from novaclient import client
+import os_service_types
 from oslo_config import cfg
 from oslo_log import log as logging
 
@@ -56,6 +57,11 @@ WHICH_ATTACHMENT = '2.89'
 # One row of Nova's answer is a few hundred bytes; a token with the catalog of
 # a cloud of many regions is some hundred kilobytes.
 _MAX_ANSWER = 8 * 1024 * 1024
+
+_SERVICE_TYPES = os_service_types.ServiceTypes()
+
+# What says which endpoint of a catalog it is.
+_WHERE = ('service_type', 'service_name', 'interface', 'region_name')
 
 _TASK_STATE = 'OS-EXT-STS:task_state'
 
@@ -118,7 +124,20 @@ class _AsCaller(plugin.BaseAuthPlugin):
     def get_endpoint(
         self, session: ksa_session.Session, **kwargs: Any
     ) -> str | None:
-        return _current().get_endpoint(session, **kwargs)
+        caller = _current()
+        catalog = getattr(
+            getattr(caller, 'user', None), 'service_catalog', None
+        )
+        if catalog is None:
+            return caller.get_endpoint(session, **kwargs)
+        # keystoneauth copies what it searches: with a cloud's whole catalog
+        # that takes several times as long as the question.
+        types = _SERVICE_TYPES.get_all_types(kwargs['service_type'])
+        services = [item for item in catalog.catalog if item['type'] in types]
+        found = type(catalog)(services).endpoint_data_for(
+            **{name: kwargs.get(name) for name in _WHERE}
+        )
+        return None if found is None else str(found.url)
 
     def get_connection_params(
         self, session: ksa_session.Session, **kwargs: Any

@@ -24,7 +24,11 @@ import time
 import types
 from typing import Any
 
+from keystoneauth1 import access
+from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import noauth
+from keystoneauth1 import session as ksa_session
+from keystonemiddleware.auth_token import _user_plugin
 from oslo_config import cfg
 import pytest
 
@@ -576,6 +580,72 @@ def test_what_is_not_novas_counts(
         with pytest.raises(nova.Unknown):
             ask(asked)
     assert len(compute.seen) == 5
+
+
+def _endpoint(region: str, interface: str, host: str) -> dict[str, str]:
+    return {
+        'id': f'{region}-{interface}',
+        'region': region,
+        'region_id': region,
+        'interface': interface,
+        'url': f'http://{host}.{region}/v2.1',
+    }
+
+
+CATALOG = [
+    {
+        'type': type_,
+        'name': name,
+        'id': name,
+        'endpoints': [
+            _endpoint(region, interface, f'{name}-{interface}')
+            for region in ('one', 'two')
+            for interface in interfaces
+        ],
+    }
+    for type_, name, interfaces in (
+        ('block-storage', 'cinder', ('public', 'internal')),
+        ('compute', 'nova', ('public', 'internal')),
+        ('compute', 'other', ('public', 'admin')),
+        ('identity', 'keystone', ('public',)),
+    )
+]
+
+
+@pytest.mark.parametrize('service_type', ['compute', 'volume', 'placement'])
+@pytest.mark.parametrize('service_name', [None, 'other', 'nowhere'])
+@pytest.mark.parametrize('region_name', [None, 'two', 'three'])
+@pytest.mark.parametrize(
+    'interface', [['internal', 'public'], ['admin'], ['public'], 'internal']
+)
+def test_nova_is_where_keystoneauth_would_find_it(
+    service_type: str,
+    service_name: str | None,
+    region_name: str | None,
+    interface: Any,
+) -> None:
+    user = access.create(
+        body={'token': {'methods': [], 'user': {}, 'catalog': CATALOG}},
+        auth_token='token',
+    )
+    caller = _user_plugin.UserAuthPlugin(user, None)
+    wanted = {
+        'service_type': service_type,
+        'service_name': service_name,
+        'region_name': region_name,
+        'interface': interface,
+    }
+    session = ksa_session.Session()
+    nova._caller.set(caller)
+    found: list[Any] = []
+    for auth in (caller, nova._AsCaller()):
+        try:
+            found.append(auth.get_endpoint(session, **wanted))
+        except ksa_exceptions.CatalogException:
+            found.append(None)
+    nova._caller.set(None)
+    theirs, ours = found
+    assert ours == theirs
 
 
 def test_a_callers_token_without_nova_is_no_outage(make: Make) -> None:
