@@ -30,7 +30,7 @@ OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22,without-cinder-22)
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy unit functional differential soak packaging \
-	test-releases $(RELEASES) without-cinder-22 \
+	chaos test-releases $(RELEASES) without-cinder-22 \
 	cloud cloud-down test-cloud flows tempest bench genconfig constraints pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
@@ -70,6 +70,9 @@ soak: $(VENV)/test.stamp  ## Account for every request on real servers, while No
 
 packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
 	$(PYTEST) tests/packaging
+
+chaos: $(VENV)/test.stamp  ## Do to Nova all that can happen to a server, and watch
+	$(PYTEST) tests/chaos
 
 cloud: $(VENV)/test.stamp  ## Start a whole real cloud, guarded, and say how to log in
 	$(BIN)/python -m tests.cloud up

@@ -54,9 +54,11 @@ LOG = logging.getLogger(__name__)
 HAS_IT = '2.1'
 WHICH_ATTACHMENT = '2.89'
 
-# One row of Nova's answer is a few hundred bytes; a token with the catalog of
-# a cloud of many regions is some hundred kilobytes.
-_MAX_ANSWER = 8 * 1024 * 1024
+# One row of Nova's answer is a few hundred bytes, a server with all the
+# metadata that there may be some ten thousand; a token with the catalog of a
+# cloud of many regions is some hundred kilobytes. What is read is also parsed,
+# and becomes twenty times as much where somebody means it to.
+_MAX_ANSWER = 1024 * 1024
 
 _SERVICE_TYPES = os_service_types.ServiceTypes()
 
@@ -343,9 +345,9 @@ class Nova:
             another project to look at
         """
         mine = self._session.get_project_id()
-        path = '/servers/detail?all_tenants=1&limit=100'
+        path = '/servers/detail?all_tenants=1&limit=20'
         marker = ''
-        for _page in range(10):
+        for _page in range(50):
             listed, body = self._clients[HAS_IT].get(
                 path + marker, raise_exc=False
             )

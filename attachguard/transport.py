@@ -24,8 +24,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 import contextlib
 import contextvars
+import http.client
 import socket
 import threading
+import time
+import traceback
 import types
 from typing import Any, Self
 
@@ -42,6 +45,7 @@ _current: contextvars.ContextVar[Call | None] = contextvars.ContextVar(
 _lock = threading.Lock()
 
 _PIECE = 16 * 1024
+_MOST_BEGINNINGS = 8
 
 
 class Ended(Exception):
@@ -144,12 +148,28 @@ class _Connection:
             call.uses(self)
 
 
+class _Answer(http.client.HTTPResponse):
+    """An answer that begins at last.
+
+    http.client reads as many "100 Continue" as there are, and a greenthread
+    that finds something to read each time lets no other run.
+    """
+
+    _begun = 0
+
+    def _read_status(self) -> tuple[str, int, str]:
+        self._begun += 1
+        if self._begun > _MOST_BEGINNINGS:
+            raise http.client.BadStatusLine('100 Continue, and no end of it')
+        return super()._read_status()  # type: ignore[misc,no-any-return]
+
+
 class _HTTPConnection(_Connection, urllib3_connection.HTTPConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPSConnection(_Connection, urllib3_connection.HTTPSConnection):
-    pass
+    response_class = _Answer
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
@@ -188,6 +208,8 @@ class Session(requests.Session):
         super().__init__()
         self._longest = longest
         self._adapter = _Adapter(pool_maxsize=connections, **options)
+        # So that close() finds it.
+        self.mount('https://', self._adapter)
         # A catalog names few servers, and who asks cannot add any.
         self._pools: dict[Any, urllib3.HTTPConnectionPool] = {}
 
@@ -224,11 +246,14 @@ class Session(requests.Session):
                 assert_same_host=False,
                 timeout=urllib3.Timeout(connect=timeout, read=timeout),
                 preload_content=False,
+                # None was asked for, and a little can become much.
+                decode_content=False,
             )
             body = self._read(raw)
-        except urllib3.exceptions.SSLError as exc:
-            raise requests.exceptions.SSLError(exc) from exc
         except (urllib3.exceptions.HTTPError, OSError) as exc:
+            _let_go(exc)
+            if isinstance(exc, urllib3.exceptions.SSLError):
+                raise requests.exceptions.SSLError(exc) from exc
             # What is refused is a kind of what takes too long, to urllib3.
             if isinstance(
                 exc, urllib3.exceptions.TimeoutError
@@ -265,10 +290,26 @@ class Session(requests.Session):
         return pool
 
     def _read(self, raw: urllib3.BaseHTTPResponse) -> bytes:
-        body = b''
+        body = bytearray()
         while piece := raw.read(_PIECE):
             body += piece
             if len(body) > self._longest:
                 raw.close()
                 raise TooLong(f'more than {self._longest} bytes')
-        return body
+            if is_over():
+                raw.close()
+                raise Ended()
+            # To a greenthread, what is there can be read without a pause.
+            time.sleep(0)
+        return bytes(body)
+
+
+def _let_go(exc: BaseException | None) -> None:
+    """Let go of what failed, that is of its connection.
+
+    Else the frames of the traceback hold it, and are held by it, until garbage
+    is collected.
+    """
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__

@@ -64,6 +64,16 @@ def soon(condition: Callable[[], Any]) -> None:
         time.sleep(0.005)
 
 
+def joined(asked: questions.Questions[Any], number: int) -> None:
+    """Wait until so many wait for the question after the one under way."""
+
+    def are_there() -> bool:
+        following = asked._next.get('a')
+        return following is not None and following.waiting == number
+
+    soon(are_there)
+
+
 def test_the_answer_is_what_the_function_returns() -> None:
     asked: questions.Questions[int] = questions.Questions(1)
     assert [asked.ask('a', lambda: 7, WAIT) for _ in range(3)] == [7, 7, 7]
@@ -78,7 +88,7 @@ def test_what_it_raises_is_raised_to_all_who_wait(
 
     asked: questions.Questions[int] = questions.Questions(4)
     waiting = [pool.submit(asked.ask, 'a', fails, WAIT) for _ in range(4)]
-    soon(lambda: asked._free._value == 0)
+    joined(asked, 3)
     service.go.release(2)
     for each in waiting:
         with pytest.raises(LookupError, match='not there'):
@@ -92,7 +102,7 @@ def test_who_comes_while_one_is_under_way_shares_the_next(
     first = pool.submit(asked.ask, 'a', service, WAIT)
     soon(lambda: service.asked == 1)
     others = [pool.submit(asked.ask, 'a', service, WAIT) for _ in range(8)]
-    soon(lambda: asked._free._value == 0)
+    joined(asked, 8)
     # Not before the first is answered: two at once would be one too many.
     assert service.asked == 1
     service.go.release()
@@ -144,7 +154,7 @@ def test_who_waits_counts_whatever_the_question(
 ) -> None:
     asked: questions.Questions[int] = questions.Questions(3)
     waiting = [pool.submit(asked.ask, 'a', service, WAIT) for _ in range(3)]
-    soon(lambda: asked._free._value == 0)
+    joined(asked, 2)
     for key in ('a', 'b'):
         with pytest.raises(questions.Busy):
             asked.ask(key, service, WAIT)
@@ -171,9 +181,10 @@ def test_who_gives_up_takes_nothing_from_others(
     service: Service, pool: Pool
 ) -> None:
     asked: questions.Questions[int] = questions.Questions(4)
-    impatient = pool.submit(asked.ask, 'a', service, 0.2)
+    impatient = pool.submit(asked.ask, 'a', service, 0.5)
     soon(lambda: service.asked == 1)
     patient = pool.submit(asked.ask, 'a', service, WAIT)
+    joined(asked, 1)
     with pytest.raises(questions.TimedOut):
         impatient.result(WAIT)
     service.go.release(2)

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import gzip
 import socket
 import threading
 import time
+import traceback
 from typing import Any
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -156,6 +158,63 @@ def test_what_goes_wrong_has_keystoneauths_names(
             by.get(url.replace('http:', 'https:'), authenticated=False)
     with pytest.raises(ksa_exceptions.ConnectFailure):
         by.get(url, authenticated=False)
+
+
+def _send(listener: socket.socket, data: bytes) -> None:
+    connection, _address = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(data)
+        connection.recv(1)
+
+
+def _sent(session: transport.Session, data: bytes) -> requests.Response:
+    """What is made of an answer that is written by hand."""
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        thread = threading.Thread(target=_send, args=(listener, data))
+        thread.start()
+        port = listener.getsockname()[1]
+        try:
+            return session.request(
+                'GET', f'http://127.0.0.1:{port}/', headers={}, timeout=5
+            )
+        finally:
+            session.close()
+            thread.join(5)
+
+
+def test_an_answer_begins_at_last(session: transport.Session) -> None:
+    again = b'HTTP/1.1 100 Continue\r\n\r\n'
+    real = b'HTTP/1.1 204 No Content\r\n\r\n'
+    assert _sent(session, again + real).status_code == 204
+    with pytest.raises(requests.ConnectionError, match='no end of it'):
+        _sent(session, again * 100 + real)
+
+
+def test_an_answer_is_not_unpacked(session: transport.Session) -> None:
+    packed = gzip.compress(b' ' * 100_000)
+    answer = _sent(
+        session,
+        b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n'
+        b'Content-Length: %d\r\n\r\n%b' % (len(packed), packed),
+    )
+    assert answer.content == packed
+
+
+def test_what_fails_lets_go_of_its_connection(
+    session: transport.Session,
+) -> None:
+    with pytest.raises(requests.RequestException) as caught:
+        _sent(session, b'nonsense')
+    cause: BaseException | None = caught.value.__cause__
+    seen = 0
+    while cause is not None:
+        for frame, _line in traceback.walk_tb(cause.__traceback__):
+            if frame.f_code.co_filename != transport.__file__:
+                assert frame.f_locals == {}, frame
+                seen += 1
+        cause = cause.__cause__ or cause.__context__
+    assert seen
 
 
 def _answer(listener: socket.socket) -> None:
