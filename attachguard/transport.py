@@ -95,8 +95,8 @@ class Call:
     def end(self) -> None:
         """Begin no other request, and break the one under way, if any.
 
-        To be called by another thread.  Looking up a name and a TLS handshake
-        cannot be broken; they have time-outs of their own.
+        To be called by another thread.  Only looking up a name and connecting
+        cannot be broken; the latter has a time-out of its own.
         """
         with _lock:
             self._ended = True
@@ -135,8 +135,14 @@ class _Connection:
 
     def connect(self) -> None:
         self._begin()
-        super().connect()  # type: ignore[misc]
-        self.wire = self.sock
+        self.wire = None
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            with _lock:
+                shaken, self.wire = self.wire, self.sock
+            if shaken is not None:
+                shaken.close()
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         self._begin()
@@ -170,6 +176,16 @@ class _HTTPConnection(_Connection, urllib3_connection.HTTPConnection):
 
 class _HTTPSConnection(_Connection, urllib3_connection.HTTPSConnection):
     response_class = _Answer
+
+    def _new_conn(self) -> socket.socket:
+        sock: socket.socket = super()._new_conn()
+        with _lock:
+            # TLS takes the socket away from its object, to shake hands.
+            self.wire = sock.dup()
+        if is_over():
+            sock.close()
+            raise Ended()
+        return sock
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import gzip
 import socket
 import threading
@@ -247,6 +248,42 @@ def test_a_call_that_is_ended_wakes_its_thread(
     assert not thread.is_alive()
     assert raised
     service.go.set()
+
+
+def test_a_handshake_is_broken_off_too(session: transport.Session) -> None:
+    gone = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _address = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            # The head of a record, and a byte of it now and then.
+            connection.sendall(b'\x16\x03\x03\x3f\xff')
+            while connection.send(b'\x02'):
+                time.sleep(0.05)
+        gone.set()
+
+    call = transport.Call()
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        url = f'https://127.0.0.1:{listener.getsockname()[1]}/'
+        threading.Thread(target=drip, args=(listener,), daemon=True).start()
+        raised: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                with call:
+                    session.request('GET', url, headers={}, timeout=60)
+            except requests.RequestException as exc:
+                raised.append(exc)
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        soon(lambda: call._connection and call._connection.wire)
+        time.sleep(0.1)
+        call.end()
+        thread.join(5)
+    assert not thread.is_alive()
+    assert raised
+    assert gone.wait(5)
 
 
 def test_a_call_that_is_ended_begins_nothing(
