@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import dataclasses
+import functools
 import io
 from typing import Any, TYPE_CHECKING
 from urllib import parse
@@ -262,7 +263,7 @@ class Cinder:
     ) -> Any:
         environ = self._copy(self._root + path)
         environ['REQUEST_METHOD'] = 'GET'
-        environ['QUERY_STRING'] = parse.urlencode(query or {})
+        environ['QUERY_STRING'] = parse.urlencode(query) if query else ''
         environ['HTTP_OPENSTACK_API_VERSION'] = f'volume {MICROVERSION}'
         try:
             response = webob.Request(environ).send(self._application)
@@ -277,13 +278,16 @@ class Cinder:
         except (ValueError, KeyError, TypeError) as exc:
             raise Unknown('Cinder answered something else') from exc
 
-    def _copy(self, path: str) -> WSGIEnvironment:
-        environ = {
+    @functools.cached_property
+    def _bare(self) -> WSGIEnvironment:
+        return {
             name: value
             for name, value in self._environ.items()
             if name not in _NOT_OURS and not name.startswith(_LAYERS)
         }
-        environ['PATH_INFO'] = path
+
+    def _copy(self, path: str) -> WSGIEnvironment:
+        environ = {**self._bare, 'PATH_INFO': path}
         environ['wsgi.input'] = io.BytesIO()
         environ['CONTENT_LENGTH'] = '0'
         environ['HTTP_ACCEPT'] = 'application/json'

@@ -102,16 +102,13 @@ class Event:
         :returns: only what is known, each text cut to 256 characters
         """
         values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
+            name: _cut(value)
+            for name, value in vars(self).items()
+            if value is not None
         }
         values['verdict'] = self.verdict.value
         values['nova_ms'] = round(self.nova_ms, 1)
-        return {
-            name: _cut(value)
-            for name, value in values.items()
-            if value is not None
-        }
+        return values
 
 
 def _cut(value: Any) -> Any:

@@ -282,7 +282,8 @@ class Session(requests.Session):
         response.request.url = response.url = url
         response.status_code = raw.status
         response.reason = raw.reason or ''
-        response.headers.update(raw.headers)
+        # As good: a mapping that minds no case, and no copy.
+        response.headers = raw.headers  # type: ignore[assignment]
         response.encoding = 'utf-8'
         # requests offers no other way to say that the content is read.
         response._content = body
@@ -315,8 +316,9 @@ class Session(requests.Session):
             if is_over():
                 raw.close()
                 raise Ended()
-            # To a greenthread, what is there can be read without a pause.
-            time.sleep(0)
+            if len(piece) == _PIECE:
+                # To a greenthread, what is there comes without a pause.
+                time.sleep(0)
         return bytes(body)
 
 
