@@ -25,12 +25,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Hashable
-import concurrent.futures
-import functools
 import threading
 from typing import Generic, TypeVar
-
-import futurist
 
 from attachguard import transport
 
@@ -51,32 +47,65 @@ class _Question(transport.Call, Generic[Answer]):
     def __init__(self, ask: Callable[[], Answer]) -> None:
         super().__init__()
         self._ask = ask
-        self._answer: concurrent.futures.Future[Answer] = (
-            concurrent.futures.Future()
-        )
+        # Held until there is an answer, then handed from one to the next.
+        self._told = threading.Lock()
+        self._told.acquire()
+        self._answer: Answer
+        self._raised: BaseException | None = None
         self.waiting = 0
 
-    def ask(self) -> Callable[[], None]:
-        """Ask it, unless nobody wants to know any more.
-
-        :returns: what gives the answer to those who wait
-        """
+    def ask(self) -> None:
+        """Ask it, unless nobody wants to know any more."""
         try:
             with self:
-                answer = self._ask()
+                self._answer = self._ask()
         except BaseException as exc:
-            return functools.partial(self._answer.set_exception, exc)
-        return functools.partial(self._answer.set_result, answer)
+            self._raised = exc
+
+    def tell(self) -> None:
+        """Give the answer to those who wait."""
+        self._told.release()
 
     def answer(self, wait: float) -> Answer:
         """The answer.
 
         :raises TimedOut: when it does not come in time
         """
-        try:
-            return self._answer.result(timeout=wait)
-        except concurrent.futures.TimeoutError:
-            raise TimedOut() from None
+        if not self._told.acquire(timeout=wait):
+            raise TimedOut()
+        self._told.release()
+        if self._raised is not None:
+            raise self._raised
+        return self._answer
+
+
+class _Worker(threading.Thread):
+    """A thread that does one thing after the other, and sleeps in between.
+
+    The executors of futurist and of the standard library hand a thing over by
+    a queue and a future, each with a condition: that takes as long again as
+    the rest of a question that is not the request itself. A daemon, so that a
+    process that is told to stop waits for nobody who hangs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(name='attachguard-question', daemon=True)
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._thing: Callable[[], None] | None = None
+
+    def do(self, thing: Callable[[], None]) -> None:
+        """Let the thread do something, when it has done the thing before."""
+        self._thing = thing
+        self._bell.release()
+
+    def run(self) -> None:
+        """Do what there is to do, for ever."""
+        while True:
+            self._bell.acquire()
+            thing, self._thing = self._thing, None
+            assert thing is not None
+            thing()
 
 
 class Questions(Generic[Answer]):
@@ -86,8 +115,9 @@ class Questions(Generic[Answer]):
     """
 
     def __init__(self, limit: int) -> None:
-        # It makes its threads when first needed: after a server's fork.
-        self._executor = futurist.ThreadPoolExecutor(max_workers=limit)
+        # As many as were ever needed at once, made when they are: after a
+        # server's fork.
+        self._idle: list[_Worker] = []
         self._free = threading.Semaphore(limit)
         self._lock = threading.Lock()
         # For each that is under way, the one that comes after it.
@@ -118,8 +148,7 @@ class Questions(Generic[Answer]):
                         question = self._next[key] = _Question(ask)
                 else:
                     question = _Question(ask)
-                    self._executor.submit(self._run, key, question)
-                    self._next[key] = None
+                    self._begin(key, question)
                     is_first = True
                 question.waiting += 1
             return question.answer(wait)
@@ -139,16 +168,32 @@ class Questions(Generic[Answer]):
         if is_left_alone:
             question.end()
 
-    def _run(self, key: Hashable, first: _Question[Answer]) -> None:
-        question: _Question[Answer] | None = first
-        while question is not None:
-            give = question.ask()
+    def _begin(self, key: Hashable, question: _Question[Answer]) -> None:
+        if self._idle:
+            worker = self._idle.pop()
+        else:
+            worker = _Worker()
+            worker.start()
+        self._next[key] = None
+        worker.do(lambda: self._run(key, question, worker))
+
+    def _run(
+        self, key: Hashable, first: _Question[Answer], worker: _Worker
+    ) -> None:
+        asked = first
+        while True:
+            asked.ask()
             with self._lock:
-                question = self._next.pop(key)
-                if question is not None:
+                following = self._next.pop(key)
+                if following is not None:
                     self._next[key] = None
-            if question is None:
+                else:
+                    self._idle.append(worker)
+            if following is None:
                 # Before anybody has the answer: who has it may ask again at
                 # once, and must not find this place taken.
                 self._free.release()
-            give()
+                asked.tell()
+                return
+            asked.tell()
+            asked = following

@@ -256,7 +256,6 @@ def _report(
         _bounds(times, asked, crowds),
         (
             'eventlet',
-            'futurist',
             'keystoneauth1',
             'keystonemiddleware',
             'oslo.log',

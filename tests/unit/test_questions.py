@@ -126,14 +126,13 @@ def test_who_has_an_answer_finds_a_place_again(
 ) -> None:
     asked: questions.Questions[int] = questions.Questions(1)
     free: list[int] = []
-    give = concurrent.futures.Future.set_result
+    tell = questions._Question.tell
 
-    def giving(future: concurrent.futures.Future[Any], answer: Any) -> None:
-        if answer == 7:
-            free.append(asked._free._value)
-        give(future, answer)
+    def telling(question: questions._Question[Any]) -> None:
+        free.append(asked._free._value)
+        tell(question)
 
-    monkeypatch.setattr(concurrent.futures.Future, 'set_result', giving)
+    monkeypatch.setattr(questions._Question, 'tell', telling)
     assert asked.ask('a', lambda: 7, WAIT) == 7
     assert free == [1]
 
@@ -223,12 +222,32 @@ def test_a_thread_that_cannot_be_had_takes_no_place(
 ) -> None:
     asked: questions.Questions[int] = questions.Questions(1)
 
-    def submit(*arguments: Any) -> Any:
+    def start(*arguments: Any) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(asked._executor, 'submit', submit)
+        patch.setattr(threading.Thread, 'start', start)
         for _ in range(2):
             with pytest.raises(RuntimeError):
                 asked.ask('a', service, WAIT)
     assert asked.ask('a', lambda: 7, WAIT) == 7
+
+
+def test_no_more_threads_than_were_ever_needed_at_once(
+    service: Service, pool: Pool
+) -> None:
+    asked: questions.Questions[int] = questions.Questions(16)
+    for _ in range(50):
+        asked.ask('a', lambda: 7, WAIT)
+    assert len(asked._idle) == 1
+    waiting = [pool.submit(asked.ask, key, service, WAIT) for key in range(5)]
+    soon(lambda: service.asked == 5)
+    assert asked._idle == []
+    service.go.release(5)
+    for each in waiting:
+        each.result(WAIT)
+    assert len(asked._idle) == 5
+    # One that is idle is called again, though it may still be on its way.
+    for _ in range(500):
+        asked.ask('a', lambda: 7, WAIT)
+    assert len(asked._idle) == 5
