@@ -44,7 +44,7 @@ and written by ``python -m benchmarks --write-docs``, with
 
 {versions}.
 
-The times are of one machine, which had other work as well; the ratios and the
+The times are of one machine; the ratios and the
 counts are what to look at. Each is taken beside its peers in one run: they
 take turns, and of each the least counts. ``benchmarks/README.rst`` says how,
 and what ``make bench`` holds it to.
