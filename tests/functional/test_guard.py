@@ -667,6 +667,9 @@ class TestNovaInTrouble:
             (fault,) = answer.values()
             return status, fault['reason']
 
+        # Whatever was before is over.
+        assert attach() == (403, 'server-lacks-volume')
+        cloud.questions()
         cloud.stubs.nova.faults.add(
             times=None, path='os-volume_attachments', status=503
         )
