@@ -106,6 +106,8 @@ class _Worker(threading.Thread):
             thing, self._thing = self._thing, None
             assert thing is not None
             thing()
+            # It knows who has asked, and with which token.
+            del thing
 
 
 class Questions(Generic[Answer]):

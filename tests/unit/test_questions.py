@@ -17,9 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 import concurrent.futures
+import functools
 import threading
 import time
 from typing import Any
+import weakref
 
 import pytest
 
@@ -251,3 +253,16 @@ def test_no_more_threads_than_were_ever_needed_at_once(
     for _ in range(500):
         asked.ask('a', lambda: 7, WAIT)
     assert len(asked._idle) == 5
+
+
+def test_a_thread_that_sleeps_knows_nothing_of_who_has_asked() -> None:
+    class Token:
+        """Something that can be looked for."""
+
+    def ask(token: Token) -> weakref.ref[Token]:
+        asked.ask('a', functools.partial(len, (token,)), WAIT)
+        return weakref.ref(token)
+
+    asked: questions.Questions[int] = questions.Questions(1)
+    found = ask(Token())
+    soon(lambda: found() is None)
