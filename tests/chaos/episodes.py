@@ -31,10 +31,12 @@ DIFFERENT, SAME = 3, 2
 RECOVERY = 8.0
 # What a process may have besides, while some callers are at it: their own
 # connections and the others', and those to Nova.
-_DURING = 4, 3 * scenes.CONCURRENCY, 150.0
-# What may be left. A connection that is kept is of use, and how much of what
-# it has freed a process gives back is up to the allocator.
-_AFTER = 1, 4, 60.0
+_DURING = 4 + scenes.CONCURRENCY, 3 * scenes.CONCURRENCY, 150.0
+# What may be left. A connection that is kept is of use, and so is a thread for
+# each that has ever waited at once: no more than may, after however many
+# faults. How much of what it has freed a process gives back is up to the
+# allocator.
+_AFTER = 1 + scenes.CONCURRENCY, 4, 60.0
 _SERVER = '00000000-0000-4000-8000-000000000000'
 
 

@@ -116,7 +116,7 @@ class TestNovaComesAndGoes:
 def test_after_all_of_it_the_process_is_as_it_was(
     stage: episodes.Stage,
 ) -> None:
-    limit = stage.calm.plus(1, 4, 120.0)
+    limit = stage.calm.plus(1 + scenes.CONCURRENCY, 4, 120.0)
     after = usage.settled(stage.scene.pid, limit, 5.0)
     assert after.threads <= limit.threads
     assert after.sockets <= limit.sockets
