@@ -467,6 +467,8 @@ class Nova:
                 self.breaker.answered()
             elif unknown.outage and not transport.is_over():
                 self.breaker.failed(asked, unknown.why)
+            if unknown is exc:
+                raise
             raise unknown from exc
         self.breaker.answered()
         return row

@@ -340,8 +340,10 @@ def test_an_answer_without_a_row_is_named_so(
     make: Make, compute: Compute, body: Any
 ) -> None:
     compute.body = body
-    with pytest.raises(nova.Unknown, match='HTTP 200 without'):
+    with pytest.raises(nova.Unknown, match='HTTP 200 without') as caught:
         ask(make())
+    # Not itself, which nobody could let go of.
+    assert caught.value.__cause__ is None
 
 
 def test_nobody_there_is_unknown(make: Make) -> None:
