@@ -28,7 +28,7 @@ from typing import Any
 from keystoneauth1 import session as ksa_session
 import requests
 
-from attachguard import filter as attachguard_filter
+from attachguard.guard import middleware as attachguard_filter
 from benchmarks import cost
 from benchmarks import crowd
 from benchmarks import guarded

@@ -48,11 +48,11 @@ import webob
 import webob.dec
 import webob.exc
 
-from attachguard.testing import cinder as cinder_stub
-from attachguard.testing import cloud as stub_cloud
-from attachguard.testing import nova as nova_stub
 from attachguard.testing import serve
 from attachguard.testing import service
+from attachguard.testing import stub_cinder as cinder_stub
+from attachguard.testing import stub_cloud
+from attachguard.testing import stub_nova as nova_stub
 from benchmarks import content
 
 if typing.TYPE_CHECKING:

@@ -23,15 +23,16 @@ import io
 import json
 import os
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 import uuid
 
 from keystoneauth1 import session as ksa_session
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from attachguard import filter as attachguard_filter
 from attachguard import opts
+from attachguard.guard import middleware as attachguard_filter
 from attachguard.testing import service
 from benchmarks import neighbours
 

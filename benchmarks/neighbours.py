@@ -40,7 +40,7 @@ from typing import Any
 
 from keystoneauth1.identity import v3
 
-from attachguard.testing import cloud as stub_cloud
+from attachguard.testing import stub_cloud
 
 _ROOT = pathlib.Path(__file__).parents[1]
 

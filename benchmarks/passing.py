@@ -25,7 +25,8 @@ from importlib import metadata
 import io
 import json
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from cinder.api.middleware import auth as cinder_auth
 from cinder.api.middleware import fault as cinder_fault

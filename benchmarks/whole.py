@@ -26,11 +26,11 @@ import tempfile
 from typing import TYPE_CHECKING
 import warnings
 
-from cinder.common import config
 from cinder import context
-from cinder.db import migration
 from cinder import objects
 from cinder import rpc
+from cinder.common import config
+from cinder.db import migration
 from cinder.volume import volume_types
 from oslo_config import cfg
 from oslo_log import log as logging

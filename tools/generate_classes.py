@@ -12,7 +12,7 @@
 
 """Write the documentation's page of the audit's classes.
 
-What it says stands in :mod:`attachguard.audit.findings`, where it is decided.
+What it says stands in :mod:`attachguard.audit.checks`, where it is decided.
 ``make genconfig`` writes the page anew.
 """
 
@@ -22,7 +22,7 @@ import pathlib
 import sys
 import textwrap
 
-from attachguard.audit import findings
+from attachguard.audit import checks
 
 PAGE = pathlib.Path(__file__).parents[1] / 'doc/source/reference/classes.rst'
 
@@ -38,7 +38,7 @@ What an audit tells apart
 def page() -> str:
     """The page's text."""
     parts = [_HEADER]
-    for kind in findings.CLASSES.values():
+    for kind in checks.CLASSES.values():
         parts.append(f'{kind.name}\n{"=" * len(kind.name)}\n')
         for term, text in (
             ('', kind.what),

@@ -22,7 +22,7 @@ import pathlib
 import sys
 import textwrap
 
-from attachguard import rules
+from attachguard.guard import default_rules
 
 PRESET = (
     pathlib.Path(__file__).parents[1]
@@ -62,9 +62,9 @@ def _comment(text: str) -> str:
 def preset() -> str:
     """The file's text."""
     parts = [_comment(_HEADER)]
-    for rule in rules.list_rules():
-        if rule.name in rules.NO_SERVICE_TOKEN:
-            check = rules.NO_SERVICE_TOKEN[rule.name]
+    for rule in default_rules.list_rules():
+        if rule.name in default_rules.NO_SERVICE_TOKEN:
+            check = default_rules.NO_SERVICE_TOKEN[rule.name]
             what = (rule.description or '').partition('. ')[0]
             parts.append(f'{_comment(what + ".")}\n"{rule.name}": "{check}"')
     return '\n\n'.join(parts) + '\n'

@@ -19,6 +19,6 @@ Data flows one way::
                                         |                            |
                                      reports                       undo
 
-:mod:`~attachguard.audit.clients` is the only module that talks to a cloud,
-:mod:`~attachguard.audit.sql` the only one that talks to a database.
+:mod:`~attachguard.audit.collect.api` is the only module that talks to a cloud,
+:mod:`~attachguard.audit.repair.sql` the only one that talks to a database.
 """

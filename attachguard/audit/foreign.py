@@ -27,8 +27,8 @@ from collections.abc import Sequence
 import dataclasses
 import fnmatch
 
-from attachguard.audit import facts
-from attachguard import request as requests
+from attachguard.audit import model
+from attachguard.guard import request as guard_request
 
 # What Ironic calls the mount point of each volume that it attaches
 # (ironic.common.cinder).
@@ -53,7 +53,7 @@ class Rules:
     compute_hosts: Collection[str] | None = None
 
     def why(
-        self, case: facts.Case, attachment: facts.Attachment
+        self, case: model.Case, attachment: model.Attachment
     ) -> str | None:
         """Why an attachment is foreign.
 
@@ -62,15 +62,15 @@ class Rules:
         """
         server = case.servers.get(attachment.server_id or '')
         if server is not None and server.word in (
-            facts.Word.HAS,
-            facts.Word.LACKS,
+            model.Word.HAS,
+            model.Word.LACKS,
         ):
             # Nova knows the server; whatever else the record says was said by
             # whoever made it.
             return self._pattern(case, attachment)
         if attachment.server_id is None:
             return 'no-server'
-        if requests.canonical_uuid(attachment.server_id) is None:
+        if guard_request.canonical_uuid(attachment.server_id) is None:
             return 'no-uuid'
         if attachment.device == _IRONIC:
             return 'ironic'
@@ -82,7 +82,7 @@ class Rules:
             return 'other-host'
         return self._pattern(case, attachment)
 
-    def set_apart(self, case: facts.Case) -> facts.Case:
+    def set_apart(self, case: model.Case) -> model.Case:
         """Set the foreign attachments of a case apart from Nova's.
 
         :param case: a case, with all the attachments in ``attachments``
@@ -95,7 +95,7 @@ class Rules:
         )
 
     def _pattern(
-        self, case: facts.Case, attachment: facts.Attachment
+        self, case: model.Case, attachment: model.Attachment
     ) -> str | None:
         values = {
             'device': attachment.device,

@@ -23,14 +23,13 @@ from typing import Any
 
 from cliff import lister
 
-from attachguard.audit import auditing
-from attachguard.audit import clients
-from attachguard.audit import facts
 from attachguard.audit import files
-from attachguard.audit import inventory as inventories
-from attachguard.audit import report as reports
-from attachguard.cmd import cloud as commands
-
+from attachguard.audit import model
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.report import model as reports
+from attachguard.cmd import base as commands
 
 # Unknown volumes that are told of beside the list.
 _SHOWN = 20
@@ -98,12 +97,12 @@ class Audit(commands.SelectingCommand, lister.Lister):
         :returns: columns and rows, for cliff
         """
         self._code = commands.ERROR
-        self._audited = auditing.Audited()
+        self._audited = runner.Audited()
         self._read = inventories.Counts(0, 0, 0)
         self._check_files(parsed_args)
         selection = self._selection(parsed_args)
-        started = facts.now()
-        cloud: clients.Cloud | None = None
+        started = model.now()
+        cloud: api.Cloud | None = None
         try:
             cloud = self._cloud(parsed_args)
             cloud.log_in()
@@ -153,7 +152,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
     def _write(
         self,
         parsed_args: argparse.Namespace,
-        cloud: clients.Cloud | None,
+        cloud: api.Cloud | None,
         started: datetime.datetime,
         error: str | None,
     ) -> None:
@@ -164,7 +163,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
             cloud.name if cloud else os.environ.get('OS_CLOUD', ''),
             cloud.region if cloud else os.environ.get('OS_REGION_NAME'),
             started,
-            facts.now(),
+            model.now(),
             self._read.volumes,
             self._read.attachments,
             self._read.servers,
@@ -175,8 +174,8 @@ class Audit(commands.SelectingCommand, lister.Lister):
             error,
         )
         try:
-            from attachguard.audit import html
-            from attachguard.audit import prometheus
+            from attachguard.audit.report import html
+            from attachguard.audit.report import prometheus
         except ImportError as exc:
             raise commands.BadInput(commands.more_is_needed(exc)) from exc
         if parsed_args.html is not None:
@@ -200,8 +199,8 @@ class Audit(commands.SelectingCommand, lister.Lister):
                 'What is seen for the first time counts if an audit sees it '
                 'again: --all lists it, --once looks twice now.'
             )
-        if found + pending > auditing.MOST:
-            self._say(f'Only {auditing.MOST} of them are listed.')
+        if found + pending > runner.MOST:
+            self._say(f'Only {runner.MOST} of them are listed.')
         for unknown in audited.unknown[:_SHOWN]:
             self._say(f'unknown: volume {unknown.volume_id}: {unknown.why}')
         if counts.unknown > _SHOWN:
@@ -213,7 +212,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
 
 
 def _findings(
-    audited: auditing.Audited, parsed_args: argparse.Namespace
+    audited: runner.Audited, parsed_args: argparse.Namespace
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     columns: tuple[str, ...] = (
         'Class',
@@ -241,7 +240,7 @@ def _findings(
             finding.attachment_id,
             finding.since,
             entry.state.value,
-            facts.stamp(entry.first_seen),
+            model.stamp(entry.first_seen),
             entry.command,
         )
         if parsed_args.long:
@@ -258,7 +257,7 @@ def _findings(
 
 
 def _foreign(
-    audited: auditing.Audited,
+    audited: runner.Audited,
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     return (
         ('Why', 'Volume', 'Attachment', 'Server', 'Host', 'Device', 'Status'),
@@ -278,7 +277,7 @@ def _foreign(
 
 
 def _unknown(
-    audited: auditing.Audited,
+    audited: runner.Audited,
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
     return (
         ('Volume', 'Why'),

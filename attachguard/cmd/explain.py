@@ -17,24 +17,24 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from cliff import columns
 from cliff import show
 from oslo_config import cfg
 
-from attachguard.audit import clients
-from attachguard.audit import facts
-from attachguard.audit import findings
-from attachguard.audit import foreign
-from attachguard.audit import look
-from attachguard.audit import plan
-from attachguard.cmd import cloud as commands
 from attachguard import opts
-
+from attachguard.audit import checks
+from attachguard.audit import foreign
+from attachguard.audit import model
+from attachguard.audit import recheck
+from attachguard.audit.collect import api
+from attachguard.audit.repair import plan
+from attachguard.cmd import base as commands
 
 if TYPE_CHECKING:
-    from attachguard.audit import guard
+    from attachguard.audit import guard_preview
 
     _Column = columns.FormattableColumn[list[Any]]
 else:
@@ -92,16 +92,16 @@ class Explain(commands.JudgingCommand, show.ShowOne):
             try:
                 inventory.read_only([volume_id], [])
                 holders = inventory.holders(volume_id)
-            except clients.CloudError as exc:
+            except api.CloudError as exc:
                 # What the servers that Cinder names say is worth something.
                 missed = f'whether others have it was not found out: {exc}'
-            case = look.look(cloud, volume_id, rules, holders)
-        found = findings.find(case)
+            case = recheck.look(cloud, volume_id, rules, holders)
+        found = checks.find(case)
         unknown = (
             missed
             or case.unknown
             or any(
-                server.word is facts.Word.UNKNOWN
+                server.word is model.Word.UNKNOWN
                 for server in case.servers.values()
             )
         )
@@ -118,10 +118,10 @@ class Explain(commands.JudgingCommand, show.ShowOne):
             'The guard would': _Lines(_decisions(case, decider)),
             'Verdict': _Lines(_verdict(case, found, bool(unknown))),
             'How it comes about': _Lines(
-                [findings.CLASSES[item.kind].how for item in found]
+                [checks.CLASSES[item.kind].how for item in found]
             ),
             'What repairs it': _Lines(
-                [findings.CLASSES[item.kind].cure for item in found]
+                [checks.CLASSES[item.kind].cure for item in found]
             ),
             'Safest command': _Lines(
                 [
@@ -147,24 +147,24 @@ class Explain(commands.JudgingCommand, show.ShowOne):
         return super().run(parsed_args) or self._code
 
 
-def _guard(files: list[pathlib.Path] | None) -> guard.Guard:
+def _guard(files: list[pathlib.Path] | None) -> guard_preview.Guard:
     # cliff loads every command to run one; this takes longer than the rest.
-    from attachguard.audit import guard
+    from attachguard.audit import guard_preview
 
     try:
         if files is None:
-            return guard.Guard()
+            return guard_preview.Guard()
         conf = cfg.ConfigOpts()
         # As Cinder registers it: the guard falls back on it.
         conf.register_opt(cfg.StrOpt('region_name'), group='nova')
         conf([], project='cinder', default_config_files=list(map(str, files)))
         opts.configure(conf, {})
-        return guard.Guard(conf)
+        return guard_preview.Guard(conf)
     except (opts.ConfigError, cfg.Error) as exc:
         raise commands.BadInput(str(exc)) from exc
 
 
-def _cinder(case: facts.Case) -> list[str]:
+def _cinder(case: model.Case) -> list[str]:
     if case.unknown:
         return [f'unknown: {case.unknown}']
     if case.volume is None:
@@ -185,7 +185,7 @@ def _cinder(case: facts.Case) -> list[str]:
     ]
 
 
-def _nova(case: facts.Case, missed: str) -> list[str]:
+def _nova(case: model.Case, missed: str) -> list[str]:
     lines = [missed] if missed else []
     for server in case.servers.values():
         line = f'server {server.id}: {server.word.value}'
@@ -201,14 +201,14 @@ def _nova(case: facts.Case, missed: str) -> list[str]:
     return lines or ['no server has it']
 
 
-def _foreign(case: facts.Case, rules: foreign.Rules) -> list[str]:
+def _foreign(case: model.Case, rules: foreign.Rules) -> list[str]:
     return [
         f'attachment {item.id}: {rules.why(case, item)}'
         for item in case.foreign
     ]
 
 
-def _decisions(case: facts.Case, decider: guard.Guard) -> list[str]:
+def _decisions(case: model.Case, decider: guard_preview.Guard) -> list[str]:
     return [
         f'{item.verdict}: {item.call} ({item.reason})'
         for item in decider.decide(case)
@@ -216,7 +216,7 @@ def _decisions(case: facts.Case, decider: guard.Guard) -> list[str]:
 
 
 def _verdict(
-    case: facts.Case, found: list[findings.Finding], unknown: bool
+    case: model.Case, found: list[checks.Finding], unknown: bool
 ) -> list[str]:
     if found:
         return [f'{item.kind}: {item.text}' for item in found]

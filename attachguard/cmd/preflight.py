@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from cliff import lister
 from oslo_config import cfg
@@ -24,7 +25,7 @@ from oslo_config import cfg
 from attachguard import opts
 
 if TYPE_CHECKING:
-    from attachguard import preflight
+    from attachguard.guard import preflight
 
 
 class Preflight(lister.Lister):
@@ -77,7 +78,7 @@ class Preflight(lister.Lister):
         :returns: columns and rows, for cliff
         """
         # cliff loads every command to run one; this takes longer than most.
-        from attachguard import preflight
+        from attachguard.guard import preflight
 
         try:
             findings = self._look(parsed_args)
@@ -109,7 +110,7 @@ class Preflight(lister.Lister):
     def _look(
         self, parsed_args: argparse.Namespace
     ) -> list[preflight.Finding]:
-        from attachguard import preflight
+        from attachguard.guard import preflight
 
         conf = cfg.ConfigOpts()
         conf.register_opt(

@@ -21,23 +21,24 @@ import contextlib
 import datetime
 import pathlib
 import time
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from cliff import lister
 
-from attachguard.audit import auditing
-from attachguard.audit import changes
-from attachguard.audit import clients
-from attachguard.audit import facts
-from attachguard.audit import inventory as inventories
-from attachguard.audit import journal as journals
-from attachguard.audit import repair as repairs
-from attachguard.audit import report as reports
-from attachguard.cmd import cloud as commands
+from attachguard.audit import model
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.repair import apply as repairs
+from attachguard.audit.repair import journal as journals
+from attachguard.audit.repair import sql_change
+from attachguard.audit.report import model as reports
+from attachguard.cmd import base as commands
 
 if TYPE_CHECKING:
-    from attachguard.audit import sql
-    from attachguard.audit import sql_repair
+    from attachguard.audit.repair import sql
+    from attachguard.audit.repair import sql_repair
 
 
 # So many findings in a row that nothing could be said of: then it stops.
@@ -130,7 +131,7 @@ class Repair(
         :returns: columns and rows, for cliff
         """
         self._code = commands.ERROR
-        self._changes: list[changes.Change] = []
+        self._changes: list[sql_change.Change] = []
         selection = self._selection(parsed_args)
         if (parsed_args.sql or parsed_args.execute_sql) and not (
             parsed_args.database or parsed_args.cinder_conf
@@ -210,7 +211,7 @@ class Repair(
         for doubt in doubts:
             self._say(f'warning: {doubt}')
         if doubts and parsed_args.yes and not parsed_args.trust_inventory:
-            raise clients.CloudError(
+            raise api.CloudError(
                 'The inventory looks wrong, so nothing is repaired: '
                 f'{"; ".join(doubts)}. If you have looked, and it is right, '
                 'add --trust-inventory'
@@ -218,7 +219,7 @@ class Repair(
 
     def _repair(
         self,
-        cloud: clients.Cloud,
+        cloud: api.Cloud,
         inventory: inventories.Inventory,
         found: list[reports.Entry],
         database: sql.Database | None,
@@ -235,7 +236,7 @@ class Repair(
             outcomes = list(self._each(repair, found, parsed_args.limit))
             if database is not None:
                 # What needs SQLAlchemy is there if the database is.
-                from attachguard.audit import sql_repair
+                from attachguard.audit.repair import sql_repair
 
                 last = sql_repair.SqlRepair(
                     repair,
@@ -280,9 +281,9 @@ class Repair(
             code: int = super().produce_output(parsed_args, *what)
             return code
         for change in self._changes:
-            print(changes.script(change), file=self.app.stdout)
+            print(sql_change.script(change), file=self.app.stdout)
             print(
-                _as_comment(changes.script(change, undo=True)),
+                _as_comment(sql_change.script(change, undo=True)),
                 file=self.app.stdout,
             )
         return 0
@@ -320,14 +321,15 @@ def _as_comment(script: str) -> str:
 
 
 def open_journal(
-    path: pathlib.Path | None, what: str, cloud: clients.Cloud
+    path: pathlib.Path | None, what: str, cloud: api.Cloud
 ) -> journals.Journal:
     """Begin a journal.
 
     :param path: of the file; None for a new one where state is kept
     :param what: is written down: ``repair`` or ``undo``
     :param cloud: where it is done
-    :raises attachguard.audit.journal.JournalError: where it cannot be made
+    :raises attachguard.audit.repair.journal.JournalError: where it cannot be
+        made
     """
     if path is None:
         now = datetime.datetime.now(datetime.UTC)
@@ -336,7 +338,7 @@ def open_journal(
             / f'{what}-{now:%Y%m%dT%H%M%S.%f}Z.jsonl'
         )
     return journals.Journal(
-        path, {'what': what, 'cloud': cloud.identity, 'started': facts.stamp()}
+        path, {'what': what, 'cloud': cloud.identity, 'started': model.stamp()}
     )
 
 
@@ -351,7 +353,7 @@ def _limit(text: str) -> int:
 def _code(
     outcomes: list[repairs.Outcome],
     left: int,
-    audited: auditing.Audited,
+    audited: runner.Audited,
     done: bool,
 ) -> int:
     results = {outcome.result for outcome in outcomes}

@@ -21,9 +21,9 @@ from typing import Any
 
 from cliff import lister
 
-from attachguard.audit import journal as journals
-from attachguard.audit import undo
-from attachguard.cmd import cloud as commands
+from attachguard.audit.repair import journal as journals
+from attachguard.audit.repair import undo
+from attachguard.cmd import base as commands
 from attachguard.cmd import repair
 
 

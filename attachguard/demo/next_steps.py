@@ -23,10 +23,10 @@ import sys
 import textwrap
 import uuid
 
+from attachguard import testing
 from attachguard.demo import clouds
 from attachguard.demo import story
-from attachguard import testing
-from attachguard.testing import cloud as testing_cloud
+from attachguard.testing import stub_cloud as testing_cloud
 
 _TEXT = """\
 

@@ -23,7 +23,8 @@ import dataclasses
 import enum
 import http
 import time
-from typing import Any, TypeAlias
+from typing import Any
+from typing import TypeAlias
 import uuid
 
 import cinderclient.client
@@ -32,7 +33,7 @@ import novaclient.client
 import novaclient.exceptions
 import requests
 
-from attachguard.testing import cloud as testing_cloud
+from attachguard.testing import stub_cloud as testing_cloud
 
 DEVICE = '/dev/vdb'
 

@@ -19,10 +19,10 @@ from :class:`StubCloud`, which puts all of them together.
 
 from __future__ import annotations
 
-from attachguard.testing.cinder import StubCinder
-from attachguard.testing.cloud import StubCloud
-from attachguard.testing.keystone import StubKeystone
-from attachguard.testing.nova import StubNova
 from attachguard.testing.server import serve
+from attachguard.testing.stub_cinder import StubCinder
+from attachguard.testing.stub_cloud import StubCloud
+from attachguard.testing.stub_keystone import StubKeystone
+from attachguard.testing.stub_nova import StubNova
 
 __all__ = ['StubCinder', 'StubCloud', 'StubKeystone', 'StubNova', 'serve']

@@ -69,10 +69,10 @@ def _use_threads() -> None:
 
 def _initialize() -> None:
     """Do what each of Cinder's services does before it starts."""
-    from cinder.common import config
     from cinder import coordination
     from cinder import objects
     from cinder import rpc
+    from cinder.common import config
     from oslo_config import cfg
     from oslo_log import log
 
@@ -87,8 +87,8 @@ def _initialize() -> None:
 def _create_database() -> None:
     """Create the tables and, beside ``__DEFAULT__``, a multiattach type."""
     from cinder import context
-    from cinder.db import migration
     from cinder import exception
+    from cinder.db import migration
     from cinder.volume import volume_types
 
     migration.db_sync()

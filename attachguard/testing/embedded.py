@@ -36,7 +36,9 @@ import sys
 import sysconfig
 import time
 import types
-from typing import Any, Literal, Self
+from typing import Any
+from typing import Literal
+from typing import Self
 
 _PROCESS = pathlib.Path(__file__).with_name('_cinder_process.py')
 _PACKAGE_ROOT = pathlib.Path(__file__).parents[2]

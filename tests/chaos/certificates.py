@@ -18,10 +18,10 @@ import ipaddress
 import pathlib
 import ssl
 
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization
-from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import oid
 
 _DAY = datetime.timedelta(days=1)

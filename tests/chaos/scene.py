@@ -28,12 +28,14 @@ import json
 import pathlib
 import threading
 import time
-from typing import Any, Literal, NamedTuple
+from typing import Any
+from typing import Literal
+from typing import NamedTuple
 import urllib.parse
 import uuid
 
-from attachguard.testing import cloud as stub_cloud
 from attachguard.testing import embedded
+from attachguard.testing import stub_cloud
 from tests.chaos import certificates
 from tests.chaos import trouble
 from tests.chaos import usage

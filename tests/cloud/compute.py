@@ -18,9 +18,6 @@ and started again: a node that stays the same, or live migration.
 
 from __future__ import annotations
 
-# Nova wants to patch before anything else of it is imported.
-from nova.cmd import compute
-
 # ruff: noqa: E402
 import io
 import sys
@@ -28,6 +25,9 @@ import time
 from typing import Any
 
 from nova import exception
+
+# Nova wants to patch before anything else of it is imported.
+from nova.cmd import compute
 from nova.image import glance
 from nova.virt import fake
 

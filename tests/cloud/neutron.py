@@ -20,7 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 import json
 import re
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse

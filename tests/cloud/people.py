@@ -18,8 +18,8 @@ from typing import Any
 import uuid
 
 from cinderclient import client as cinder_client
-from keystoneauth1.identity import v3
 from keystoneauth1 import session as ks_session
+from keystoneauth1.identity import v3
 from novaclient import client as nova_client
 from openstack import connection as openstack_connection
 import requests

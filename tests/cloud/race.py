@@ -33,12 +33,12 @@ import uuid
 from cinderclient import exceptions as cinder_exceptions
 from novaclient import exceptions as nova_exceptions
 
-from attachguard.audit import auditing
-from attachguard.audit import clients
-from attachguard.audit import inventory as inventories
-from attachguard.audit import journal as journals
-from attachguard.audit import repair as repairs
-from attachguard.audit import report as reports
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.repair import apply as repairs
+from attachguard.audit.repair import journal as journals
+from attachguard.audit.report import model as reports
 from tests.cloud import cloud as clouds
 from tests.cloud import people
 from tests.cloud import stage as stages
@@ -90,7 +90,7 @@ class Race:
         self.failed: list[str] = []
         #: what went wrong in a thread
         self.errors: list[str] = []
-        self._connection = clients.Cloud(self.stage.admin.sdk)
+        self._connection = api.Cloud(self.stage.admin.sdk)
         self._connection.log_in()
         self._journal = journals.Journal(journal, {'what': 'repair'})
 
@@ -136,10 +136,10 @@ class Race:
         :returns: what came of each finding
         """
         with inventories.Inventory(self._connection) as inventory:
-            audited = auditing.Audit(
+            audited = runner.Audit(
                 self._connection,
                 inventory,
-                auditing.Selection(),
+                runner.Selection(),
                 None,
                 datetime.timedelta(),
             ).run()

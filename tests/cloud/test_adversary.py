@@ -29,8 +29,8 @@ from typing import Any
 import urllib.parse
 import uuid
 
-from keystoneauth1.identity import v3
 from keystoneauth1 import session as ks_session
+from keystoneauth1.identity import v3
 from novaclient import exceptions as nova_exceptions
 import pytest
 import requests

@@ -29,12 +29,12 @@ import uuid
 
 import pytest
 
-from attachguard.audit import auditing
-from attachguard.audit import clients
-from attachguard.audit import findings
-from attachguard.audit import inventory as inventories
-from attachguard.audit import journal as journals
-from attachguard.audit import repair as repairs
+from attachguard.audit import checks
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.repair import apply as repairs
+from attachguard.audit.repair import journal as journals
 from tests.cloud import cloud as clouds
 from tests.cloud import damage
 from tests.cloud import mode as modes
@@ -305,7 +305,7 @@ class TestEveryClass:
     """Made without the guard; found and repaired behind it, enforced."""
 
     def test_each_class_is_there(self) -> None:
-        assert {way.kind for way in damage.WAYS} == set(findings.CLASSES)
+        assert {way.kind for way in damage.WAYS} == set(checks.CLASSES)
 
     @every(FOUND)
     def test_it_is_found(
@@ -356,7 +356,7 @@ class TestEveryClass:
         assert run.code == 3
         (verdict,) = run.output['Verdict']
         assert verdict.startswith(f'{way.kind}: ')
-        kind = findings.CLASSES[way.kind]
+        kind = checks.CLASSES[way.kind]
         assert run.output['What repairs it'] == [kind.cure]
         assert run.output['How it comes about'] == [kind.how]
         assert all(run.output['Safest command'])
@@ -643,9 +643,9 @@ def suspect(whole_cloud: clouds.Cloud) -> Iterator[stages.Stage]:
 
 
 @pytest.fixture
-def admin(suspect: stages.Stage) -> clients.Cloud:
+def admin(suspect: stages.Stage) -> api.Cloud:
     """The cloud as the audit sees it."""
-    cloud = clients.Cloud(suspect.admin.sdk)
+    cloud = api.Cloud(suspect.admin.sdk)
     cloud.log_in()
     return cloud
 
@@ -661,7 +661,7 @@ class TestOneForgedAttachment:
     """It stays, whoever asks about it and whoever does not answer."""
 
     def test_volumes_are_listed_by_their_attach_status(
-        self, suspect: stages.Stage, admin: clients.Cloud
+        self, suspect: stages.Stage, admin: api.Cloud
     ) -> None:
         volume_id = suspect.volumes['MyVol']
         for attach_status in ('attached', 'detached'):
@@ -683,7 +683,7 @@ class TestOneForgedAttachment:
             assert (volume_id in rows) is bool(expected)
 
     def test_attachments_are_listed_by_volume_and_by_server(
-        self, suspect: stages.Stage, admin: clients.Cloud
+        self, suspect: stages.Stage, admin: api.Cloud
     ) -> None:
         for filters, names in (
             ({'volume_id': suspect.volumes['MyVol']}, ['MyVol']),
@@ -706,7 +706,7 @@ class TestOneForgedAttachment:
                 assert row['status'] == 'attached'
 
     def test_servers_are_listed_with_their_volumes_and_hosts(
-        self, suspect: stages.Stage, admin: clients.Cloud
+        self, suspect: stages.Stage, admin: api.Cloud
     ) -> None:
         (row,) = [
             row
@@ -779,17 +779,17 @@ class TestOneForgedAttachment:
     def test_nova_goes_down_between_the_audit_and_the_repair(
         self,
         suspect: stages.Stage,
-        admin: clients.Cloud,
+        admin: api.Cloud,
         down: Callable[[], None],
         tmp_path: pathlib.Path,
     ) -> None:
         journal = journals.Journal(tmp_path / 'journal', {'what': 'repair'})
         before = suspect.everything()
         with inventories.Inventory(admin) as inventory:
-            audit = auditing.Audit(
+            audit = runner.Audit(
                 admin,
                 inventory,
-                auditing.Selection(),
+                runner.Selection(),
                 None,
                 datetime.timedelta(),
             )

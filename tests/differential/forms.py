@@ -23,7 +23,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from tests.differential import router
 

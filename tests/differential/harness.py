@@ -45,17 +45,18 @@ import random
 import re
 import tempfile
 import types
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 from keystoneauth1 import access
 from oslo_config import cfg
 import webob
 
-from attachguard import filter as attachguard_filter
-from attachguard import nova as novas
 from attachguard import opts
-from attachguard import request as requests
-from attachguard import rules as default_rules
+from attachguard.guard import default_rules
+from attachguard.guard import middleware as attachguard_filter
+from attachguard.guard import request as guard_request
+from attachguard.nova import client as novas
 from tests.differential import forms
 from tests.differential import generator
 from tests.differential import oracle
@@ -257,7 +258,7 @@ class Nova:
     def at_rest(
         self, caller: Any, server_id: str, within: float | None = None
     ) -> bool:
-        """As ``attachguard.nova.Nova.at_rest``."""
+        """As ``attachguard.nova.client.Nova.at_rest``."""
         return random.Random(f'{self.seed}:{server_id}:rest').random() < 0.5
 
     def attached(
@@ -267,7 +268,7 @@ class Nova:
         volume_id: str,
         within: float | None = None,
     ) -> bool:
-        """As ``attachguard.nova.Nova.attached``."""
+        """As ``attachguard.nova.client.Nova.attached``."""
         for id_ in (server_id, volume_id):
             assert _CANONICAL.fullmatch(id_), f'{id_!r} in the URL of Nova'
         answer = self.says(server_id, volume_id)
@@ -282,7 +283,7 @@ class Nova:
         volume_id: str,
         within: float | None = None,
     ) -> str | None:
-        """As ``attachguard.nova.Nova.attachment_id``."""
+        """As ``attachguard.nova.client.Nova.attachment_id``."""
         if not self.attached(caller, server_id, volume_id):
             return None
         return self.by(server_id, volume_id)
@@ -629,7 +630,7 @@ def _is_nonsense(request: forms.Request) -> bool:
     except ValueError:
         pass
     try:
-        return _depth(json.loads(request.body)) > requests.MAX_DEPTH
+        return _depth(json.loads(request.body)) > guard_request.MAX_DEPTH
     except ValueError:
         return False
     except RecursionError:

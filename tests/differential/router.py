@@ -29,12 +29,13 @@ import functools
 import inspect
 import logging as python_logging
 import re
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 import unicodedata
 from unittest import mock
 
-from cinder.common import config  # noqa: F401  (registers Cinder's options)
 from cinder import objects
+from cinder.common import config  # noqa: F401  (registers Cinder's options)
 from oslo_config import cfg
 from oslo_log import log as logging
 import oslo_messaging
@@ -43,20 +44,24 @@ from routes import mapper as routes_mapper
 
 objects.register_all()
 
+from cinder import context as cinder_context  # noqa: E402
+from cinder import db  # noqa: E402
+from cinder import exception  # noqa: E402
+from cinder import rpc  # noqa: E402
 from cinder.api.openstack import api_version_request  # noqa: E402
 from cinder.api.v3 import router as cinder_router  # noqa: E402
 from cinder.api.validation import validators  # noqa: E402
-from cinder import context as cinder_context  # noqa: E402
-from cinder import db  # noqa: E402
 from cinder.db import api as db_api  # noqa: E402
-from cinder import exception  # noqa: E402
-from cinder import rpc  # noqa: E402
 from cinder.volume import api as volume_api  # noqa: E402
 from cinder.volume import volume_utils  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from collections.abc import Callable
+    from collections.abc import Iterable
+    from collections.abc import Iterator
+
+    from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import WSGIEnvironment
 
 # The newest that the installed release has.
 MICROVERSION = api_version_request.max_api_version().get_string()

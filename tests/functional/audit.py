@@ -26,8 +26,8 @@ import uuid
 import pytest
 
 from attachguard import cmd
-from attachguard.testing import cinder as cinder_stub
-from attachguard.testing import nova as nova_stub
+from attachguard.testing import stub_cinder as cinder_stub
+from attachguard.testing import stub_nova as nova_stub
 from attachguard.testing import StubCloud
 
 

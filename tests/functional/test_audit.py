@@ -31,10 +31,10 @@ import uuid
 
 import pytest
 
-from attachguard.audit import findings
+from attachguard.audit import checks
 from attachguard.testing import service
-from tests.functional.audit import scene
 from tests.functional.audit import Scene
+from tests.functional.audit import scene
 from tests.functional.real import cinder_db
 
 __all__ = ['scene']
@@ -167,7 +167,7 @@ PRODUCED = [
 
 
 def test_every_class_is_produced() -> None:
-    assert list(WRONG) == list(findings.CLASSES)
+    assert list(WRONG) == list(checks.CLASSES)
 
 
 @pytest.mark.parametrize(('kind', 'produce', 'left'), PRODUCED)
@@ -982,7 +982,7 @@ def test_however_long_the_pages_are(scene: Scene, size: int) -> None:
     wrong = {scene.forged().id for _ in range(4)}
     for _ in range(3):
         scene.attached(scene.server())
-    scene.monkeypatch.setattr('attachguard.audit.clients.PAGE', size)
+    scene.monkeypatch.setattr('attachguard.audit.collect.api.PAGE', size)
     assert {volume for _kind, volume in scene.found()} == wrong
 
 
@@ -1221,7 +1221,7 @@ def test_sql_is_printed_with_its_inverse(scene: Scene, database: str) -> None:
 
 
 def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
-    from attachguard.audit import sql
+    from attachguard.audit.repair import sql
 
     attachment_id = _outlived(scene, database)
     scene.monkeypatch.setenv('ATTACHGUARD_DATABASE', database)

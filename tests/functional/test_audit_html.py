@@ -30,11 +30,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attachguard.audit import findings
-from attachguard.audit import html
-from attachguard.audit import report as reports
+from attachguard.audit import checks
+from attachguard.audit.report import html
+from attachguard.audit.report import model as reports
 from tests.unit.audit import example
-from tests.unit.audit import test_html
+from tests.unit.audit.report import test_html
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome import webdriver
@@ -226,7 +226,7 @@ def test_the_bars_are_as_long_as_there_are_findings(screen: Screen) -> None:
         '(bar) => bar.getBoundingClientRect().width), '
         'row.textContent.trim().split(/\\s+/)])'
     )
-    assert [name for name, _, _ in found] == list(findings.CLASSES)
+    assert [name for name, _, _ in found] == list(checks.CLASSES)
     full = found[0][1][0]
     assert full > 500
     for name, (track, bar, more), words in found:

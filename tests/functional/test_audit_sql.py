@@ -39,8 +39,8 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
-from attachguard.audit import changes
-from attachguard.audit import sql
+from attachguard.audit.repair import sql
+from attachguard.audit.repair import sql_change
 from tests.functional.real import cinder_db
 from tests.functional.real import databases
 
@@ -418,7 +418,7 @@ def test_undone_every_row_is_what_it_was(
         done.append(json.dumps(change.to_json()))
     assert place.rows() != before
     for written in done:
-        database.undo(changes.Change.from_json(json.loads(written)))
+        database.undo(sql_change.Change.from_json(json.loads(written)))
     assert place.rows() == before
 
 
@@ -647,9 +647,9 @@ def test_the_script_does_what_executing_does(
     database.undo(change)
     assert place.rows() == before
 
-    said = place.client(changes.script(change))
+    said = place.client(sql_change.script(change))
     assert place.rows() == after
-    undone = place.client(changes.script(change, undo=True))
+    undone = place.client(sql_change.script(change, undo=True))
     assert place.rows() == before
 
     if place.dialect != 'sqlite':
@@ -670,7 +670,7 @@ def test_a_script_that_nobody_reads_does_nothing_by_halves(
     change = database.plan(volume_id, [ids['gone']])
     change_meanwhile(place, what, volume_id, **ids)
     before = place.rows()
-    place.client(changes.script(change))
+    place.client(sql_change.script(change))
     assert place.rows() == before
 
 
@@ -692,8 +692,8 @@ def test_a_value_is_nothing_but_a_value(
     before = place.rows()
 
     change = database.plan(volume_id, [gone])
-    script = changes.script(change)
-    undo = changes.script(change, undo=True)
+    script = sql_change.script(change)
+    undo = sql_change.script(change, undo=True)
     assert re.fullmatch(r'[ -~\n]*', script + undo)
     database.execute(change)
     after = place.rows()
@@ -708,7 +708,7 @@ def test_a_value_is_nothing_but_a_value(
 
 @pytest.mark.parametrize('value', HOSTILE)
 def test_text_reads_back_as_it_was_written(place: Place, value: str) -> None:
-    text = changes._literal(place.dialect, value)
+    text = sql_change._literal(place.dialect, value)
     with place.engine.connect() as connection:
         assert (
             connection.execution_options(no_parameters=True)

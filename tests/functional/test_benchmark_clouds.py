@@ -26,10 +26,10 @@ import urllib.parse
 import pytest
 import requests
 
-from attachguard.audit import facts
-from attachguard.audit import findings
+from attachguard.audit import checks
 from attachguard.audit import foreign
-from attachguard.testing import cinder as cinder_stub
+from attachguard.audit import model
+from attachguard.testing import stub_cinder as cinder_stub
 from attachguard.testing import StubCloud
 from benchmarks import clouds
 from benchmarks import content
@@ -338,7 +338,7 @@ def test_each_kind_of_planted_findings_is_one() -> None:
     kinds = {item.kind for item in _PLANTED}
     # That takes a question about each volume in use, so no audit of a whole
     # cloud finds it.
-    assert kinds == {*findings.CLASSES, 'foreign'} - {'attachment-id-mismatch'}
+    assert kinds == {*checks.CLASSES, 'foreign'} - {'attachment-id-mismatch'}
 
 
 def test_what_is_planted_is_found_and_nothing_else() -> None:
@@ -353,7 +353,7 @@ def test_what_is_planted_is_found_and_nothing_else() -> None:
                 item.attachment_id,
                 item.server_id,
             )
-            for item in findings.find(case)
+            for item in checks.find(case)
         }
         found |= {
             content.Planted('foreign', case.volume_id, item.id, item.server_id)
@@ -362,7 +362,7 @@ def test_what_is_planted_is_found_and_nothing_else() -> None:
     assert found == set(_PLANTED)
 
 
-def _case(index: int) -> facts.Case:
+def _case(index: int) -> model.Case:
     """All that there is to be known of a volume."""
     volume_id = content.VOLUMES.id(index)
     volume = CLOUD.volume(index)
@@ -377,21 +377,21 @@ def _case(index: int) -> facts.Case:
         *(id for id, held in mappings.items() if volume_id in held),
     }:
         held = mappings.get(id, {}).get(volume_id)
-        word = facts.Word.LACKS if id in mappings else facts.Word.GONE
-        servers[id] = facts.Server(
+        word = model.Word.LACKS if id in mappings else model.Word.GONE
+        servers[id] = model.Server(
             id,
-            word if held is None else facts.Word.HAS,
+            word if held is None else model.Word.HAS,
             None if held is None else held.attachment_id,
         )
-    return facts.Case(
+    return model.Case(
         volume_id,
         None
         if volume is None
-        else facts.Volume(
+        else model.Volume(
             volume.id, volume.project_id, volume.status, volume.attach_status
         ),
         tuple(
-            facts.Attachment(
+            model.Attachment(
                 item.id, item.server_id, item.status, item.host, item.device
             )
             for item in attachments

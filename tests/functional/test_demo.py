@@ -24,8 +24,8 @@ import subprocess
 import sysconfig
 import time
 
-from keystoneauth1.identity import v3
 from keystoneauth1 import session
+from keystoneauth1.identity import v3
 import pytest
 import requests
 

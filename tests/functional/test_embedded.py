@@ -21,7 +21,8 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any, Literal
+from typing import Any
+from typing import Literal
 
 import cinderclient.exceptions
 import pytest

@@ -34,8 +34,8 @@ import uuid
 from cinderclient import exceptions as cinder_exceptions
 import pytest
 
-from attachguard.testing import cloud as stub_cloud
 from attachguard.testing import embedded
+from attachguard.testing import stub_cloud
 
 # Shorter than the delays of these tests, longer than anything else takes.
 NOVA_TIMEOUT = 3

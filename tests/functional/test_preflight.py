@@ -20,10 +20,10 @@ import uuid
 from oslo_config import cfg
 import pytest
 
-from attachguard import nova
 from attachguard import opts
-from attachguard import preflight
-from attachguard.testing import cloud as stub_cloud
+from attachguard.guard import preflight
+from attachguard.nova import client as nova_client
+from attachguard.testing import stub_cloud
 
 
 @pytest.fixture(scope='module')
@@ -32,11 +32,11 @@ def cloud() -> Iterator[stub_cloud.StubCloud]:
         yield cloud
 
 
-def asking_as(cloud: stub_cloud.StubCloud, user: str) -> nova.Nova:
+def asking_as(cloud: stub_cloud.StubCloud, user: str) -> nova_client.Nova:
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[])
     opts.configure(conf, cloud.auth_settings(user))
-    return nova.Nova(conf)
+    return nova_client.Nova(conf)
 
 
 def test_what_the_credentials_see(cloud: stub_cloud.StubCloud) -> None:
@@ -62,7 +62,7 @@ def test_credentials_that_do_not_work(cloud: stub_cloud.StubCloud) -> None:
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[])
     opts.configure(conf, settings)
-    found = preflight.credentials(nova.Nova(conf))
+    found = preflight.credentials(nova_client.Nova(conf))
     assert found.result is preflight.Result.WRONG
     assert 'Unauthorized' in found.text
     assert 'wrong' not in found.text

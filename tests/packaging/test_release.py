@@ -64,7 +64,7 @@ def test_wheel_holds_every_module(built: Built) -> None:
     }
     data = {
         path.relative_to(_ROOT).as_posix()
-        for path in (_ROOT / 'attachguard/audit/templates').iterdir()
+        for path in (_ROOT / 'attachguard/audit/report/templates').iterdir()
     }
     with zipfile.ZipFile(built.wheel) as wheel:
         held = set(wheel.namelist())

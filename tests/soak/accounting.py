@@ -26,7 +26,7 @@ import hashlib
 import json
 import typing
 
-from attachguard import request as requests
+from attachguard.guard import request as guard_request
 
 
 class Outcome(enum.Enum):
@@ -204,13 +204,13 @@ def digest(
 
 def is_about_nothing(path: str, body: bytes) -> bool:
     """Whether a request is about the volume or attachment that is none."""
-    if requests.NIL_UUID in path:
+    if guard_request.NIL_UUID in path:
         return True
     try:
         about = json.loads(body)['attachment']['volume_uuid']
     except (ValueError, KeyError, TypeError):
         return False
-    return bool(about == requests.NIL_UUID)
+    return bool(about == guard_request.NIL_UUID)
 
 
 def audit(sent: Iterable[Sent], seen: Iterable[Seen]) -> list[Finding]:

@@ -31,7 +31,7 @@ import uuid
 
 import requests
 
-from attachguard.testing import cloud as stub_cloud
+from attachguard.testing import stub_cloud
 from tests.soak import accounting
 from tests.soak import recorder
 

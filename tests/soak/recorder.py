@@ -27,7 +27,8 @@ import dataclasses
 import json
 import os
 import pathlib
-from typing import Any, TYPE_CHECKING
+from typing import Any
+from typing import TYPE_CHECKING
 
 import webob
 

@@ -43,7 +43,7 @@ from typing import Any
 
 import prettytable
 
-from attachguard.testing import cloud as stub_cloud
+from attachguard.testing import stub_cloud
 from tests.soak import accounting
 from tests.soak import faults
 from tests.soak import load as loads

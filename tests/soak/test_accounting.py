@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import webob
 
-from attachguard import request as requests
+from attachguard.guard import request as guard_request
 from tests.soak import accounting
 from tests.soak import faults
 from tests.soak import recorder
@@ -242,7 +242,7 @@ def test_through_the_recorders(
 
 
 def test_nothing_is_the_nil_uuid() -> None:
-    nil = requests.NIL_UUID.encode()
+    nil = guard_request.NIL_UUID.encode()
     assert accounting.is_about_nothing(f'/volumes/{nil.decode()}/action', b'')
     assert accounting.is_about_nothing(
         '/attachments', b'{"attachment": {"volume_uuid": "%s"}}' % nil

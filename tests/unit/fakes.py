@@ -30,7 +30,7 @@ from keystoneauth1 import access
 from keystoneauth1 import fixture
 from keystonemiddleware.auth_token import _user_plugin
 
-from attachguard import nova
+from attachguard.nova import client as nova_client
 
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 USER = '0123456789abcdef0123456789abcdef'
@@ -69,7 +69,7 @@ class FakeNova:
     ) -> bool:
         self.asked.append((server_id, volume_id))
         if self.down:
-            raise nova.Unknown('down', self.outage)
+            raise nova_client.Unknown('down', self.outage)
         return (server_id, volume_id) in self.has
 
     def attachment_id(
@@ -81,7 +81,7 @@ class FakeNova:
     ) -> str | None:
         self.asked.append((server_id, volume_id))
         if self.down:
-            raise nova.Unknown('down')
+            raise nova_client.Unknown('down')
         return self.has.get((server_id, volume_id))
 
     def at_rest(

@@ -28,7 +28,7 @@ from oslo_policy import generator as policy_generator
 import pytest
 
 from attachguard import opts
-from attachguard import policy
+from attachguard.guard import policy
 
 _ROOT = pathlib.Path(__file__).parents[2]
 

@@ -70,13 +70,13 @@ def _main() -> None:
     settings = json.loads(sys.argv[1])
 
     from cinder import context
-    from cinder.db import api
-    from cinder.db import migration
     from cinder import objects
-    from oslo_config import cfg
 
     # What Cinder's commands import, and with it every option.
     from cinder.common import config  # noqa: F401
+    from cinder.db import api
+    from cinder.db import migration
+    from oslo_config import cfg
 
     cfg.CONF([], project='cinder', default_config_files=[])
     cfg.CONF.set_override('connection', settings['url'], 'database')

@@ -30,11 +30,11 @@ import pathlib
 import sys
 import typing
 
-from nova.api.openstack import wsgi_app
 from nova import context as nova_context
+from nova import objects
+from nova.api.openstack import wsgi_app
 from nova.db import migration
 from nova.network import model as network_model
-from nova import objects
 
 from tests.functional.real import process
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from attachguard.audit import facts
+from attachguard.audit import model
 
 VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
@@ -27,13 +27,13 @@ FIRST = 'cccccccc-1111-4111-8111-cccccccccccc'
 SECOND = 'dddddddd-1111-4111-8111-dddddddddddd'
 THIRD = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
 
-HAS, LACKS = facts.Word.HAS, facts.Word.LACKS
-GONE, UNKNOWN = facts.Word.GONE, facts.Word.UNKNOWN
+HAS, LACKS = model.Word.HAS, model.Word.LACKS
+GONE, UNKNOWN = model.Word.GONE, model.Word.UNKNOWN
 
 
-def volume(status: str = 'in-use', **values: Any) -> facts.Volume:
+def volume(status: str = 'in-use', **values: Any) -> model.Volume:
     """A volume."""
-    return facts.Volume(
+    return model.Volume(
         VOLUME,
         PROJECT,
         status,
@@ -47,28 +47,28 @@ def attachment(
     status: str = 'attached',
     found: str = FIRST,
     **values: Any,
-) -> facts.Attachment:
+) -> model.Attachment:
     """An attachment of the volume."""
-    return facts.Attachment(found, server_id, status, **values)
+    return model.Attachment(found, server_id, status, **values)
 
 
 def server(
-    word: facts.Word, by: str | None = None, found: str = SERVER, **values: Any
-) -> facts.Server:
+    word: model.Word, by: str | None = None, found: str = SERVER, **values: Any
+) -> model.Server:
     """What Nova says of a server."""
-    return facts.Server(found, word, by, **values)
+    return model.Server(found, word, by, **values)
 
 
 def case(
-    of: facts.Volume | None,
-    *things: facts.Attachment | facts.Server,
+    of: model.Volume | None,
+    *things: model.Attachment | model.Server,
     **values: Any,
-) -> facts.Case:
+) -> model.Case:
     """All that is known of a volume."""
-    return facts.Case(
+    return model.Case(
         VOLUME,
         of,
-        tuple(t for t in things if isinstance(t, facts.Attachment)),
-        servers={t.id: t for t in things if isinstance(t, facts.Server)},
+        tuple(t for t in things if isinstance(t, model.Attachment)),
+        servers={t.id: t for t in things if isinstance(t, model.Server)},
         **values,
     )

@@ -18,9 +18,9 @@ import datetime
 from typing import Any
 import uuid
 
-from attachguard.audit import facts
-from attachguard.audit import findings
-from attachguard.audit import report as reports
+from attachguard.audit import checks
+from attachguard.audit import model
+from attachguard.audit.report import model as reports
 
 FINISHED = datetime.datetime(2026, 11, 25, 19, 8, 7, tzinfo=datetime.UTC)
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
@@ -31,11 +31,11 @@ def an_id(what: str, number: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f'{what} {number}'))
 
 
-def call(number: int, what: str, status: int | None) -> facts.Evidence:
-    return facts.Evidence(
+def call(number: int, what: str, status: int | None) -> model.Evidence:
+    return model.Evidence(
         f'GET /{what}s/{an_id(what, number)}',
         status,
-        facts.stamp(FINISHED),
+        model.stamp(FINISHED),
         f'req-{an_id("request", number)}',
         'there is no such server' if status == 404 else '',
     )
@@ -72,7 +72,7 @@ def entry(
         ),
     }
     return reports.Entry(
-        findings.Finding(**{**finding, **changes}),
+        checks.Finding(**{**finding, **changes}),
         state,
         FINISHED - datetime.timedelta(days=days),
         days + 1,
@@ -83,7 +83,7 @@ def entry(
 def foreign(number: int = 1, why: str = 'ironic') -> reports.Foreign:
     return reports.Foreign(
         an_id('volume', number),
-        facts.Attachment(
+        model.Attachment(
             an_id('attachment', number),
             an_id('node', number),
             'attached',

@@ -31,7 +31,8 @@ import dataclasses
 import datetime
 import json
 import re
-from typing import Any, NamedTuple
+from typing import Any
+from typing import NamedTuple
 from urllib import parse
 
 from keystoneauth1 import exceptions as ksa_exceptions

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import pytest
 
-from attachguard.audit import facts
 from attachguard.audit import foreign
+from attachguard.audit import model
 from tests.unit.audit.cases import attachment
 from tests.unit.audit.cases import case
 from tests.unit.audit.cases import FIRST
@@ -36,8 +36,8 @@ RULES = foreign.Rules(compute_hosts={'compute1'})
 
 
 def why(
-    found: facts.Attachment,
-    word: facts.Word = GONE,
+    found: model.Attachment,
+    word: model.Word = GONE,
     rules: foreign.Rules = RULES,
 ) -> str | None:
     return rules.why(case(volume(), found, server(word)), found)
@@ -54,7 +54,7 @@ def why(
     ],
 )
 def test_a_foreign_attachment_is_recognised(
-    kind: str, found: facts.Attachment, reason: str
+    kind: str, found: model.Attachment, reason: str
 ) -> None:
     assert why(found) == reason
 
@@ -62,13 +62,13 @@ def test_a_foreign_attachment_is_recognised(
 @pytest.mark.parametrize(
     'found', [attachment(), attachment(host='compute1')], ids=str
 )
-def test_novas_own_is_not_foreign(found: facts.Attachment) -> None:
+def test_novas_own_is_not_foreign(found: model.Attachment) -> None:
     assert why(found) is None
 
 
 @pytest.mark.parametrize('word', [HAS, LACKS])
 def test_no_record_makes_foreign_what_names_a_server_of_novas(
-    word: facts.Word,
+    word: model.Word,
 ) -> None:
     # Else a forger would only have to name a host.
     assert why(attachment(host='elsewhere'), word) is None

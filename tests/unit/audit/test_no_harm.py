@@ -45,25 +45,26 @@ import os
 import pathlib
 import re
 import tempfile
-from typing import Any, cast
+from typing import Any
+from typing import cast
 
 import hypothesis
 from hypothesis import stateful
 from hypothesis import strategies as st
 import pytest
 
-from attachguard.audit import auditing
-from attachguard.audit import clients
-from attachguard.audit import facts
-from attachguard.audit import findings
+from attachguard.audit import checks
+from attachguard.audit import confirmation as states
 from attachguard.audit import foreign
-from attachguard.audit import inventory as inventories
-from attachguard.audit import journal as journals
-from attachguard.audit import plan as plans
-from attachguard.audit import repair as repairs
-from attachguard.audit import report as reports
-from attachguard.audit import state as states
-from attachguard.audit import undo as undos
+from attachguard.audit import model
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.repair import apply as repairs
+from attachguard.audit.repair import journal as journals
+from attachguard.audit.repair import plan as plans
+from attachguard.audit.repair import undo as undos
+from attachguard.audit.report import model as reports
 from tests.unit.audit import models
 
 _LONG = int(os.environ.get('ATTACHGUARD_NO_HARM', '0'))
@@ -233,22 +234,22 @@ class Operator:
 
     # What it does.
 
-    def _cloud(self) -> clients.Cloud:
-        return clients.Cloud(cast(Any, self._connection))
+    def _cloud(self) -> api.Cloud:
+        return api.Cloud(cast(Any, self._connection))
 
     def _audit(
         self, few: bool, once: bool
     ) -> Iterator[
-        tuple[clients.Cloud, inventories.Inventory, list[reports.Entry]]
+        tuple[api.Cloud, inventories.Inventory, list[reports.Entry]]
     ]:
         cloud = self._cloud()
         cloud.log_in()
         with inventories.Inventory(cloud) as inventory:
             state = states.State(self._state, cloud.identity)
-            audited = auditing.Audit(
+            audited = runner.Audit(
                 cloud,
                 inventory,
-                auditing.Selection(
+                runner.Selection(
                     volumes=frozenset(self._world.cinder.volumes)
                     if few
                     else frozenset()
@@ -264,7 +265,7 @@ class Operator:
         try:
             for _cloud, _inventory, entries in self._audit(few, False):
                 return entries
-        except clients.CloudError:
+        except api.CloudError:
             pass
         finally:
             self._world.wait()
@@ -338,7 +339,7 @@ class Operator:
         self._world.audited = True
         try:
             yield
-        except (clients.CloudError, KeyboardInterrupt):
+        except (api.CloudError, KeyboardInterrupt):
             if not self._events and not self._world.nova_down:
                 raise
         finally:
@@ -354,7 +355,7 @@ class Operator:
 
     @contextlib.contextmanager
     def _written(
-        self, cloud: clients.Cloud, dry: bool
+        self, cloud: api.Cloud, dry: bool
     ) -> Iterator[journals.Journal | None]:
         if dry:
             yield None
@@ -587,7 +588,7 @@ _SETTINGS = hypothesis.settings(
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """The world's clock, and no waiting for disks."""
-    monkeypatch.setattr(facts, 'now', _Clock.now)
+    monkeypatch.setattr(model, 'now', _Clock.now)
     monkeypatch.setattr(os, 'fsync', lambda _file: None)
 
 
@@ -611,8 +612,8 @@ def _no_hold(patch: pytest.MonkeyPatch) -> None:
     def climb(
         self: repairs.Repair,
         step: plans.Step,
-        finding: findings.Finding,
-        case: facts.Case,
+        finding: checks.Finding,
+        case: model.Case,
     ) -> str:
         return self._act(step.call, finding, case)
 
@@ -629,7 +630,7 @@ def _no_release(patch: pytest.MonkeyPatch) -> None:
 
 def _not_found(patch: pytest.MonkeyPatch, statuses: tuple[int, ...]) -> None:
     patch.setattr(
-        clients.Answer,
+        api.Answer,
         'not_found',
         property(lambda self: self.status in statuses),
     )
@@ -644,22 +645,22 @@ def _a_proxy_is_believed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unknown_is_a_no(patch: pytest.MonkeyPatch) -> None:
-    real = clients.server_from
+    real = api.server_from
 
-    def lie(answer: clients.Answer, *more: str) -> facts.Server:
+    def lie(answer: api.Answer, *more: str) -> model.Server:
         server = real(answer, *more)
-        if server.word is facts.Word.UNKNOWN:
-            return dataclasses.replace(server, word=facts.Word.LACKS)
+        if server.word is model.Word.UNKNOWN:
+            return dataclasses.replace(server, word=model.Word.LACKS)
         return server
 
-    patch.setattr(clients, 'server_from', lie)
+    patch.setattr(api, 'server_from', lie)
 
 
 def _other_servers_do_not_matter(patch: pytest.MonkeyPatch) -> None:
     real = plans._remove
 
     def remove(
-        finding: findings.Finding, case: facts.Case, connected: bool | None
+        finding: checks.Finding, case: model.Case, connected: bool | None
     ) -> plans.Plan:
         own = finding.server_id or ''
         alone = {own: case.servers[own]}
@@ -691,11 +692,11 @@ def _nothing_is_foreign(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_moves(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(facts.Server, 'moving', property(lambda _self: False))
+    patch.setattr(model.Server, 'moving', property(lambda _self: False))
 
 
 def _nothing_is_occupied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(facts.Volume, 'occupied', property(lambda _self: False))
+    patch.setattr(model.Volume, 'occupied', property(lambda _self: False))
 
 
 def _the_first_sight_counts(patch: pytest.MonkeyPatch) -> None:
@@ -858,7 +859,7 @@ def test_a_write_in_a_dry_run_would_be_seen(
     operator.audit()
     operator.repair(dry=True)
 
-    def repair(self: Any, finding: findings.Finding) -> None:
+    def repair(self: Any, finding: checks.Finding) -> None:
         self._cloud.cinder('DELETE', f'/attachments/{finding.attachment_id}')
 
     monkeypatch.setattr(repairs.Repair, 'repair', repair)

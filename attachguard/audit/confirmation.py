@@ -1,0 +1,180 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What earlier audits have seen: a finding counts when it was seen twice.
+
+Between Cinder's record and Nova's there is always a moment; what two audits
+see, with the same attachment and some time in between, is no moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+from typing import Any
+
+from attachguard.audit import checks
+from attachguard.audit import files
+from attachguard.audit import model
+
+_FORMAT = 1
+
+_INSTEAD = 'name another one with --state-file, or use --once'
+
+
+class StateError(Exception):
+    """The state file cannot be read or written. The text says what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """How often, and since when, a finding was seen.
+
+    :param first: when it was seen first, UTC
+    :param times: in how many audits in a row, this one included
+    """
+
+    first: datetime.datetime
+    times: int
+
+    def counts(
+        self, min_age: datetime.timedelta, now: datetime.datetime
+    ) -> bool:
+        """Whether it was seen twice, and long enough ago."""
+        return self.times > 1 and now - self.first >= min_age
+
+
+class State:
+    """What earlier audits of one cloud have seen.
+
+    :param path: of the file, which need not exist yet
+    :param cloud: what the cloud is called: a state of another one is an error
+    """
+
+    def __init__(self, path: pathlib.Path, cloud: str) -> None:
+        self._path = path
+        self._cloud = cloud
+        self._before: dict[str, dict[str, Any]] = {}
+        self._now: dict[str, dict[str, Any]] = {}
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Read the file, and keep other audits of the same state away.
+
+        :raises StateError: where there is another, or the file cannot be read
+            or is of another cloud
+        """
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(f'{self._path}.lock', os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as exc:
+            raise StateError(self._cannot('written', exc)) from exc
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateError(
+                    f'Another audit or repair works with {self._path}; wait '
+                    'for it, or name another file with --state-file'
+                ) from None
+            self._before, self._now = self._read(), {}
+            yield
+        finally:
+            os.close(lock)
+
+    def see(self, finding: checks.Finding, now: datetime.datetime) -> Seen:
+        """Remember a finding of this audit.
+
+        :param finding: what was found
+        :param now: when
+        """
+        before = self._before.get(finding.key)
+        first = model.moment(before['first'] if before else None) or now
+        seen = Seen(first, int(before['times']) + 1 if before else 1)
+        self._now[finding.key] = {
+            'first': model.stamp(first),
+            'last': model.stamp(now),
+            'times': seen.times,
+            'kind': finding.kind,
+            'volume_id': finding.volume_id,
+            'project_id': finding.project_id,
+        }
+        return seen
+
+    def save(self, keep: Callable[[str, str | None, str], bool]) -> None:
+        """Write down what this audit has seen.
+
+        :param keep: of an earlier finding, by its volume, project and class:
+            whether this audit can say nothing of it, because it was not
+            looked for, or could not be
+        :raises StateError: where the file cannot be written
+        """
+        kept = {
+            key: entry
+            for key, entry in self._before.items()
+            if keep(entry['volume_id'], entry['project_id'], entry['kind'])
+        }
+        self._write({**kept, **self._now})
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        try:
+            content = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise StateError(self._cannot('read', exc)) from exc
+        except ValueError:
+            content = None
+        try:
+            if content['format'] != _FORMAT:
+                raise KeyError
+            cloud, entries = content['cloud'], content['findings']
+            for entry in entries.values():
+                int(entry['times'])
+                for name in ('first', 'kind', 'volume_id', 'project_id'):
+                    entry[name]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise StateError(
+                f'{self._path} is no state of attachguard audit; remove it, '
+                'or name another file with --state-file'
+            ) from None
+        if cloud != self._cloud:
+            raise StateError(
+                f'{self._path} is of another cloud ({cloud}, and this is '
+                f'{self._cloud}); name another file with --state-file'
+            )
+        return dict(entries)
+
+    def _write(self, entries: dict[str, dict[str, Any]]) -> None:
+        content = {
+            'format': _FORMAT,
+            'cloud': self._cloud,
+            'findings': entries,
+        }
+        try:
+            files.replace(self._path, json.dumps(content, indent=1).encode())
+        except files.NotWrittenError as exc:
+            raise StateError(f'{exc}; {_INSTEAD}') from exc
+
+    def _cannot(self, done: str, exc: OSError) -> str:
+        return (
+            f'The state file {self._path} cannot be {done}: {exc.strerror}; '
+            f'{_INSTEAD}'
+        )

@@ -1,0 +1,123 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Who calls, as auth_token says.
+
+Only what stands in the environ under ``keystone.token_auth`` is believed:
+headers before auth_token, and under noauth, are the client's own words.
+A service token counts only when auth_token has confirmed it, and what it
+counts for is a matter of the rules: confirmed alone can be a user's own token
+sent twice (``service_token_roles_required``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+from typing import TYPE_CHECKING
+
+from keystoneauth1 import access
+from keystoneauth1 import plugin
+from oslo_context import context
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+# What a rule may look at, named as oslo.context names it.
+CREDENTIALS = (
+    'user_id',
+    'user_domain_id',
+    'project_id',
+    'project_domain_id',
+    'domain_id',
+    'system_scope',
+    'roles',
+    'service_user_id',
+    'service_user_domain_id',
+    'service_project_id',
+    'service_project_domain_id',
+    'service_roles',
+)
+
+_CONFIRMED = 'Confirmed'
+
+
+class NotAuthenticated(Exception):
+    """The request did not come through auth_token."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Caller:
+    """Who sent a request.
+
+    :param credentials: the values of :data:`CREDENTIALS`, for the rules
+    :param auth: what to ask another service with in the caller's name
+    """
+
+    credentials: Mapping[str, Any]
+    auth: plugin.BaseAuthPlugin | None = None
+
+    @property
+    def service_user_id(self) -> str | None:
+        """The user of the service token, where there is one."""
+        user_id: str | None = self.credentials['service_user_id']
+        return user_id
+
+
+def identify(environ: WSGIEnvironment, auth_strategy: str) -> Caller:
+    """Who sent a request.
+
+    :param auth_strategy: ``keystone`` or ``noauth``, see the option
+    :raises NotAuthenticated: when auth_token has not seen it
+    """
+    if auth_strategy == 'noauth':
+        return _unauthenticated(environ)
+    token_auth: Any = environ.get('keystone.token_auth')
+    user: access.AccessInfo | None = getattr(token_auth, 'user', None)
+    if user is None or environ.get('HTTP_X_IDENTITY_STATUS') != _CONFIRMED:
+        raise NotAuthenticated()
+    service: access.AccessInfo | None = None
+    if environ.get('HTTP_X_SERVICE_IDENTITY_STATUS') == _CONFIRMED:
+        service = token_auth.service
+    return Caller(
+        {
+            'user_id': user.user_id,
+            'user_domain_id': user.user_domain_id,
+            'project_id': user.project_id,
+            'project_domain_id': user.project_domain_id,
+            'domain_id': user.domain_id,
+            'system_scope': 'all' if user.system_scoped else None,
+            'roles': _roles(user),
+            'service_user_id': service and service.user_id,
+            'service_user_domain_id': service and service.user_domain_id,
+            'service_project_id': service and service.project_id,
+            'service_project_domain_id': service and service.project_domain_id,
+            'service_roles': _roles(service),
+        },
+        token_auth,
+    )
+
+
+def _roles(token: access.AccessInfo | None) -> list[str]:
+    return [] if token is None else list(token.role_names or ())
+
+
+def _unauthenticated(environ: WSGIEnvironment) -> Caller:
+    found = environ.get('cinder.context')
+    if found is None:
+        found = context.RequestContext.from_environ(environ)
+    values = found.to_policy_values()
+    credentials = {name: values.get(name) for name in CREDENTIALS}
+    for name in ('roles', 'service_roles'):
+        credentials[name] = list(credentials[name] or ())
+    return Caller(credentials, environ.get('keystone.token_auth'))

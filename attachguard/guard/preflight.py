@@ -1,0 +1,339 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Is this cloud ready for the guard?  Looked at before it is switched on.
+
+Each check is a function from what is configured to a :class:`Finding`, which
+says what to do.  Nothing is changed, and only Nova is asked, only where
+credentials for it are configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Sequence
+import configparser
+import dataclasses
+import enum
+import pathlib
+
+from keystoneauth1 import exceptions as ksa_exceptions
+from oslo_config import cfg
+from oslo_utils import strutils
+
+from attachguard import opts
+from attachguard.guard import default_rules
+from attachguard.guard import policy
+from attachguard.nova import client as nova_client
+
+_FACTORY = 'attachguard.filter:filter_factory'
+
+
+class Result(enum.Enum):
+    """What came of a check."""
+
+    OK = 'ok'
+    UNKNOWN = 'unknown'
+    WRONG = 'wrong'
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    :param check: what was looked at
+    :param result: whether it is as it has to be
+    :param text: what was found, and what to do about it
+    """
+
+    check: str
+    result: Result
+    text: str
+
+
+def look(
+    conf: cfg.ConfigOpts,
+    paste_ini: pathlib.Path | None,
+    nova_confs: Sequence[pathlib.Path],
+) -> Iterator[Finding]:
+    """Look at everything.
+
+    :param conf: Cinder's configuration, loaded
+    :param paste_ini: its paste file, or None where none was found
+    :param nova_confs: configuration files of Nova's processes
+    """
+    try:
+        yield from pipelines(paste_ini)
+        opts.configure(conf, _filter_options(paste_ini))
+        rules = policy.Policy(conf)
+        asked = nova_client.Nova(conf)
+    except opts.ConfigError as exc:
+        yield Finding('configuration', Result.WRONG, str(exc))
+        return
+    yield configuration(conf)
+    yield authentication(conf)
+    yield credentials(asked)
+    yield service_tokens(rules, nova_confs)
+
+
+def configuration(conf: cfg.ConfigOpts) -> Finding:
+    """What was read, and what the filter will do.
+
+    :param conf: as for :func:`look`, with the guard's options
+    """
+    check = 'configuration'
+    if not conf.config_file:
+        return Finding(
+            check,
+            Result.WRONG,
+            'no cinder.conf was found: name it with --config-file',
+        )
+    does = 'refuses' if conf[opts.GROUP].enforce else 'only logs (shadow mode)'
+    return Finding(
+        check,
+        Result.OK,
+        f'{", ".join(conf.config_file)} and the rules can be loaded; the '
+        f'filter {does}',
+    )
+
+
+def authentication(conf: cfg.ConfigOpts) -> Finding:
+    """Whether anybody says who calls.
+
+    :param conf: as for :func:`look`, with the guard's options, and Cinder's
+        own ``auth_strategy``
+    """
+    check = 'authentication'
+    if conf.auth_strategy != 'keystone':
+        return Finding(
+            check,
+            Result.WRONG,
+            f'Cinder runs the pipeline {conf.auth_strategy} ([DEFAULT] '
+            'auth_strategy), which authenticates nobody',
+        )
+    if conf[opts.GROUP].auth_strategy != 'keystone':
+        return Finding(
+            check,
+            Result.WRONG,
+            f'[{opts.GROUP}] auth_strategy lets anybody say to be a service: '
+            'remove it',
+        )
+    return Finding(check, Result.OK, 'auth_token says who calls')
+
+
+def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
+    """Whether the filter stands where it can know who calls.
+
+    :param paste_ini: as for :func:`look`
+    """
+    if paste_ini is None:
+        yield Finding(
+            'pipeline',
+            Result.WRONG,
+            'there is no api-paste.ini: name it with --paste-ini',
+        )
+        return
+    config = _read(paste_ini)
+    filters = _filters(config)
+    found = False
+    for section in config.sections():
+        for name, value in config.items(section):
+            words = value.split()
+            if 'authtoken' not in words or name in ('use', 'paste'):
+                continue
+            found = True
+            yield _pipeline(f'pipeline {name}', words, filters, config)
+    if not found:
+        yield Finding(
+            'pipeline',
+            Result.WRONG,
+            f'{paste_ini} has no pipeline with authtoken in it',
+        )
+
+
+def _pipeline(
+    check: str,
+    words: list[str],
+    filters: set[str],
+    config: configparser.RawConfigParser,
+) -> Finding:
+    for word in words:
+        if not any(
+            config.has_section(f'{kind}:{word}') for kind in ('filter', 'app')
+        ):
+            return Finding(
+                check, Result.WRONG, f'there is no section for {word}'
+            )
+    ours = [place for place, word in enumerate(words) if word in filters]
+    if not ours:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the filter is not in it; put it before {words[-1]} (by a '
+            f'section with paste.filter_factory = {_FACTORY})',
+        )
+    if len(ours) > 1:
+        return Finding(check, Result.WRONG, 'the filter is in it twice')
+    before = words[: ours[0]]
+    if 'authtoken' not in before or 'keystonecontext' not in before:
+        return Finding(
+            check,
+            Result.WRONG,
+            'the filter stands before authtoken or keystonecontext, where '
+            f'it cannot know who calls; put it before {words[-1]}',
+        )
+    if ours[-1] != len(words) - 2:
+        return Finding(
+            check,
+            Result.WRONG,
+            'another filter stands behind it, and sees the questions that it '
+            f'asks Cinder; put it right before {words[-1]}',
+        )
+    return Finding(
+        check, Result.OK, f'the filter stands right before {words[-1]}'
+    )
+
+
+def credentials(asked: nova_client.Nova) -> Finding:
+    """Whether Nova tells the truth to whom the guard asks as.
+
+    :param asked: the guard's own client
+    """
+    check = 'asking Nova'
+    if asked.as_caller:
+        return Finding(
+            check,
+            Result.OK,
+            'as the caller, which was not tried: it needs no credentials, and '
+            'an internal or public compute endpoint in the catalog',
+        )
+    try:
+        if asked.sees_every_project():
+            return Finding(
+                check, Result.OK, "the credentials see every project's servers"
+            )
+    except nova_client.Unknown as exc:
+        return Finding(check, Result.UNKNOWN, exc.why)
+    except (ksa_exceptions.ClientException, OSError) as exc:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the credentials do not work: {type(exc).__name__}: {exc}',
+        )
+    return Finding(
+        check,
+        Result.WRONG,
+        "the credentials do not see other projects' servers, so all that is "
+        'attached there looks detached; the role service is not enough: give '
+        'the user the role admin, or ask as the caller (no auth_type)',
+    )
+
+
+def service_tokens(
+    rules: policy.Policy, nova_confs: Sequence[pathlib.Path]
+) -> Finding:
+    """Which of the two sets of rules this cloud needs.
+
+    :param rules: those in force
+    :param nova_confs: as for :func:`look`
+    """
+    check = 'service tokens'
+    option = '[service_user] send_service_user_token'
+    if not nova_confs:
+        return Finding(
+            check,
+            Result.UNKNOWN,
+            f'only nova.conf says whether Nova sends them ({option}): name '
+            'the one of each kind of node (API, conductor, compute) with '
+            '--nova-conf',
+        )
+    try:
+        without = [path for path in nova_confs if not _sends_token(path)]
+    except opts.ConfigError as exc:
+        return Finding(check, Result.WRONG, str(exc))
+    preset = default_rules.NO_SERVICE_TOKEN.items()
+    # What is open without the preset stays open with it.
+    missing = [rule for rule in preset if not rules.reads(*rule)]
+    if without and missing:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'{option} is not true, or without auth_type, in '
+            f'{", ".join(map(str, without))}: set it, or use '
+            'attachguard-policy.no-service-token.yaml.sample as the policy '
+            'file, or Nova itself is refused',
+        )
+    if without:
+        return Finding(
+            check,
+            Result.OK,
+            'Nova does not send them everywhere, and the rules allow for it',
+        )
+    if not missing:
+        return Finding(
+            check,
+            Result.UNKNOWN,
+            'Nova sends them, and the rules are those for a Nova that does '
+            'not: they could be stricter',
+        )
+    return Finding(check, Result.OK, f'Nova sends them ({option} is true)')
+
+
+def _sends_token(path: pathlib.Path) -> bool:
+    config = _read(path)
+    if not config.has_section('service_user'):
+        return False
+    section = config['service_user']
+    # Without a user to get it for, Nova warns, and sends none.
+    return bool(
+        strutils.bool_from_string(section.get('send_service_user_token', ''))
+    ) and bool({'auth_type', 'auth_plugin', 'auth_section'} & set(section))
+
+
+def _filters(config: configparser.RawConfigParser) -> set[str]:
+    return {
+        section.removeprefix('filter:')
+        for section in config.sections()
+        if section.startswith('filter:')
+        and (
+            config.get(section, 'paste.filter_factory', fallback='')
+            == _FACTORY
+            or config.get(section, 'use', fallback='').startswith(
+                'egg:attachguard'
+            )
+        )
+    }
+
+
+def _filter_options(paste_ini: pathlib.Path | None) -> dict[str, str]:
+    if paste_ini is None:
+        return {}
+    config = _read(paste_ini)
+    return {
+        name: value
+        for section in _filters(config)
+        for name, value in config.items(f'filter:{section}')
+        if name not in ('paste.filter_factory', 'use')
+    }
+
+
+def _read(path: pathlib.Path) -> configparser.RawConfigParser:
+    # As oslo.config takes them: an option may stand there twice.
+    config = configparser.RawConfigParser(
+        strict=False, interpolation=None, default_section='paste.DEFAULT'
+    )
+    try:
+        with path.open(encoding='utf-8') as file:
+            config.read_file(file)
+    except (OSError, configparser.Error, UnicodeDecodeError) as exc:
+        raise opts.ConfigError(f'{path}: {exc}') from exc
+    return config

@@ -1,0 +1,235 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A small cloud on loopback: Keystone, Nova and a Cinder, put together.
+
+For tests that need the three to talk to one another as in a real cloud, with
+the real clients in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import contextlib
+import types
+import typing
+
+import cinderclient.client
+from keystoneauth1 import session as ksa_session
+from keystoneauth1.identity import v3
+import novaclient.client
+from oslo_middleware import request_id
+
+from attachguard.testing import server
+from attachguard.testing import service
+from attachguard.testing import stub_cinder as cinder_stub
+from attachguard.testing import stub_keystone as keystone_stub
+from attachguard.testing import stub_nova as nova_stub
+
+if typing.TYPE_CHECKING:
+    from _typeshed import wsgi as wsgi_types
+
+#: The users of a cloud, each with its project and roles. A user's password
+#: is its name.
+USERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    'admin': ('admin', ('admin',)),
+    'member': ('demo', ('member',)),
+    'reader': ('demo', ('reader',)),
+    'other': ('other', ('member',)),
+    'nova': ('service', ('service',)),
+    'cinder': ('service', ('service',)),
+}
+
+REGION = 'RegionOne'
+
+
+class StubCloud:
+    """Keystone, Nova and Cinder, served while the context is open.
+
+    :param cinder: address of the Block Storage API to put in the catalog,
+        with its version; by default a stub is served. ``None`` leaves it out,
+        until :meth:`register_cinder` is told of one.
+    :param service_token: whether Nova sends its service token to Cinder
+    """
+
+    STUB: typing.Final = 'stub'
+
+    keystone: keystone_stub.StubKeystone
+    nova: nova_stub.StubNova
+    #: Only where the stub of Cinder is served.
+    cinder: cinder_stub.StubCinder
+    keystone_server: server.Server
+    nova_server: server.Server
+    cinder_server: server.Server
+
+    def __init__(
+        self, cinder: str | None = STUB, *, service_token: bool = True
+    ) -> None:
+        self._cinder_url = cinder
+        self._service_token = service_token
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> typing.Self:
+        with contextlib.ExitStack() as stack:
+            self.keystone = keystone_stub.StubKeystone()
+            self.keystone_server = stack.enter_context(
+                server.serve(self.keystone)
+            )
+            self.keystone.url = self.keystone_server.url
+            for name, (project, roles) in USERS.items():
+                self.keystone.add_user(name, name, project, roles)
+
+            self.nova = nova_stub.StubNova(
+                self.keystone_url, service_token=self._service_token
+            )
+            self.nova_server = stack.enter_context(server.serve(self.nova))
+            self.keystone.add_endpoint(
+                'identity', f'{self.keystone_url}/v3', REGION, name='keystone'
+            )
+            self.keystone.add_endpoint(
+                'compute', f'{self.nova_server.url}/v2.1', REGION, name='nova'
+            )
+            if self._cinder_url == self.STUB:
+                self.cinder = cinder_stub.StubCinder()
+                self._guarded_cinder = request_id.RequestId(
+                    self.authenticated(self.cinder)
+                )
+                self.cinder_server = stack.enter_context(
+                    server.serve(self._block_storage)
+                )
+                self.register_cinder(self.cinder_url)
+            elif self._cinder_url is not None:
+                self.register_cinder(self._cinder_url)
+            stack.callback(self.nova.faults.clear)
+            stack.callback(self.keystone.faults.clear)
+            self._stack = stack.pop_all()
+        return self
+
+    def _block_storage(
+        self,
+        environ: wsgi_types.WSGIEnvironment,
+        start_response: wsgi_types.StartResponse,
+    ) -> Iterable[bytes]:
+        """Let only the versions be asked for without a token."""
+        public = environ['PATH_INFO'] == '/'
+        application = self.cinder if public else self._guarded_cinder
+        answer: Iterable[bytes] = application(environ, start_response)
+        return answer
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def keystone_url(self) -> str:
+        """The address of Keystone, without the version."""
+        return self.keystone_server.url
+
+    @property
+    def nova_url(self) -> str:
+        """The address of Nova, with its version."""
+        return f'{self.nova_server.url}/v2.1'
+
+    @property
+    def cinder_url(self) -> str:
+        """The address of the stub of Cinder, with its version."""
+        return f'{self.cinder_server.url}/v3'
+
+    def register_cinder(self, url: str) -> None:
+        """Put a Block Storage API into the catalog, in place of any other.
+
+        :param url: its address with its version, without a project
+        """
+        for service_type in ('volumev3', 'block-storage'):
+            self.keystone.add_endpoint(
+                service_type, url, REGION, name=f'cinder-{service_type}'
+            )
+
+    def authenticated(
+        self,
+        application: wsgi_types.WSGIApplication,
+        user: str = 'cinder',
+        **options: object,
+    ) -> wsgi_types.WSGIApplication:
+        """Put the real auth_token in front of an application.
+
+        :param application: the WSGI application
+        :param user: the service user that auth_token logs in as
+        :param options: more options, as in ``[keystone_authtoken]``
+        :returns: the WSGI pipeline
+        """
+        return service.authenticated(
+            application, self.keystone_url, user, user, **options
+        )
+
+    def auth_settings(self, user: str) -> dict[str, str]:
+        """How a user logs in, in the words of configuration files.
+
+        :param user: name of one of :data:`USERS`
+        """
+        return {
+            'auth_type': 'password',
+            'auth_url': f'{self.keystone_url}/v3',
+            'username': user,
+            'password': user,
+            'project_name': USERS[user][0],
+            'user_domain_id': 'default',
+            'project_domain_id': 'default',
+        }
+
+    def session(
+        self, user: str, *, timeout: float = 30
+    ) -> ksa_session.Session:
+        """Make a keystoneauth session of a user.
+
+        :param user: name of one of :data:`USERS`
+        :param timeout: seconds, for each connect and read
+        """
+        auth = v3.Password(
+            auth_url=f'{self.keystone_url}/v3',
+            username=user,
+            password=user,
+            project_name=USERS[user][0],
+            user_domain_id='default',
+            project_domain_id='default',
+        )
+        return ksa_session.Session(auth=auth, timeout=timeout)
+
+    def project_id(self, user: str) -> str:
+        """The id of the project that a user logs in to."""
+        return self.keystone.add_project(USERS[user][0])
+
+    def cinderclient(
+        self, user: str, microversion: str = '3.44'
+    ) -> typing.Any:
+        """Make a python-cinderclient of a user.
+
+        :param user: name of one of :data:`USERS`
+        :param microversion: of the Block Storage API
+        """
+        return cinderclient.client.Client(
+            microversion, session=self.session(user), region_name=REGION
+        )
+
+    def novaclient(self, user: str, microversion: str = '2.1') -> typing.Any:
+        """Make a python-novaclient of a user.
+
+        :param user: name of one of :data:`USERS`
+        :param microversion: of the Compute API
+        """
+        return novaclient.client.Client(
+            microversion, session=self.session(user), region_name=REGION
+        )

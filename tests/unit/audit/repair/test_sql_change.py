@@ -1,0 +1,325 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""A change of Cinder's database, before any database has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from attachguard.audit.repair import sql_change
+from tests.unit import fakes
+
+GONE = 'd1d1d1d1-aaaa-4aaa-8aaa-d1d1d1d1d1d1'
+STAYS = 'd2d2d2d2-aaaa-4aaa-8aaa-d2d2d2d2d2d2'
+
+
+def volume(
+    status: str | None = 'in-use',
+    attach_status: str | None = 'attached',
+    **values: sql_change.Value,
+) -> dict[str, sql_change.Value]:
+    return {
+        'id': fakes.VOLUME,
+        'status': status,
+        'attach_status': attach_status,
+        'migration_status': None,
+        'deleted': 0,
+        'updated_at': '2024-03-01 00:00:00',
+        **values,
+    }
+
+
+def attachment(
+    attachment_id: str = GONE,
+    attach_status: str | None = 'attached',
+    **values: sql_change.Value,
+) -> dict[str, sql_change.Value]:
+    return {
+        'id': attachment_id,
+        'volume_id': fakes.VOLUME,
+        'instance_uuid': fakes.SERVER,
+        'attached_host': None,
+        'mountpoint': '/dev/vdb',
+        'attach_mode': 'rw',
+        'attach_status': attach_status,
+        'attach_time': None,
+        'detach_time': None,
+        'deleted': 0,
+        'deleted_at': None,
+        'updated_at': None,
+        **values,
+    }
+
+
+def mode(**values: sql_change.Value) -> dict[str, sql_change.Value]:
+    return {
+        'id': 7,
+        'volume_id': fakes.VOLUME,
+        'value': 'rw',
+        'deleted': 0,
+        'deleted_at': None,
+        'updated_at': None,
+        **values,
+    }
+
+
+def plan(
+    row: dict[str, sql_change.Value] | None,
+    *live: dict[str, sql_change.Value],
+    remove: tuple[str, ...] = (GONE,),
+    dialect: str = 'mysql',
+) -> sql_change.Change:
+    return sql_change.plan(dialect, fakes.VOLUME, row, live, [mode()], remove)
+
+
+def after(change: sql_change.Change, table: str) -> list[dict[str, Any]]:
+    return [dict(row.after) for row in change.rows if row.table == table]
+
+
+@pytest.mark.parametrize(
+    ('staying', 'expected'),
+    [
+        ((), ('available', 'detached')),
+        (('attached',), ('in-use', 'attached')),
+        (('reserved', 'attached'), ('in-use', 'attached')),
+        (('reserved', 'detaching'), ('detaching', 'detaching')),
+        (('detaching', 'attaching'), ('attaching', 'attaching')),
+        (('reserved',), ('reserved', 'reserved')),
+        (('error_attaching', 'error_detaching'), ('available', 'detached')),
+        (('error_attaching', 'reserved'), ('reserved', 'reserved')),
+        ((None,), ('available', 'detached')),
+    ],
+)
+def test_a_volume_is_what_the_attachments_that_stay_say(
+    staying: tuple[str | None, ...], expected: tuple[str, str]
+) -> None:
+    live = [attachment(f'{n}', status) for n, status in enumerate(staying)]
+    (row,) = after(
+        plan(volume('detaching', None), attachment(), *live), 'volumes'
+    )
+    assert (row['status'], row['attach_status']) == expected
+
+
+def test_an_attachment_is_deleted_as_cinder_does_it() -> None:
+    change = plan(volume(), attachment(), attachment(STAYS))
+    gone, stays = after(change, 'volume_attachment')
+    now = f'{change.at[:10]} {change.at[11:19]}.000000'
+    assert gone == attachment(
+        attach_status='detached',
+        deleted=1,
+        deleted_at=now,
+        detach_time=now,
+        updated_at=now,
+    )
+    assert stays == attachment(STAYS)
+    assert after(change, 'volume_admin_metadata') == [
+        mode(deleted=1, deleted_at=now)
+    ]
+
+
+@pytest.mark.parametrize('row', [None, volume('deleted', deleted=1)])
+def test_of_a_volume_that_is_gone_only_the_attachment_is_deleted(
+    row: dict[str, sql_change.Value] | None,
+) -> None:
+    change = plan(row, attachment())
+    (changed,) = (row for row in change.rows if row.changed)
+    assert set(changed.changed) == {'deleted', 'deleted_at'}
+
+
+def test_a_boolean_stays_one() -> None:
+    change = plan(
+        volume(deleted=False), attachment(deleted=False), dialect='postgresql'
+    )
+    (gone,) = after(change, 'volume_attachment')
+    assert gone['deleted'] is True
+    assert any('deleted = true' in s.sql for s in change.statements)
+    assert any('deleted = false' in s.sql for s in change.inverse)
+
+
+@pytest.mark.parametrize(
+    ('row', 'why'),
+    [
+        (volume('uploading'), 'uploading'),
+        (volume('retyping'), 'retyping'),
+        (volume('backing-up'), 'backing-up'),
+        (volume('deleting'), 'deleting'),
+        (volume(migration_status='starting'), 'starting'),
+        (volume(migration_status='target:x'), 'target:x'),
+    ],
+)
+def test_what_cinder_is_at_work_on_is_left_alone(
+    row: dict[str, sql_change.Value], why: str
+) -> None:
+    for live, remove in (([attachment()], (GONE,)), ([], ())):
+        with pytest.raises(sql_change.Refused, match=f'at work.*{why}'):
+            plan(row, *live, remove=remove)
+
+
+@pytest.mark.parametrize('status', ['error', 'error_extending', None])
+def test_a_status_that_says_something_else_is_left_alone(
+    status: str | None,
+) -> None:
+    with pytest.raises(sql_change.Refused, match='os-reset_status'):
+        plan(volume(status), remove=())
+    # As Cinder itself does.
+    (row,) = after(plan(volume(status), attachment()), 'volumes')
+    assert row['status'] == 'available'
+
+
+def test_there_may_be_nothing_to_do() -> None:
+    for row, live in (
+        (volume(), [attachment()]),
+        (volume('deleted', deleted=1), [attachment()]),
+        (None, []),
+    ):
+        with pytest.raises(sql_change.Refused, match='nothing to do'):
+            plan(row, *live, remove=())
+
+
+def test_the_script_is_to_be_read() -> None:
+    change = plan(volume(), attachment(mountpoint="/dev/v'db"))
+    now = f'{change.at[:10]} {change.at[11:19]}.000000'
+    state = (
+        f"id = '{GONE}' AND volume_id = '{fakes.VOLUME}' "
+        f"AND instance_uuid = '{fakes.SERVER}' AND attached_host IS NULL "
+        "AND mountpoint = '/dev/v''db' AND attach_mode = 'rw' "
+        "AND attach_status = 'attached' AND attach_time IS NULL "
+        'AND detach_time IS NULL AND deleted = 0 AND deleted_at IS NULL '
+        'AND updated_at IS NULL'
+    )
+    left = (
+        f"EXISTS (SELECT 1 FROM volumes WHERE id = '{fakes.VOLUME}' "
+        "AND status = 'available' AND attach_status = 'detached' "
+        f"AND migration_status IS NULL AND deleted = 0 AND updated_at = '{now}"
+        "')"
+    )
+    of_it = f"volume_id = '{fakes.VOLUME}'"
+    count = '(SELECT COUNT(*) FROM volume_attachment WHERE'
+    gone_state = state.replace(' AND ', '\n  AND ')
+    assert (
+        sql_change.script(change)
+        == f"""\
+-- Cinder volume '{fakes.VOLUME}', for MariaDB or MySQL:
+-- what attachguard would change, as seen at '{change.at}'.
+--
+-- Each statement says first how many rows it must find, or change.
+-- Where it is another number, something is not as it was any more:
+-- ROLLBACK instead of COMMIT, and look again.
+START TRANSACTION;
+
+-- 1 row: lock the volume
+SELECT id, status, attach_status
+FROM volumes
+WHERE id = '{fakes.VOLUME}'
+FOR UPDATE;
+
+-- 1 row: the volume, with the attachments that it had: status, attach_status,\
+ updated_at
+UPDATE volumes
+SET status = 'available',
+    attach_status = 'detached',
+    updated_at = '{now}'
+WHERE id = '{fakes.VOLUME}'
+  AND status = 'in-use'
+  AND attach_status = 'attached'
+  AND migration_status IS NULL
+  AND deleted = 0
+  AND updated_at = '2024-03-01 00:00:00'
+  AND {count} {of_it} AND deleted = 0) = 1
+  AND {count} ({state})) = 1;
+
+-- 1 row: attachment '{GONE}': attach_status, detach_time, deleted,\
+ deleted_at, updated_at
+UPDATE volume_attachment
+SET attach_status = 'detached',
+    detach_time = '{now}',
+    deleted = 1,
+    deleted_at = '{now}',
+    updated_at = '{now}'
+WHERE {gone_state}
+  AND {left};
+
+-- 1 row: the metadata attached_mode: deleted, deleted_at
+UPDATE volume_admin_metadata
+SET deleted = 1,
+    deleted_at = '{now}'
+WHERE id = 7
+  AND {of_it}
+  AND value = 'rw'
+  AND deleted = 0
+  AND deleted_at IS NULL
+  AND updated_at IS NULL
+  AND {left};
+
+COMMIT;
+"""
+    )
+    assert 'undo what attachguard' in sql_change.script(change, undo=True)
+
+
+@pytest.mark.parametrize('dialect', list(sql_change.DIALECTS))
+@pytest.mark.parametrize(
+    'value', ["x'y\\", 'a\nb', '\\', '\x00', '\x1b]0;', 'ü', '\u202e', "''\\'"]
+)
+def test_a_value_is_on_one_line_and_cannot_end(
+    dialect: str, value: str
+) -> None:
+    text = sql_change._literal(dialect, value)
+    assert text.isascii()
+    assert text.isprintable()
+    assert '\\' not in text
+    assert value.encode().hex() in text
+
+
+def test_it_survives_a_journal() -> None:
+    change = plan(volume(), attachment(), attachment(STAYS, 'reserved'))
+    written = json.loads(json.dumps(change.to_json()))
+    read = sql_change.Change.from_json(written)
+    assert read == change
+    assert read.statements == change.statements
+    assert read.inverse == change.inverse
+    assert written['statements'] == [s.sql for s in change.statements]
+
+
+@pytest.mark.parametrize(
+    'spoil',
+    [
+        lambda w: w.pop('rows'),
+        lambda w: w.update(dialect='oracle'),
+        lambda w: w.update(volume_id=None),
+        lambda w: w.update(rows=[1]),
+        lambda w: w['rows'][0].update(table='services'),
+        lambda w: w['rows'][0]['after'].update({'id = 1; --': 1}),
+        lambda w: w['rows'][0]['before'].pop('id'),
+        lambda w: w['rows'][0]['before'].update(id=['x']),
+        lambda w: w['rows'][0]['before'].update(id=1.5),
+        lambda w: w['rows'][0].update(before=None),
+    ],
+)
+def test_a_journal_that_was_tampered_with_is_not_read(spoil: Any) -> None:
+    written = json.loads(json.dumps(plan(volume(), attachment()).to_json()))
+    spoil(written)
+    with pytest.raises(ValueError, match='not a change of attachguard'):
+        sql_change.Change.from_json(written)
+    with pytest.raises(ValueError, match='not a change of attachguard'):
+        sql_change.Change.from_json([])  # type: ignore[arg-type]
+
+
+def test_statements_in_a_journal_are_for_reading_only() -> None:
+    written = plan(volume(), attachment()).to_json()
+    written['statements'] = ['DROP TABLE volumes']
+    read = sql_change.Change.from_json(written)
+    assert 'DROP' not in sql_change.script(read)

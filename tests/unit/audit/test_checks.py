@@ -1,0 +1,258 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+
+"""What is found in which case, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from attachguard.audit import checks
+from attachguard.audit import model
+from tests.unit.audit.cases import attachment
+from tests.unit.audit.cases import case
+from tests.unit.audit.cases import FIRST
+from tests.unit.audit.cases import GONE
+from tests.unit.audit.cases import HAS
+from tests.unit.audit.cases import LACKS
+from tests.unit.audit.cases import OTHER
+from tests.unit.audit.cases import SECOND
+from tests.unit.audit.cases import SERVER
+from tests.unit.audit.cases import server
+from tests.unit.audit.cases import UNKNOWN
+from tests.unit.audit.cases import volume
+
+LIVE = (attachment(), server(HAS, FIRST))
+
+FOUND = {
+    'server-gone': [
+        case(volume(), attachment(), server(GONE)),
+        case(volume('reserved'), attachment(status='reserved'), server(GONE)),
+        case(volume('error'), attachment(), server(GONE)),
+        case(volume('available'), attachment(), server(GONE)),
+    ],
+    'server-lacks-volume': [
+        case(volume(), attachment(), server(LACKS)),
+        case(volume('detaching'), attachment(), server(LACKS)),
+    ],
+    'stuck-attachment': [
+        case(volume('reserved'), attachment(status='reserved'), server(LACKS)),
+        case(
+            volume('attaching'), attachment(status='attaching'), server(LACKS)
+        ),
+        case(
+            volume('error_attaching'),
+            attachment(status='error_attaching'),
+            server(LACKS),
+        ),
+    ],
+    'in-use-without-attachment': [
+        case(volume()),
+        case(volume(), server(LACKS)),
+        case(volume(), server(GONE)),
+    ],
+    'stuck-attaching': [
+        case(volume('attaching')),
+        # A multiattach volume that is reserved once more.
+        case(volume('attaching', multiattach=True), *LIVE),
+        # The compute node died while it attached.
+        case(
+            volume('attaching'),
+            attachment(status='attaching'),
+            server(HAS, FIRST),
+        ),
+    ],
+    'stuck-reserved': [case(volume('reserved'))],
+    'stuck-detaching': [
+        case(volume('detaching'), *LIVE),
+        case(volume('detaching')),
+    ],
+    'status-mismatch': [
+        case(volume('available'), *LIVE),
+        case(volume('available', attach_status='attached')),
+        case(volume('in-use', attach_status='detached'), *LIVE),
+    ],
+    'duplicate': [
+        case(volume(), *LIVE, attachment(found=SECOND)),
+        case(volume(), *LIVE, attachment(found=SECOND, status='reserved')),
+    ],
+    'missing-in-cinder': [
+        case(volume('available'), server(HAS, FIRST)),
+        case(volume('available'), server(HAS)),
+        case(volume(), *LIVE, server(HAS, SECOND, OTHER)),
+    ],
+    'volume-gone': [case(None, server(HAS, FIRST))],
+    'attachment-id-mismatch': [
+        case(volume(), attachment(), server(HAS, SECOND)),
+    ],
+    'volume-deleted': [
+        case(None, attachment(), server(GONE)),
+        case(None, attachment(), server(LACKS)),
+    ],
+}
+
+
+def test_each_class_has_a_case() -> None:
+    assert list(FOUND) == list(checks.CLASSES)
+
+
+@pytest.mark.parametrize(
+    ('kind', 'of'),
+    [(kind, of) for kind, cases in FOUND.items() for of in cases],
+)
+def test_a_class_is_found_and_no_other(kind: str, of: model.Case) -> None:
+    assert [finding.kind for finding in checks.find(of)] == [kind]
+
+
+HEALTHY = {
+    'attached': case(volume(), *LIVE),
+    'attached before Queens': case(volume(), attachment(), server(HAS)),
+    'available': case(volume('available')),
+    'of a shelved server': case(
+        volume('reserved'), attachment(status='reserved'), server(HAS, FIRST)
+    ),
+    'multiattach': case(
+        volume(multiattach=True),
+        *LIVE,
+        attachment(OTHER, found=SECOND),
+        server(HAS, SECOND, OTHER),
+    ),
+    'being reserved by an old Nova': case(volume('attaching'), server(HAS)),
+    'just detached in Cinder': case(volume('detaching'), server(HAS, FIRST)),
+    'an error that is not about attachments': case(volume('error_extending')),
+}
+
+
+@pytest.mark.parametrize('of', HEALTHY.values(), ids=HEALTHY)
+def test_what_is_right_is_not_found(of: model.Case) -> None:
+    assert not checks.find(of)
+
+
+def test_a_server_that_is_at_work_is_left_alone() -> None:
+    for state in (
+        {'task_state': 'migrating', 'status': 'ACTIVE'},
+        {'status': 'VERIFY_RESIZE'},
+        {'status': 'BUILD'},
+    ):
+        for word in (HAS, LACKS):
+            moving = server(word, FIRST, **state)
+            spare = attachment(found=SECOND)
+            assert not checks.find(case(volume(), attachment(), spare, moving))
+            assert not checks.find(case(volume('detaching'), moving))
+
+
+def test_a_server_that_nobody_knows_of_is_left_alone() -> None:
+    silent = server(UNKNOWN)
+    for status in ('in-use', 'reserved', 'attaching', 'detaching'):
+        assert not checks.find(case(volume(status), attachment(), silent))
+        assert not checks.find(case(volume(status), silent))
+    assert not checks.find(case(None, silent))
+
+
+def test_a_server_that_was_not_asked_about_is_left_alone() -> None:
+    assert not checks.find(case(volume(), attachment()))
+
+
+def test_an_unknown_case_says_nothing() -> None:
+    assert not checks.find(case(None, server(HAS), unknown='HTTP 503'))
+
+
+@pytest.mark.parametrize(
+    'busy',
+    [
+        {'status': 'retyping'},
+        {'status': 'backing-up'},
+        {'migration_status': 'migrating'},
+        {'migration_status': 'target:aaaaaaaa'},
+    ],
+    ids=str,
+)
+def test_a_volume_that_cinder_works_on_is_left_alone(
+    busy: dict[str, str],
+) -> None:
+    assert not checks.find(case(volume(**busy), attachment(), server(GONE)))
+
+
+@pytest.mark.parametrize('status', ['success', 'error', 'none'])
+def test_a_migration_that_is_over_hides_nothing(status: str) -> None:
+    over = volume(migration_status=status)
+    assert checks.find(case(over, attachment(), server(GONE)))
+
+
+def test_the_status_of_a_volume_with_a_foreign_attachment_is_its_own() -> None:
+    apart = (attachment(None, found=SECOND),)
+    for status in ('in-use', 'attaching', 'reserved', 'detaching'):
+        assert not checks.find(case(volume(status), foreign=apart))
+    (found,) = checks.find(
+        case(volume(), attachment(), server(GONE), foreign=apart)
+    )
+    assert found.attachment_id == FIRST
+
+
+def test_of_two_attachments_only_the_wrong_one_is_found() -> None:
+    (found,) = checks.find(
+        case(
+            volume(multiattach=True),
+            *LIVE,
+            attachment(OTHER, found=SECOND),
+            server(GONE, found=OTHER),
+        )
+    )
+    assert (found.kind, found.attachment_id) == ('server-gone', SECOND)
+
+
+def test_a_volume_that_attaches_beside_what_nova_has_waits_for_nothing() -> (
+    None
+):
+    """That it does is what came of the spare attachment."""
+    (found,) = checks.find(
+        case(
+            volume('attaching'),
+            *LIVE,
+            attachment(found=SECOND, status='attaching'),
+        )
+    )
+    assert (found.kind, found.attachment_id) == ('duplicate', SECOND)
+
+
+def test_which_of_two_is_novas_has_to_be_known() -> None:
+    spare = attachment(found=SECOND)
+    assert not checks.find(case(volume(), attachment(), spare, server(HAS)))
+
+
+def test_a_finding_says_what_it_is_about_and_how_it_is_known() -> None:
+    evidence = (
+        model.Evidence('GET /servers/x', 404, '2026-01-01T00:00:00+00:00'),
+    )
+    (found,) = checks.find(
+        case(
+            volume(),
+            attachment(attached_at='2026-01-01T00:00:00.000000'),
+            server(GONE),
+            evidence=evidence,
+        )
+    )
+    assert found.server_id == SERVER
+    assert found.since == '2026-01-01T00:00:00.000000'
+    assert found.evidence == evidence
+    assert found.to_json()['evidence'][0]['status'] == 404
+
+
+def test_the_same_finding_has_the_same_key() -> None:
+    def keys(*things: model.Attachment) -> list[str]:
+        found = checks.find(case(volume(), *things, server(GONE)))
+        return [finding.key for finding in found]
+
+    assert keys(attachment()) == keys(attachment(device='/dev/vdc'))
+    # A new attachment to the same server is another matter.
+    assert keys(attachment()) != keys(attachment(found=SECOND))

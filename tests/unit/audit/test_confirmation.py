@@ -1,0 +1,127 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What earlier audits have seen."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import pathlib
+
+import pytest
+
+from attachguard.audit import checks
+from attachguard.audit import confirmation as states
+from tests.unit.audit import cases
+
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+LATER = NOW + datetime.timedelta(minutes=15)
+MIN_AGE = datetime.timedelta(minutes=10)
+
+
+def finding(attachment_id: str = cases.FIRST) -> checks.Finding:
+    (found,) = checks.find(
+        cases.case(
+            cases.volume(),
+            cases.attachment(found=attachment_id),
+            cases.server(cases.GONE),
+        )
+    )
+    return found
+
+
+def see(
+    path: pathlib.Path,
+    now: datetime.datetime,
+    *found: checks.Finding,
+    keep: bool = False,
+) -> list[states.Seen]:
+    state = states.State(path, 'here')
+    with state.opened():
+        seen = [state.see(item, now) for item in found]
+        state.save(lambda volume_id, project_id, kind: keep)
+    return seen
+
+
+@pytest.fixture
+def path(tmp_path: pathlib.Path) -> pathlib.Path:
+    return tmp_path / 'new' / 'state.json'
+
+
+def test_a_finding_counts_when_it_was_seen_before(
+    path: pathlib.Path,
+) -> None:
+    (first,) = see(path, NOW, finding())
+    assert (first.times, first.counts(MIN_AGE, NOW)) == (1, False)
+    (second,) = see(path, LATER, finding())
+    assert (second.first, second.times) == (NOW, 2)
+    assert second.counts(MIN_AGE, LATER)
+
+
+def test_twice_at_once_is_not_long_enough(path: pathlib.Path) -> None:
+    see(path, NOW, finding())
+    (second,) = see(path, NOW, finding())
+    assert not second.counts(MIN_AGE, NOW)
+
+
+def test_a_new_attachment_is_a_new_finding(path: pathlib.Path) -> None:
+    see(path, NOW, finding())
+    (other,) = see(path, LATER, finding(cases.SECOND))
+    assert other.times == 1
+
+
+@pytest.mark.parametrize('keep', [False, True])
+def test_what_was_not_looked_for_is_kept(
+    path: pathlib.Path, keep: bool
+) -> None:
+    see(path, NOW, finding())
+    see(path, NOW, keep=keep)
+    (again,) = see(path, LATER, finding())
+    assert again.times == (2 if keep else 1)
+
+
+def test_an_audit_that_fails_changes_nothing(path: pathlib.Path) -> None:
+    see(path, NOW, finding())
+    before = path.read_bytes()
+    state = states.State(path, 'here')
+    with contextlib.suppress(KeyError), state.opened():
+        state.see(finding(cases.SECOND), LATER)
+        raise KeyError
+    assert path.read_bytes() == before
+
+
+def test_two_audits_do_not_mix(path: pathlib.Path) -> None:
+    first, second = states.State(path, 'here'), states.State(path, 'here')
+    with first.opened():
+        with pytest.raises(states.StateError, match='Another audit'):
+            with second.opened():
+                pass
+    with second.opened():
+        pass
+
+
+def test_the_state_of_another_cloud_is_refused(path: pathlib.Path) -> None:
+    see(path, NOW, finding())
+    other = states.State(path, 'there')
+    with pytest.raises(states.StateError, match='another cloud'):
+        with other.opened():
+            pass
+
+
+def test_where_it_cannot_be_written_it_says_so(
+    tmp_path: pathlib.Path,
+) -> None:
+    blocked = tmp_path / 'file'
+    blocked.write_text('')
+    with pytest.raises(states.StateError, match='--state-file'):
+        see(blocked / 'state.json', NOW, finding())

@@ -1,0 +1,46 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The default table."""
+
+from __future__ import annotations
+
+from oslo_policy import policy
+
+from attachguard.guard import default_rules
+from attachguard.guard import request
+
+
+def test_every_operation_has_a_documented_rule() -> None:
+    rules = {rule.name: rule for rule in default_rules.list_rules()}
+    for operation in request.OPERATIONS.values():
+        rule = rules[f'attachguard:{operation.name}']
+        assert isinstance(rule, policy.DocumentedRuleDefault)
+        assert rule.operations == [
+            {'method': operation.method, 'path': operation.path}
+        ]
+        assert operation.what in (rule.description or '')
+
+
+def test_every_default_lets_services_through_first() -> None:
+    for rule in default_rules.list_rules():
+        if 'nova:' in rule.check_str:
+            assert rule.check_str.startswith('rule:attachguard:service or ')
+
+
+def test_the_preset_changes_rules_that_exist() -> None:
+    names = {rule.name for rule in default_rules.list_rules()}
+    assert set(default_rules.NO_SERVICE_TOKEN) <= names
+    # The forged in-use stays impossible for everybody but an admin.
+    preset = default_rules.NO_SERVICE_TOKEN
+    assert 'attachguard:os-attach' not in preset
+    complete = preset['attachguard:attachment-complete']
+    assert complete.endswith('or nova:no_server or nova:attached')

@@ -1,0 +1,1137 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the guard does with a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import io
+import json
+import logging
+import pathlib
+import sys
+import time
+from typing import Any
+
+from oslo_config import cfg
+from oslo_serialization import jsonutils
+import pytest
+import webob
+import webob.exc
+
+from attachguard import filter as attachguard_filter
+from attachguard.guard import middleware as guard
+from attachguard.guard import request
+from tests.unit import fakes
+
+ACTION = f'/v3/{fakes.PROJECT}/volumes/{fakes.VOLUME}/action'
+ATTACHMENTS = f'/v3/{fakes.PROJECT}/attachments'
+ATTACHMENT = f'{ATTACHMENTS}/{fakes.ATTACHMENT}'
+
+
+def attach(server: str = fakes.SERVER, **more: Any) -> dict[str, Any]:
+    return {
+        'os-attach': {
+            'instance_uuid': server,
+            'mountpoint': '/dev/vdb',
+            **more,
+        }
+    }
+
+
+def create(server: str | None = fakes.SERVER) -> dict[str, Any]:
+    body = {'volume_uuid': fakes.VOLUME}
+    if server is not None:
+        body['instance_uuid'] = server
+    return {'attachment': body}
+
+
+class Guarded:
+    """A guard between a test and the fakes."""
+
+    def __init__(
+        self, cinder: fakes.FakeCinder, nova: fakes.FakeNova, conf: Any
+    ) -> None:
+        self.cinder = cinder
+        self.nova = nova
+        self.guard = guard.AttachGuard(cinder, conf)
+        self.guard.nova = nova  # type: ignore[assignment]
+
+    def __call__(
+        self, method: str, path: str, body: Any = None, **kwargs: Any
+    ) -> tuple[int, dict[str, str], Any]:
+        self.environ = fakes.environ(method, path, body, **kwargs)
+        started: list[Any] = []
+
+        def start_response(status: str, headers: Any, _: Any = None) -> Any:
+            started.append((int(status[:3]), dict(headers)))
+
+        answer = b''.join(self.guard(self.environ, start_response))
+        assert len(started) == 1
+        return (*started[0], json.loads(answer or b'null'))
+
+
+Make = Callable[..., Guarded]
+
+
+@pytest.fixture
+def make(tmp_path: pathlib.Path) -> Make:
+    """Make a guard.
+
+    ``has`` are the pairs that Nova has, ``attachments`` Cinder's and
+    ``status`` theirs, ``rules`` a policy file, and the rest options of
+    ``[attachguard]``.
+    """
+
+    def make(
+        has: Any = (),
+        attachments: Any = (),
+        rules: Any = None,
+        status: str = 'attached',
+        **options: Any,
+    ) -> Guarded:
+        conf = cfg.ConfigOpts()
+        file = tmp_path / 'cinder.conf'
+        if rules is not None:
+            policy = tmp_path / 'rules.yaml'
+            policy.write_text(json.dumps(rules))
+            options['policy_file'] = str(policy)
+        lines = [f'{name} = {value}' for name, value in options.items()]
+        file.write_text('\n'.join(['[attachguard]', *lines]))
+        conf([], project='cinder', default_config_files=[str(file)])
+        pairs = dict(has) if isinstance(has, dict) else dict.fromkeys(has)
+        return Guarded(
+            fakes.FakeCinder(attachments, status), fakes.FakeNova(pairs), conf
+        )
+
+    return make
+
+
+HAS_IT = [(fakes.SERVER, fakes.VOLUME)]
+BY_SERVER = [(fakes.ATTACHMENT, fakes.SERVER)]
+BY_HOST = [(fakes.ATTACHMENT, None)]
+
+
+def test_a_request_that_is_none_of_ours_passes_untouched(make: Make) -> None:
+    cloud = make()
+    body = b'{"os-extend": {"new_size": 2}}'
+    for method, path, body in (
+        ('GET', f'/v3/{fakes.PROJECT}/volumes/detail', b''),
+        ('GET', ATTACHMENTS, b''),
+        ('POST', f'/v3/{fakes.PROJECT}/volumes', b'{}'),
+        ('POST', ACTION, b'{"os-extend": {"new_size": 2}}'),
+        ('POST', f'/v3/{fakes.PROJECT}/snapshots/x/action', b'{"a": {}}'),
+    ):
+        cloud.cinder.calls.clear()
+        cloud(method, path, body)
+        assert cloud.cinder.calls == [(method, path, body)]
+    assert cloud.nova.asked == []
+
+
+class TestPassingCostsLittle:
+    """Nearly every request is none of ours."""
+
+    @staticmethod
+    def bytecodes(call: Callable[[], Any]) -> int:
+        count = 0
+
+        def trace(frame: Any, event: str, _: Any) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes = True
+            count += event == 'opcode'
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            call()
+        finally:
+            sys.settrace(before)
+        return count
+
+    @pytest.fixture
+    def no_parsing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def parse(*_: Any, **__: Any) -> Any:
+            raise AssertionError('a WebOb request, or parsed JSON')
+
+        monkeypatch.setattr(webob.Request, '__init__', parse)
+        monkeypatch.setattr(jsonutils, 'loads', parse)
+
+    @pytest.mark.usefixtures('no_parsing')
+    @pytest.mark.parametrize(
+        ('method', 'path'),
+        [
+            ('GET', f'/{fakes.PROJECT}/volumes/detail'),
+            ('GET', f'/{fakes.PROJECT}/attachments/{fakes.ATTACHMENT}'),
+            ('GET', '/'),
+            ('POST', f'/{fakes.PROJECT}/volumes'),
+            ('DELETE', f'/{fakes.PROJECT}/volumes/{fakes.VOLUME}'),
+            ('PUT', f'/{fakes.PROJECT}/volumes/{fakes.VOLUME}/metadata'),
+        ],
+    )
+    def test_sixty_bytecodes_at_most(
+        self, make: Make, method: str, path: str
+    ) -> None:
+        def bare(environ: Any, start_response: Any) -> list[bytes]:
+            return []
+
+        cloud = make()
+        cloud.guard.application = bare
+        environ = fakes.environ(method, path)
+        start: Any = None
+        cost = self.bytecodes(lambda: bare(environ, start))
+        guarded = self.bytecodes(lambda: cloud.guard(environ, start))
+        assert 0 < guarded - cost <= 60
+
+    @pytest.mark.usefixtures('no_parsing')
+    @pytest.mark.parametrize('size', [0, 100_000])
+    def test_another_action_is_read_and_peeked_at(
+        self, make: Make, size: int
+    ) -> None:
+        cloud = make()
+        body = b'{"os-extend": {"new_size": "%s"}}' % (b'1' * size)
+        environ = fakes.environ('POST', ACTION, body)
+        seen: list[bytes] = []
+
+        def read(environ: Any, start_response: Any) -> Any:
+            length = int(environ['CONTENT_LENGTH'])
+            seen.append(environ['wsgi.input'].read(length))
+            return []
+
+        cloud.guard.application = read
+        start: Any = None
+        cloud.guard(environ, start)
+        assert seen == [body]
+
+
+class TestOrdinaryCaller:
+    """The rows of the default table."""
+
+    def test_may_record_an_attachment_that_nova_has(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        assert cloud('POST', ACTION, attach())[0] == 202
+        assert [call[:2] for call in cloud.cinder.performed] == [
+            ('POST', ACTION)
+        ]
+        assert json.loads(cloud.cinder.performed[0][2]) == attach()
+        assert cloud.nova.asked == HAS_IT
+
+    def test_may_not_forge_one(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        answers = [
+            cloud('POST', ACTION, attach(fakes.OTHER_SERVER)),
+            cloud('POST', ACTION, attach(fakes.UNKNOWN_ID)),
+        ]
+        assert cloud.cinder.performed == []
+        for status, headers, body in answers:
+            assert status == 403
+            assert headers['Content-Type'] == 'application/json'
+            assert headers['OpenStack-API-Version'] == 'volume 3.44'
+            assert headers['Vary'] == 'OpenStack-API-Version'
+            fault = body['forbidden']
+            assert fault['code'] == 403
+            assert fault['reason'] == 'server-lacks-volume'
+            assert 'openstack server add volume' in fault['message']
+            assert 'os-volume_attachments' in fault['message']
+        # No oracle: a server that is not there, or not the caller's, answers
+        # as one without the volume.
+        assert answers[0] == answers[1]
+
+    def test_may_not_attach_to_a_host(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        body = {'os-attach': {'host_name': 'h', 'mountpoint': '/dev/vdb'}}
+        status, _headers, answer = cloud('POST', ACTION, body)
+        assert (status, answer['forbidden']['reason']) == (403, 'no-server')
+        assert cloud.cinder.performed == []
+        assert cloud.nova.asked == []
+
+    @pytest.mark.parametrize(
+        ('server', 'status'),
+        [(fakes.SERVER, 202), (fakes.OTHER_SERVER, 403), (None, 202)],
+    )
+    def test_attachment_create(
+        self, make: Make, server: str | None, status: int
+    ) -> None:
+        cloud = make(HAS_IT)
+        assert cloud('POST', ATTACHMENTS, create(server))[0] == status
+        assert len(cloud.cinder.performed) == (status == 202)
+        assert len(cloud.nova.asked) == (server is not None)
+
+    @pytest.mark.parametrize(
+        ('method', 'path', 'body'),
+        [
+            ('PUT', ATTACHMENT, {'attachment': {'connector': {'host': 'h'}}}),
+            ('POST', f'{ATTACHMENT}/action', {'os-complete': {}}),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ('attachments', 'has', 'status'),
+        [
+            (BY_SERVER, HAS_IT, 202),
+            (BY_SERVER, [], 403),
+            (BY_HOST, [], 202),
+        ],
+    )
+    def test_attachment_update_and_complete(
+        self,
+        make: Make,
+        method: str,
+        path: str,
+        body: Any,
+        attachments: Any,
+        has: Any,
+        status: int,
+    ) -> None:
+        cloud = make(has, attachments, status='reserved')
+        assert cloud(method, path, body)[0] == status
+        assert len(cloud.cinder.performed) == (status == 202)
+
+    def test_a_live_attachment_is_not_updated(self, make: Make) -> None:
+        # It would go back to attaching, and Nova could not detach it.
+        cloud = make(HAS_IT, BY_SERVER, status='attached')
+        body = {'attachment': {'connector': {'host': 'evil'}}}
+        status, _headers, answer = cloud('PUT', ATTACHMENT, body)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'already-attached'
+        assert cloud.nova.asked == []
+
+    def test_an_attachment_is_not_recorded_twice(self, make: Make) -> None:
+        # When Nova removes the first, the second would keep it in-use.
+        cloud = make(HAS_IT, BY_SERVER)
+        for path, body in ((ACTION, attach()), (ATTACHMENTS, create())):
+            status, _headers, answer = cloud('POST', path, body)
+            assert status == 403
+            assert answer['forbidden']['reason'] == 'already-attached'
+        assert cloud.nova.asked == []
+        # Another server's does not count (multiattach).
+        cloud = make(HAS_IT, [(fakes.ATTACHMENT, fakes.OTHER_SERVER)])
+        assert cloud('POST', ACTION, attach())[0] == 202
+
+    @pytest.mark.parametrize(
+        ('by', 'status'),
+        [(fakes.ATTACHMENT, 403), (fakes.UNKNOWN_ID, 202), (None, 403)],
+        ids=['this one', 'another', 'before Queens'],
+    )
+    def test_an_attachment_that_nova_does_not_use_is_removed(
+        self, make: Make, by: str | None, status: int
+    ) -> None:
+        cloud = make({(fakes.SERVER, fakes.VOLUME): by}, BY_SERVER)
+        assert cloud('DELETE', ATTACHMENT)[0] == status
+
+    def test_none_is_removed_while_nova_moves_the_server(
+        self, make: Make
+    ) -> None:
+        # It runs by the attachment on the one host, and Nova has written down
+        # that on the other.
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
+        cloud = make(has, BY_SERVER)
+        cloud.nova.moving.add(fakes.SERVER)
+        status, _headers, answer = cloud('DELETE', ATTACHMENT)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'server-has-volume'
+        assert cloud.cinder.performed == []
+
+    def test_os_detach_of_one_touches_them_all(self, make: Make) -> None:
+        # Cinder removes the export of the whole volume, whichever is named.
+        leftover = 'cccccccc-1111-4111-8111-000000000000'
+        cloud = make(HAS_IT, [(leftover, None), *BY_SERVER])
+        named = {'os-detach': {'attachment_id': leftover}}
+        status, _headers, answer = cloud('POST', ACTION, named)
+        assert status == 403
+        assert answer['forbidden']['reason'] == 'server-has-volume'
+        path = ATTACHMENT.replace(fakes.ATTACHMENT, leftover)
+        assert cloud('DELETE', path)[0] == 202
+
+    def test_the_log_says_by_which_attachment(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
+        cloud = make(has, BY_SERVER)
+        assert cloud('DELETE', ATTACHMENT)[0] == 202
+        line = json.loads(caplog.messages[-1].partition('decision ')[2])
+        assert line['reason'] == 'other-attachment'
+        assert line['nova_answer'] is True
+        assert line['volume_id'] == fakes.VOLUME
+        assert line['server_id'] == fakes.SERVER
+        assert line['attachment_id'] == fakes.ATTACHMENT
+
+    @pytest.mark.parametrize(
+        ('method', 'path', 'body'),
+        [
+            ('POST', ACTION, {'os-detach': {}}),
+            ('POST', ACTION, {'os-detach': None}),
+            (
+                'POST',
+                ACTION,
+                {'os-detach': {'attachment_id': fakes.ATTACHMENT}},
+            ),
+            ('POST', ACTION, {'os-terminate_connection': {'connector': {}}}),
+            ('POST', ACTION, {'os-begin_detaching': None}),
+            ('DELETE', ATTACHMENT, None),
+        ],
+        ids=lambda value: str(value)[:40],
+    )
+    @pytest.mark.parametrize(
+        ('attachments', 'has', 'status'),
+        [
+            (BY_SERVER, HAS_IT, 403),
+            (BY_SERVER, [], 202),
+            (BY_HOST, [], 202),
+        ],
+        ids=['nova has it', 'nova does not', 'no server'],
+    )
+    def test_the_clearing_side(
+        self,
+        make: Make,
+        method: str,
+        path: str,
+        body: Any,
+        attachments: Any,
+        has: Any,
+        status: int,
+    ) -> None:
+        cloud = make(has, attachments)
+        found, _headers, answer = cloud(method, path, body)
+        assert found == status
+        if status == 403:
+            assert answer['forbidden']['reason'] == 'server-has-volume'
+        assert len(cloud.cinder.performed) == (status == 202)
+
+    def test_one_live_attachment_of_many_holds_a_volume(
+        self, make: Make
+    ) -> None:
+        many = [
+            (f'cccccccc-1111-4111-8111-{n:012}', fakes.OTHER_SERVER)
+            for n in range(5)
+        ]
+        cloud = make(HAS_IT, [*many, *BY_SERVER])
+        assert cloud('POST', ACTION, {'os-begin_detaching': None})[0] == 403
+        assert cloud('POST', ACTION, {'os-detach': {}})[0] == 403
+        # An attachment is judged by itself.
+        path = ATTACHMENT.replace(fakes.ATTACHMENT, many[0][0])
+        assert cloud('DELETE', path)[0] == 202
+
+    @pytest.mark.parametrize(
+        'action',
+        [
+            'os-reserve',
+            'os-unreserve',
+            'os-roll_detaching',
+            'os-initialize_connection',
+            'os-force_detach',
+            'os-reset_status',
+            'os-migrate_volume_completion',
+        ],
+    )
+    def test_what_is_left_to_cinders_own_policy(
+        self, make: Make, action: str
+    ) -> None:
+        cloud = make(HAS_IT, BY_SERVER)
+        assert cloud('POST', ACTION, {action: {}})[0] == 202
+        # Not even a question was needed.
+        assert cloud.cinder.calls == cloud.cinder.performed
+        assert cloud.nova.asked == []
+
+    def test_an_admin_is_an_ordinary_caller(self, make: Make) -> None:
+        cloud = make()
+        assert cloud('POST', ACTION, attach(), roles=['admin'])[0] == 403
+
+
+class TestService:
+    """Who is let through without a question."""
+
+    @pytest.mark.parametrize(
+        ('method', 'path', 'body'),
+        [
+            ('POST', ACTION, attach()),
+            ('POST', ATTACHMENTS, create()),
+            ('DELETE', ATTACHMENT, None),
+            ('POST', ACTION, {'os-detach': {}}),
+        ],
+    )
+    @pytest.mark.parametrize(
+        'who', [{'service_roles': ['service']}, {'roles': ['service']}]
+    )
+    def test_passes(
+        self, make: Make, method: str, path: str, body: Any, who: Any
+    ) -> None:
+        cloud = make(attachments=BY_SERVER)
+        assert cloud(method, path, body, **who)[0] == 202
+        assert len(cloud.cinder.calls) == 1
+        assert cloud.nova.asked == []
+
+    def test_is_not_a_user_who_sends_a_token_twice(self, make: Make) -> None:
+        cloud = make()
+        assert (
+            cloud('POST', ACTION, attach(), service_roles=['member'])[0] == 403
+        )
+
+    def test_is_not_who_only_says_so(self, make: Make) -> None:
+        cloud = make()
+        forged = {
+            'HTTP_X_SERVICE_ROLES': 'service',
+            'HTTP_X_SERVICE_IDENTITY_STATUS': 'Confirmed',
+            'HTTP_X_SERVICE_TOKEN': 'x',
+            'HTTP_X_ROLES': 'service',
+        }
+        assert cloud('POST', ACTION, attach(), **forged)[0] == 403
+
+    @pytest.mark.parametrize('status', ['Invalid', None])
+    def test_is_not_an_unconfirmed_service_token(
+        self, make: Make, status: str | None
+    ) -> None:
+        cloud = make()
+        answer = cloud(
+            'POST',
+            ACTION,
+            attach(),
+            service_roles=['service'],
+            HTTP_X_SERVICE_IDENTITY_STATUS=status,
+        )
+        assert answer[0] == 403
+
+    def test_can_be_pinned_to_a_user(self, make: Make) -> None:
+        pinned = 'service_roles:service and service_user_id:0000'
+        cloud = make(rules={'attachguard:service': pinned})
+        who = {'service_roles': ['service']}
+        assert cloud('POST', ACTION, attach(), **who)[0] == 403
+        pinned = f'service_roles:service and service_user_id:{fakes.USER}'
+        cloud = make(rules={'attachguard:service': pinned})
+        assert cloud('POST', ACTION, attach(), **who)[0] == 202
+
+
+class TestBeforeAuthToken:
+    """Where nobody has said who calls."""
+
+    FORGED = {
+        'keystone.token_auth': None,
+        'HTTP_X_IDENTITY_STATUS': 'Confirmed',
+        'HTTP_X_SERVICE_IDENTITY_STATUS': 'Confirmed',
+        'HTTP_X_SERVICE_ROLES': 'service',
+        'HTTP_X_ROLES': 'admin,service',
+    }
+
+    def test_a_guarded_request_is_refused(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(HAS_IT)
+        status, _headers, body = cloud('POST', ACTION, attach(), **self.FORGED)
+        assert status == 403
+        assert body['forbidden']['reason'] == 'not-authenticated'
+        assert cloud.cinder.calls == []
+        assert cloud.nova.asked == []
+        assert 'stands before authtoken' in caplog.text
+
+    def test_an_invalid_token_is_nobody(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        invalid = {'HTTP_X_IDENTITY_STATUS': 'Invalid'}
+        assert cloud('POST', ACTION, attach(), **invalid)[0] == 403
+        assert cloud.cinder.calls == []
+
+    def test_other_requests_pass(self, make: Make) -> None:
+        cloud = make()
+        cloud('GET', ATTACHMENTS, **self.FORGED)
+        cloud('POST', ACTION, {'os-extend': {}}, **self.FORGED)
+        assert len(cloud.cinder.calls) == 2
+
+    def test_noauth_believes_what_it_is_told(self, make: Make) -> None:
+        cloud = make(auth_strategy='noauth')
+        assert cloud('POST', ACTION, attach(), **self.FORGED)[0] == 202
+        plain = {'keystone.token_auth': None}
+        assert cloud('POST', ACTION, attach(), **plain)[0] == 403
+
+
+class TestWhatCinderSays:
+    """A bad request gets Cinder's own answer."""
+
+    def test_of_a_missing_volume(self, make: Make) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, fakes.UNKNOWN_ID)
+        status, headers, body = cloud('POST', path, attach())
+        assert (status, list(body)) == (404, ['itemNotFound'])
+        # Not the one that the filter asks with.
+        assert headers['OpenStack-API-Version'] == 'volume 3.44'
+        assert cloud.nova.asked == []
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize(
+        'body',
+        [
+            {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}},
+            {'os-reserve': None},
+        ],
+    )
+    def test_of_a_missing_volume_that_no_rule_looks_at(
+        self, make: Make, body: Any
+    ) -> None:
+        cloud = make(rules={'attachguard:os-reserve': '!'})
+        path = ACTION.replace(fakes.VOLUME, fakes.UNKNOWN_ID)
+        assert cloud('POST', path, body)[0] == 404
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize('name', ['detail', 'summary'])
+    def test_of_an_id_that_is_another_route(
+        self, make: Make, name: str
+    ) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, name)
+        assert cloud('POST', path, attach())[0] == 404
+        assert cloud('DELETE', f'{ATTACHMENTS}/{name}')[0] == 404
+        assert cloud('PUT', f'{ATTACHMENTS}/{name}', {})[0] == 404
+
+    def test_of_a_missing_attachment(self, make: Make) -> None:
+        cloud = make()
+        assert cloud('DELETE', ATTACHMENT)[0] == 404
+        assert cloud('POST', f'{ATTACHMENT}/action', {'os-complete': 1})[
+            0
+        ] == (404)
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize('status', [400, 406, 415])
+    def test_of_a_malformed_request(self, make: Make, status: int) -> None:
+        cloud = make()
+        cloud.cinder.fails = lambda method, path: (
+            status if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == status
+        assert cloud.cinder.performed == []
+
+    def test_of_a_route_or_microversion_that_is_not_there(
+        self, make: Make
+    ) -> None:
+        cloud = make()
+        # Not of the nil UUID: of the request itself.
+        cloud.cinder.fails = lambda method, path: (
+            404 if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == 404
+
+    @pytest.mark.parametrize('status', [200, 302, 500, 503])
+    def test_of_other_things_does_not_hide_a_refusal(
+        self, make: Make, status: int
+    ) -> None:
+        cloud = make()
+        cloud.cinder.fails = lambda method, path: (
+            status if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == 403
+
+    @pytest.mark.parametrize('status', [500, 503, 302])
+    def test_when_it_does_not_say(self, make: Make, status: int) -> None:
+        cloud = make()
+        cloud.cinder.fails = lambda method, path: (
+            status if method == 'GET' else None
+        )
+        answer, headers, body = cloud('POST', ACTION, attach())
+        assert answer == 503
+        assert headers['Retry-After'] == '5'
+        assert body['serviceUnavailable']['reason'] == 'cinder-unknown'
+
+    def test_when_it_fails(self, make: Make) -> None:
+        cloud = make()
+
+        def fail(*_: Any) -> int:
+            raise RuntimeError
+
+        cloud.cinder.fails = fail
+        assert cloud('POST', ACTION, attach())[0] == 503
+
+    def test_it_is_asked_as_the_caller(self, make: Make) -> None:
+        cloud = make()
+        seen: list[Any] = []
+
+        def record(environ: Any, start_response: Any) -> Any:
+            seen.append(dict(environ))
+            return fakes.FakeCinder.__call__(
+                cloud.cinder, environ, start_response
+            )
+
+        cloud.guard.application = record
+        cloud('POST', ACTION, attach(), QUERY_STRING='x=1')
+        read, listed, rehearsed = seen
+        assert read['QUERY_STRING'] == ''
+        assert listed['QUERY_STRING'].startswith('volume_id=')
+        assert read['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.27'
+        assert 'CONTENT_TYPE' not in read
+        assert rehearsed['QUERY_STRING'] == 'x=1'
+        assert rehearsed['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.44'
+        assert rehearsed['CONTENT_TYPE'] == 'application/json'
+        for environ in seen:
+            assert environ['HTTP_X_AUTH_TOKEN'] == 'secret-token'
+            assert environ['keystone.token_auth']
+
+
+def test_a_head_that_is_a_post_is_refused_as_one(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Cinder's answer to it has no body that would say what is not there.
+    caplog.set_level(logging.INFO)
+    cloud = make()
+    extra = {'QUERY_STRING': '_method=POST'}
+    status, _headers, answer = cloud('HEAD', ACTION, attach(), **extra)
+    assert (status, answer) == (403, None)
+    assert '"reason": "server-lacks-volume"' in caplog.text
+    assert cloud.cinder.performed == []
+
+
+class TestNovaUnknown:
+    """Nova down, slow or talking nonsense."""
+
+    def test_is_503(self, make: Make) -> None:
+        detach: dict[str, Any] = {'os-detach': {}}
+        for body, attachments in ((attach(), []), (detach, BY_SERVER)):
+            cloud = make(HAS_IT, attachments, retry_after=7)
+            cloud.nova.down = True
+            status, headers, answer = cloud('POST', ACTION, body)
+            assert status == 503
+            assert headers['Retry-After'] == '7'
+            assert headers['OpenStack-API-Version'] == 'volume 3.44'
+            assert answer['serviceUnavailable']['reason'] == 'nova-unknown'
+            assert 'down' not in answer['serviceUnavailable']['message']
+            assert cloud.cinder.performed == []
+
+    def test_can_be_let_through(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(on_nova_error='allow')
+        cloud.nova.down = True
+        assert cloud('POST', ACTION, attach())[0] == 202
+        assert '"verdict": "unknown"' in caplog.text
+        # A token that Nova refuses is no trouble of Nova's.
+        cloud.nova.outage = False
+        status, headers, _answer = cloud('POST', ACTION, attach())
+        assert (status, headers['Retry-After']) == (503, '5')
+        # Nova that does answer is still believed.
+        cloud.nova.down = False
+        assert cloud('POST', ACTION, attach())[0] == 403
+
+    def test_is_no_matter_for_who_need_not_be_asked_about(
+        self, make: Make
+    ) -> None:
+        cloud = make(attachments=BY_HOST)
+        cloud.nova.down = True
+        service = {'service_roles': ['service']}
+        assert cloud('POST', ACTION, attach(), **service)[0] == 202
+        assert cloud('POST', ACTION, {'os-reserve': None})[0] == 202
+        assert cloud('POST', ACTION, {'os-detach': {}})[0] == 202
+        assert cloud.nova.asked == []
+
+    def test_many_servers_are_not_asked_about(self, make: Make) -> None:
+        many = [
+            (
+                f'cccccccc-1111-4111-8111-{n:012}',
+                f'11111111-1111-4111-8111-{n:012}',
+            )
+            for n in range(17)
+        ]
+        cloud = make(attachments=many)
+        status, _headers, body = cloud('POST', ACTION, {'os-detach': {}})
+        assert status == 403
+        assert body['forbidden']['reason'] == 'too-many-servers'
+        assert cloud.nova.asked == []
+        # No rule of an operator's takes it for a yes.
+        cloud = make(
+            attachments=many, rules={'attachguard:os-reserve': 'nova:attached'}
+        )
+        assert cloud('POST', ACTION, {'os-reserve': None})[0] == 403
+
+    def test_questions_share_the_time_there_is(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        many = [
+            (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
+            for n in range(10)
+        ]
+        cloud = make(attachments=many)
+        left: list[float] = []
+
+        def attached(*_: Any) -> bool:
+            left.append(_[-1])
+            time.sleep(0.01)
+            return False
+
+        monkeypatch.setattr(cloud.nova, 'attached', attached)
+        assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 202
+        assert len(left) == 10
+        assert left == sorted(left, reverse=True)
+        assert left[-1] <= cloud.nova.timeout - 0.09
+
+    def test_the_first_unknown_ends_the_questions(self, make: Make) -> None:
+        many = [
+            (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
+            for n in range(10)
+        ]
+        cloud = make(attachments=many)
+        cloud.nova.down = True
+        assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 503
+        assert len(cloud.nova.asked) == 1
+
+
+class TestFailure:
+    """A fault of the guard's own."""
+
+    @pytest.fixture
+    def broken(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., Guarded]:
+        def broken(**options: Any) -> Guarded:
+            cloud = make(HAS_IT, **options)
+
+            def judge(*_: Any) -> bool:
+                raise TypeError('surprise')
+
+            monkeypatch.setattr(cloud.guard.policy, 'judge', judge)
+            return cloud
+
+        return broken
+
+    def test_closes_and_is_no_500(
+        self,
+        broken: Callable[..., Guarded],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        cloud = broken(on_nova_error='allow')
+        status, _headers, body = cloud('POST', ACTION, attach())
+        assert status == 503
+        assert body['serviceUnavailable']['reason'] == 'guard-failed'
+        assert 'surprise' not in str(body)
+        assert 'surprise' in caplog.text
+        assert cloud.cinder.performed == []
+
+    def test_disturbs_nobody_in_shadow_mode(
+        self, broken: Callable[..., Guarded]
+    ) -> None:
+        assert broken(enforce='false')('POST', ACTION, attach())[0] == 202
+
+
+class TestShadowMode:
+    """Decide, log, and let everything through."""
+
+    def test_lets_through_and_says_who_would_be_refused(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(enforce='false')
+        assert cloud('POST', ACTION, attach())[0] == 202
+        assert '"verdict": "refused"' in caplog.text
+        assert '"enforced": false' in caplog.text
+        assert cloud('POST', ACTION, b'{"os-attach":')[0] == 202
+        assert cloud.cinder.performed[-1] == ('POST', ACTION, b'{"os-attach":')
+
+    def test_counts_nobody_who_sends_nonsense(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(enforce='false')
+        cloud.cinder.fails = lambda method, path: (
+            400 if method == 'POST' else None
+        )
+        assert cloud('POST', ACTION, attach())[0] == 400
+        assert '"verdict": "refused"' not in caplog.text
+        assert len(cloud.cinder.performed) == 1
+
+
+class TestBadInput:
+    """Whatever is sent, the answer is clear, and Cinder is called once."""
+
+    @pytest.mark.parametrize(
+        'body',
+        [
+            b'',
+            b'{',
+            b'\xff' * 100,
+            b'{"os-attach": "\xff"}',
+            b'{"os-attach": {}, "os-detach": {}}',
+            b'{"os-attach": ' + b'{"a":' * 5000,
+            b'{"os-attach": ' + b'[' * 5000 + b']' * 5000 + b'}',
+            b'{"os-attach": ' * 2,
+        ],
+        ids=range(8),
+    )
+    def test_a_body_that_cannot_be_read_is_400(
+        self, make: Make, body: bytes
+    ) -> None:
+        cloud = make(HAS_IT)
+        status, _headers, answer = cloud('POST', ACTION, body)
+        assert (status, list(answer)) == (400, ['badRequest'])
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize(
+        'value',
+        [None, 1, 1.5, True, 'x', [], [[]], [attach()], {}, {'a': {}}],
+        ids=str,
+    )
+    def test_whatever_stands_where_an_object_belongs(
+        self, make: Make, value: Any
+    ) -> None:
+        # Naming no server is open by default, so that Cinder would answer.
+        closed = {'attachguard:attachment-create:no-server': '!'}
+        cloud = make(HAS_IT, rules=closed)
+        for method, path, body in (
+            ('POST', ACTION, {'os-attach': value}),
+            ('POST', ACTION, {'os-attach': {'instance_uuid': value}}),
+            ('POST', ATTACHMENTS, {'attachment': value}),
+            ('POST', ATTACHMENTS, {'attachment': {'instance_uuid': value}}),
+            ('POST', ATTACHMENTS, {'attachment': {'volume_uuid': value}}),
+            ('POST', ATTACHMENTS, value),
+        ):
+            assert cloud(method, path, body)[0] in (400, 403)
+        changing = [call for call in cloud.cinder.calls if call[0] != 'GET']
+        assert changing
+        assert fakes.VOLUME not in str(changing)
+
+    def test_a_body_of_a_megabyte(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        big = attach(fakes.SERVER, padding='x' * 1_000_000)
+        assert cloud('POST', ACTION, big)[0] == 202
+        big = attach(fakes.SERVER, padding='x' * 1_100_000)
+        status, _headers, answer = cloud('POST', ACTION, big)
+        assert (status, list(answer)) == (413, ['overLimit'])
+
+    def test_a_content_length_that_lies(self, make: Make) -> None:
+        cloud = make(HAS_IT)
+        length = {'CONTENT_LENGTH': '10000'}
+        assert cloud('POST', ACTION, attach(), **length)[0] == 400
+        assert cloud.cinder.calls == []
+
+    def test_the_limit_of_sizelimit(self, make: Make) -> None:
+        class Limited(io.BytesIO):
+            def read(self, *_: Any) -> bytes:
+                raise webob.exc.HTTPRequestEntityTooLarge()
+
+        cloud = make()
+        source = {'wsgi.input': Limited(), 'HTTP_ACCEPT': 'application/json'}
+        assert cloud('POST', ACTION, attach(), **source)[0] == 413
+
+    @pytest.mark.parametrize(
+        'server',
+        [
+            '../x?y',
+            f'{fakes.SERVER}/../{fakes.OTHER_SERVER}',
+            f'{fakes.SERVER}\n',
+            f'{fakes.SERVER}%0a',
+            'x' * 10_000,
+            '',
+            'None',
+        ],
+        ids=range(7),
+    )
+    def test_a_server_id_that_is_none_never_reaches_nova(
+        self, make: Make, server: str
+    ) -> None:
+        cloud = make(HAS_IT)
+        assert cloud('POST', ACTION, attach(server))[0] == 403
+        assert cloud('POST', ATTACHMENTS, create(server))[0] == 403
+        assert cloud.nova.asked == []
+
+    # From where it is refused to where the parser itself gives up.
+    @pytest.mark.parametrize('depths', [[49, 50, 60], range(850, 1000)])
+    def test_a_body_nested_too_deeply_is_not_performed(
+        self, make: Make, depths: Any
+    ) -> None:
+        cloud = make()
+        for depth in depths:
+            connector = b'{"a":' * depth + b'1' + b'}' * depth
+            raw = b'{"attachment": {"volume_uuid": "%s", "connector": %s}}'
+            body = raw % (fakes.VOLUME.encode(), connector)
+            assert cloud('POST', ATTACHMENTS, body)[0] == 400
+        assert fakes.VOLUME not in str(cloud.cinder.calls)
+
+    def test_an_attachment_id_from_a_body_never_becomes_a_path(
+        self, make: Make
+    ) -> None:
+        rule = "'reserved':%(attachment_status)s"
+        cloud = make(rules={'attachguard:os-detach': rule})
+        body = {'os-detach': {'attachment_id': '../../x?a=b'}}
+        assert cloud('POST', ACTION, body)[0] == 400
+        assert '..' not in str([call[1] for call in cloud.cinder.calls])
+
+    def test_a_volume_id_from_a_body_never_becomes_a_path(
+        self, make: Make
+    ) -> None:
+        cloud = make(HAS_IT)
+        body = create()
+        body['attachment']['volume_uuid'] = f'x/../{fakes.VOLUME}'
+        assert cloud('POST', ATTACHMENTS, body)[0] == 400
+        assert [call[0] for call in cloud.cinder.calls] == ['POST']
+
+    def test_a_path_that_is_no_text_is_400(self, make: Make) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, '\xff')
+        assert cloud('POST', path, attach())[0] == 400
+        assert cloud('DELETE', f'{ATTACHMENTS}/\xff')[0] == 400
+        assert cloud('DELETE', f'{ATTACHMENTS}/\u1234')[0] == 400
+
+    @pytest.mark.parametrize('id_', ['%2e', 'a\nb', 'x' * 10_000, ' '])
+    def test_a_strange_id_is_for_cinder_to_judge(
+        self, make: Make, id_: str
+    ) -> None:
+        cloud = make()
+        path = ACTION.replace(fakes.VOLUME, id_)
+        assert cloud('POST', path, attach())[0] == 404
+        assert cloud('DELETE', f'{ATTACHMENTS}/{id_}')[0] == 404
+
+    def test_headers_that_are_none(self, make: Make) -> None:
+        cloud = make()
+        nothing = {
+            'HTTP_X_SERVICE_ROLES': None,
+            'HTTP_X_SERVICE_USER_ID': None,
+            'HTTP_X_ROLES': None,
+        }
+        assert cloud('POST', ACTION, attach(), **nothing)[0] == 403
+
+    def test_a_server_in_another_form_is_the_same_server(
+        self, make: Make
+    ) -> None:
+        cloud = make(HAS_IT)
+        for server in (
+            fakes.SERVER.upper(),
+            f'{{{fakes.SERVER}}}',
+            f'urn:uuid:{fakes.SERVER}',
+        ):
+            assert cloud('POST', ACTION, attach(server))[0] == 202
+        assert set(cloud.nova.asked) == set(HAS_IT)
+
+
+class TestTheRules:
+    """What an operator can change."""
+
+    def test_a_path_can_be_opened_for_one_project(self, make: Make) -> None:
+        rule = 'attachguard:os-attach:no-server'
+        body = {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}}
+        cloud = make(
+            rules={
+                rule: f'rule:attachguard:service or project_id:{fakes.PROJECT}'
+            }
+        )
+        assert cloud('POST', ACTION, body)[0] == 202
+        cloud = make(rules={rule: 'rule:attachguard:service or project_id:x'})
+        assert cloud('POST', ACTION, body)[0] == 403
+
+    def test_a_row_can_be_closed(self, make: Make) -> None:
+        cloud = make(
+            rules={'attachguard:os-reserve': 'rule:attachguard:service'}
+        )
+        status, _headers, body = cloud('POST', ACTION, {'os-reserve': None})
+        assert (status, body['forbidden']['reason']) == (403, 'policy')
+
+    @pytest.mark.parametrize(
+        ('key', 'value'),
+        [
+            ('volume_id', fakes.VOLUME),
+            ('server_id', fakes.SERVER),
+            ('host', 'h'),
+            ('project_id', fakes.PROJECT),
+            ('operation', 'os-attach'),
+        ],
+    )
+    def test_a_rule_sees_the_target(
+        self, make: Make, key: str, value: str
+    ) -> None:
+        cloud = make(
+            rules={'attachguard:os-attach': f"'{value}':%({key})s"},
+        )
+        body = attach(host_name='h')
+        assert cloud('POST', ACTION, body)[0] == 202
+        cloud = make(rules={'attachguard:os-attach': f"'other':%({key})s"})
+        assert cloud('POST', ACTION, body)[0] == 403
+
+    def test_attachment_ids_can_be_compared(self, make: Make) -> None:
+        rules = {'attachguard:attachment-delete': 'not nova:same_attachment'}
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.ATTACHMENT}
+        cloud = make(has, BY_SERVER, rules)
+        assert cloud('DELETE', ATTACHMENT)[0] == 403
+        has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
+        cloud = make(has, BY_SERVER, rules)
+        assert cloud('DELETE', ATTACHMENT)[0] == 202
+
+
+def test_what_passes_arrives_as_it_was_sent(make: Make) -> None:
+    cloud = make(HAS_IT)
+    seen: list[dict[str, Any]] = []
+
+    def record(environ: Any, start_response: Any) -> Any:
+        seen.append(dict(environ))
+        return fakes.FakeCinder.__call__(cloud.cinder, environ, start_response)
+
+    cloud.guard.application = record
+    extra = {'QUERY_STRING': 'a=b', 'HTTP_X_OTHER': 'y'}
+    before = fakes.environ('POST', ACTION, attach(), **extra)
+    cloud('POST', ACTION, attach(), **extra)
+    after = seen[-1]
+    assert set(after) == set(before)
+    for name in set(before) - {'wsgi.input', 'keystone.token_auth'}:
+        assert after[name] == before[name]
+
+
+def test_no_token_is_logged(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    cloud = make(HAS_IT, BY_SERVER)
+    cloud('POST', ACTION, attach())
+    cloud('POST', ACTION, {'os-detach': {}})
+    cloud.nova.down = True
+    cloud('POST', ACTION, attach())
+    assert 'attachguard decision' in caplog.text
+    assert 'secret' not in caplog.text
+
+
+def test_an_option_in_one_section_of_the_paste_file_stays_there() -> None:
+    cinder = fakes.FakeCinder()
+    shadow = attachguard_filter.filter_factory(
+        {}, enforce='false', retry_after='9'
+    )
+    normal = attachguard_filter.filter_factory({})
+    filters = [shadow(cinder), normal(cinder), shadow(cinder)]
+    assert [each._enforce for each in filters] == [False, True, False]
+    assert [each._retry_after for each in filters] == [9, 5, 9]
+
+
+def test_the_filter_can_be_told_its_project_and_file(
+    tmp_path: pathlib.Path,
+) -> None:
+    file = tmp_path / 'other.conf'
+    file.write_text('[attachguard]\nenforce = false\nretry_after = 9\n')
+    told = attachguard_filter.filter_factory(
+        {},
+        oslo_config_project='cinder',
+        oslo_config_file=str(file),
+        retry_after='8',
+    )(fakes.FakeCinder())
+    assert told._enforce is False
+    assert told._retry_after == 8
+
+
+def test_attachments_of_strangers_are_none_of_novas_business(
+    make: Make,
+) -> None:
+    # Cinder shows more attachments than volumes.
+    cloud = make(HAS_IT, BY_SERVER)
+    cloud.cinder.fails = lambda method, path: (
+        404 if '/volumes/' in path and method == 'GET' else None
+    )
+    assert cloud('DELETE', ATTACHMENT)[0] == 404
+    assert cloud('POST', f'{ATTACHMENT}/action', {'os-complete': 0})[0] == 404
+    assert cloud.nova.asked == []
+    assert cloud.cinder.performed == []
+
+
+def test_an_unknown_option_in_the_paste_file_is_an_error() -> None:
+    with pytest.raises(ValueError, match='enfroce'):
+        attachguard_filter.filter_factory({}, enfroce='false')(
+            fakes.FakeCinder()
+        )
+
+
+def test_nil_is_nothing() -> None:
+    assert request.NIL_UUID == '00000000-0000-0000-0000-000000000000'

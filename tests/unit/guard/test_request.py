@@ -1,0 +1,423 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Which operation a request is."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+
+from attachguard.guard import request
+
+PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
+SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
+ATTACH = {'os-attach': {'instance_uuid': SERVER, 'mountpoint': '/dev/vdb'}}
+CREATE = {'attachment': {'instance_uuid': SERVER, 'volume_uuid': VOLUME}}
+
+
+def read(
+    method: str, path: str, body: Any = b'', **environ: Any
+) -> request.Request | None:
+    if not isinstance(body, bytes):
+        body = json.dumps(body).encode()
+    environ = {
+        'REQUEST_METHOD': method,
+        'PATH_INFO': path,
+        'wsgi.input': io.BytesIO(body),
+        'CONTENT_LENGTH': str(len(body)),
+        **environ,
+    }
+    target = request.is_candidate(environ)
+    if target is None:
+        return None
+    raw = request.read_body(environ, 1024 * 1024)
+    assert environ['wsgi.input'].read() == raw
+    return request.parse(environ, target, raw)
+
+
+def named(*args: Any, **kwargs: Any) -> str | None:
+    found = read(*args, **kwargs)
+    if found is None:
+        return None
+    assert found.operation is not None
+    return found.operation.name
+
+
+@pytest.mark.parametrize('action', sorted(request.VOLUME_ACTIONS))
+@pytest.mark.parametrize(
+    'prefix', ['', f'/{PROJECT}', '/v3', f'/v3/{PROJECT}']
+)
+def test_each_action_of_a_volume_is_recognised(
+    action: str, prefix: str
+) -> None:
+    path = f'{prefix}/volumes/{VOLUME}/action'
+    found = read('POST', path, {action: None})
+    assert found is not None
+    assert found.operation is request.OPERATIONS[action]
+    assert found.volume_id == VOLUME
+    assert found.root == prefix
+
+
+@pytest.mark.parametrize(
+    ('method', 'path', 'body', 'name'),
+    [
+        ('POST', '/attachments', CREATE, 'attachment-create'),
+        ('PUT', f'/attachments/{VOLUME}', CREATE, 'attachment-update'),
+        ('DELETE', f'/attachments/{VOLUME}', b'', 'attachment-delete'),
+        (
+            'POST',
+            f'/attachments/{VOLUME}/action',
+            {'os-complete': {}},
+            'attachment-complete',
+        ),
+    ],
+)
+@pytest.mark.parametrize('prefix', ['', f'/{PROJECT}'])
+def test_each_operation_of_an_attachment_is_recognised(
+    prefix: str, method: str, path: str, body: Any, name: str
+) -> None:
+    assert named(method, prefix + path, body) == name
+
+
+@pytest.mark.parametrize(
+    ('method', 'path', 'body'),
+    [
+        ('POST', f'/{PROJECT}/volumes', {'volume': {}}),
+        ('DELETE', f'/volumes/{VOLUME}', b''),
+        ('PUT', f'/volumes/{VOLUME}', {'volume': {}}),
+        ('POST', f'/volumes/{VOLUME}/action', {'os-extend': {'new_size': 2}}),
+        ('POST', f'/volumes/{VOLUME}/action', {}),
+        ('POST', f'/volumes/{VOLUME}/action', ['os-attach']),
+        ('POST', f'/volumes/{VOLUME}/action', b'"os-attach"'),
+        ('POST', f'/volumes/{VOLUME}/action', {'os-complete': {}}),
+        ('POST', f'/snapshots/{VOLUME}/action', ATTACH),
+        ('POST', f'/attachments/{VOLUME}/action', ATTACH),
+        ('PUT', '/attachments', CREATE),
+        ('PATCH', f'/attachments/{VOLUME}', CREATE),
+        ('PUT', f'/volumes/{VOLUME}/action', ATTACH),
+        ('post', f'/volumes/{VOLUME}/action', ATTACH),
+        ('POST', f'/volumes/{VOLUME}/x/action', ATTACH),
+        ('POST', f'/volumes/{VOLUME}/action/', ATTACH),
+    ],
+)
+def test_what_cinder_takes_for_something_else_is_none_of_ours(
+    method: str, path: str, body: Any
+) -> None:
+    assert read(method, path, body) is None
+
+
+@pytest.mark.parametrize(
+    ('method', 'path', 'query'),
+    [
+        ('POST', '/volumes/x/action.json', ''),
+        ('POST', '/volumes/x/action\n', ''),
+        ('POST', '/volumes/x/action.json\n', ''),
+        ('GET', '/volumes/x/action', '_method=POST'),
+        ('PUT', '/volumes/x/action', 'a=b&_method=pOsT'),
+        ('DELETE', '/volumes/x/action', '_method=GET&_method=post'),
+        # An upper case that only Unicode knows.
+        ('GET', '/volumes/x/action', '_method=po%C5%BFt'),
+        ('POST', '/volumes/x/action', '_method='),
+    ],
+)
+def test_a_path_and_a_method_are_read_as_routes_reads_them(
+    method: str, path: str, query: str
+) -> None:
+    assert named(method, path, ATTACH, QUERY_STRING=query) == 'os-attach'
+
+
+def test_a_form_overrides_the_method() -> None:
+    form = {'CONTENT_TYPE': 'application/x-www-form-urlencoded; charset=utf-8'}
+    path = f'/attachments/{VOLUME}'
+    assert named('POST', path, b'_method=delete', **form) == (
+        'attachment-delete'
+    )
+    assert named('POST', path, b'_method=', **form) is None
+    assert named('POST', path, b'_method=%ff', **form) is None
+    # WebOb refuses to read it, for Routes as for us.
+    form['CONTENT_TYPE'] += ' x'
+    assert named('POST', path, b'_method=delete', **form) is None
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'id_'),
+    [
+        ('', VOLUME),
+        ('.json', VOLUME),
+        ('.json\n', VOLUME),
+        ('\n', f'{VOLUME}\n'),
+        ('.xml', f'{VOLUME}.xml'),
+        ('.json.json', f'{VOLUME}.json'),
+    ],
+)
+def test_an_attachments_id_ends_where_routes_ends_it(
+    suffix: str, id_: str
+) -> None:
+    found = read('DELETE', f'/attachments/{VOLUME}{suffix}')
+    assert found is not None
+    assert found.attachment_id == id_
+
+
+@pytest.mark.parametrize(
+    'body',
+    [
+        rb'{"os-attach": {"mountpoint": "x"}}',
+        rb' {"\u006fs-attach": {}}',
+        rb'{"os\u002dattach": {}}',
+        b'\t\r\n{ "os-attach" : {}}',
+        rb'{"os-attach": {}, "os-attach": {}}',
+        rb'{"os-attach": {}, "\u006fs-attach": {"mountpoint": 1}}',
+    ],
+)
+def test_an_action_is_found_however_its_key_is_written(body: bytes) -> None:
+    assert named('POST', '/volumes/x/action', body) == 'os-attach'
+
+
+def test_the_last_of_doubled_values_counts_as_it_does_for_cinder() -> None:
+    body = b'{"os-attach": {"instance_uuid": "a", "instance_uuid": "b"}}'
+    found = read('POST', '/volumes/x/action', body)
+    assert found is not None
+    assert found.server_id == 'b'
+
+
+@pytest.mark.parametrize(
+    'body',
+    [
+        b'',
+        b'{"os-attach": {}',
+        b'{"os-attach": {}} trailing',
+        b'\xef\xbb\xbf{"os-attach": {}}',
+        '{"os-attach": {}}'.encode('utf-16'),
+        b'{"os-attach": "\xff"}',
+        b'{"os-attach": {}, "os-extend": {}}',
+        b'{"os-attach": ' + b'[' * 100_000,
+        b'{"os-attach": ' + b'[' * 60 + b']' * 60 + b'}',
+    ],
+)
+def test_a_body_that_does_not_say_is_unreadable(body: bytes) -> None:
+    with pytest.raises(request.Unreadable):
+        read('POST', '/volumes/x/action', body)
+
+
+@pytest.mark.parametrize(
+    'body', [b'', b'[]', b'{}', b'1', b'{"attachment": []}', b'{"volume": {}}']
+)
+def test_an_attachment_without_arguments_is_unreadable(body: bytes) -> None:
+    with pytest.raises(request.Unreadable):
+        read('POST', '/attachments', body)
+
+
+@pytest.mark.parametrize(
+    ('body', 'server', 'host', 'rule'),
+    [
+        (ATTACH, SERVER, None, 'attachguard:os-attach'),
+        (
+            {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}},
+            None,
+            'h',
+            'attachguard:os-attach:no-server',
+        ),
+        (
+            {'os-attach': {'instance_uuid': SERVER, 'host_name': 'h'}},
+            SERVER,
+            'h',
+            'attachguard:os-attach',
+        ),
+        (
+            {'os-attach': {'instance_uuid': None}},
+            None,
+            None,
+            'attachguard:os-attach:no-server',
+        ),
+        # A server that is no server still names one.
+        (
+            {'os-attach': {'instance_uuid': 0}},
+            '0',
+            None,
+            'attachguard:os-attach',
+        ),
+        (
+            {'os-attach': {'instance_uuid': ''}},
+            '',
+            None,
+            'attachguard:os-attach',
+        ),
+        ({'os-attach': []}, None, None, 'attachguard:os-attach:no-server'),
+    ],
+)
+def test_the_claim_is_in_the_body_of_an_attach(
+    body: Any, server: str | None, host: str | None, rule: str
+) -> None:
+    found = read('POST', f'/volumes/{VOLUME}/action', body)
+    assert found is not None
+    assert (found.server_id, found.host, found.rule) == (server, host, rule)
+
+
+def test_the_claim_is_in_the_body_of_an_attachment_create() -> None:
+    body = {
+        'attachment': {
+            'volume_uuid': VOLUME,
+            'connector': {'host': 'h'},
+        }
+    }
+    found = read('POST', '/attachments', body)
+    assert found is not None
+    assert found.volume_id == VOLUME
+    assert found.host == 'h'
+    assert found.rule == 'attachguard:attachment-create:no-server'
+
+
+def test_the_same_request_about_nothing_differs_by_the_id_only() -> None:
+    found = read('POST', f'/v3/volumes/{VOLUME}/action.json', ATTACH)
+    assert found is not None
+    nothing = found.on_nothing()
+    assert nothing is not None
+    path, body = nothing
+    assert path == f'/v3/volumes/{request.NIL_UUID}/action.json'
+    assert json.loads(body) == ATTACH
+    found = read('POST', '/attachments', {**CREATE, 'more': 1})
+    assert found is not None
+    nothing = found.on_nothing()
+    assert nothing is not None
+    path, body = nothing
+    assert path == '/attachments'
+    assert json.loads(body) == {
+        'attachment': {
+            'instance_uuid': SERVER,
+            'volume_uuid': request.NIL_UUID,
+        },
+        'more': 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ('method', 'path', 'body'),
+    [
+        ('POST', '/attachments', b'{"attachment": {"volume_uuid": "%s"'),
+        ('POST', '/attachments', b'["%s"]'),
+        ('POST', '/attachments', b'{"attachment": {"volume_uuid": "%s"}}'),
+        (
+            'POST',
+            '/attachments',
+            b'{"attachment": {"volume_uuid": "%s", "connector": '
+            + b'[' * 60
+            + b']' * 60
+            + b'}}',
+        ),
+        ('POST', f'/volumes/{VOLUME}/action', b'{'),
+        ('POST', f'/volumes/{VOLUME}/action', b'{"os-detach": {}, "a": 1}'),
+        ('POST', f'/volumes/{VOLUME}/action', b'{"os-reserve": {}}'),
+        ('PUT', f'/attachments/{VOLUME}', b'{'),
+        ('DELETE', f'/attachments/{VOLUME}.json', b''),
+        ('DELETE', f'/\xff/attachments/{VOLUME}', b''),
+    ],
+    ids=range(10),
+)
+def test_what_is_asked_of_nothing_never_names_what_was_asked_about(
+    method: str, path: str, body: bytes
+) -> None:
+    try:
+        found = read(method, path, body.replace(b'%s', VOLUME.encode()))
+    except request.Unreadable as exc:
+        found = exc.request
+    assert found is not None
+    nothing = found.on_nothing()
+    if nothing is not None:
+        assert VOLUME not in nothing[0]
+        assert VOLUME.encode() not in nothing[1]
+        assert request.NIL_UUID in str(nothing)
+
+
+@pytest.mark.parametrize(
+    ('value', 'canonical'),
+    [
+        (SERVER, SERVER),
+        (SERVER.upper(), SERVER),
+        (f'{{{SERVER}}}', SERVER),
+        (f'urn:uuid:{SERVER}', SERVER),
+        (SERVER.replace('-', ''), SERVER),
+        ('', None),
+        (f'{SERVER}/../x', None),
+        (f'{SERVER}\n', None),
+        ('1' * 10_000, None),
+        # int() would take these digits; Cinder does not.
+        ('１' * 32, None),
+        ('1_' * 16, None),
+    ],
+)
+def test_a_uuid_is_what_cinder_takes_for_one(
+    value: str, canonical: str | None
+) -> None:
+    assert request.canonical_uuid(value) == canonical
+
+
+def body_of(environ: dict[str, Any], limit: int = 100) -> bytes:
+    body = request.read_body(environ, limit)
+    # Cinder reads it again, as WebOb reads it.
+    assert request.read_body(environ, limit) == body
+    return body
+
+
+def test_a_body_without_a_length_is_read_where_its_end_is_known() -> None:
+    environ = {'wsgi.input': io.BytesIO(b'body'), 'REQUEST_METHOD': 'POST'}
+    assert body_of({**environ}) == b''
+    assert body_of({**environ, 'wsgi.input_terminated': True}) == b'body'
+
+
+@pytest.mark.parametrize('length', ['', '0', 'x', '4' * 5000, None])
+def test_no_length_is_no_body(length: str | None) -> None:
+    environ = {
+        'wsgi.input': io.BytesIO(b'body'),
+        'CONTENT_LENGTH': length,
+        'REQUEST_METHOD': 'POST',
+    }
+    if length is None:
+        del environ['CONTENT_LENGTH']
+    assert body_of(environ) == b''
+
+
+@pytest.mark.parametrize('length', ['5', '+5', '-1'])
+def test_a_length_that_lies_is_an_error(length: str) -> None:
+    environ = {'wsgi.input': io.BytesIO(b'body'), 'CONTENT_LENGTH': length}
+    with pytest.raises(OSError, match='length|missing|more bytes'):
+        request.read_body(environ, 100)
+
+
+def test_a_long_body_is_not_read() -> None:
+    source = io.BytesIO(b'x' * 1000)
+    with pytest.raises(request.BodyTooLarge):
+        request.read_body(
+            {'wsgi.input': source, 'CONTENT_LENGTH': '1000'}, 100
+        )
+    assert source.tell() == 0
+    with pytest.raises(request.BodyTooLarge):
+        request.read_body(
+            {'wsgi.input': source, 'wsgi.input_terminated': True}, 100
+        )
+    assert source.tell() <= 101
+
+
+def test_a_body_that_was_read_before_is_read_from_its_start() -> None:
+    source = io.BytesIO(b'body')
+    for length in ({'CONTENT_LENGTH': '4'}, {'wsgi.input_terminated': True}):
+        source.seek(2)
+        environ = {
+            'wsgi.input': source,
+            'webob.is_body_seekable': True,
+            **length,
+        }
+        assert request.read_body(environ, 100) == b'body'

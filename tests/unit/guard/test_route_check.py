@@ -1,0 +1,111 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The self-check against a route map (Cinder's own is in functional)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import routes
+
+from attachguard.guard import request
+from attachguard.guard import route_check
+
+
+class Resource:
+    def __init__(self, *actions: str) -> None:
+        self.wsgi_actions = dict.fromkeys(actions)
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        """Routes keeps only a callable controller as it is."""
+
+
+class Router:
+    """As ``cinder.api.v3.router.APIRouter``, with less in it."""
+
+    def __init__(self) -> None:
+        self.map = routes.Mapper()
+        self.resources = {
+            'volumes': Resource(*request.VOLUME_ACTIONS, 'os-extend'),
+            'attachments': Resource('os-complete'),
+            'snapshots': Resource('os-reset_status'),
+        }
+        for singular in ('volume', 'attachment', 'snapshot'):
+            for prefix in ('{project_id:[0-9a-f]+}/', ''):
+                self.map.resource(
+                    singular,
+                    f'{singular}s',
+                    controller=self.resources[f'{singular}s'],
+                    path_prefix=prefix,
+                    member={'action': 'POST'},
+                )
+
+    def connect(
+        self, path: str, resource: str, action: str, **kw: Any
+    ) -> None:
+        self.map.connect(
+            path, controller=self.resources[resource], action=action, **kw
+        )
+
+
+def test_what_is_known_is_covered() -> None:
+    assert route_check.check(Router()) == []
+
+
+def test_an_application_that_shows_no_routes_is_not_checked() -> None:
+    assert route_check.check(lambda environ, start_response: []) == []
+
+
+@pytest.mark.parametrize(
+    ('path', 'resource', 'action', 'method'),
+    [
+        ('/volumes/{id}/attach', 'volumes', 'action', 'POST'),
+        ('/v4/attachments/{id}/complete', 'attachments', 'complete', 'POST'),
+        ('/attachments/{id}', 'attachments', 'update', 'PATCH'),
+        ('/attachments', 'attachments', 'delete_all', 'DELETE'),
+    ],
+)
+def test_a_new_route_is_reported(
+    path: str,
+    resource: str,
+    action: str,
+    method: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    router = Router()
+    router.connect(path, resource, action, conditions={'method': [method]})
+    assert route_check.check(router) == [f'the route {method} {path}']
+    assert path in caplog.text
+
+
+def test_a_new_action_is_reported() -> None:
+    router = Router()
+    router.resources['volumes'].wsgi_actions['os-glue'] = None
+    router.resources['attachments'].wsgi_actions['os-undo'] = None
+    assert route_check.check(router) == [
+        'the action os-glue of volumes',
+        'the action os-undo of attachments',
+    ]
+
+
+def test_a_guarded_action_elsewhere_is_reported() -> None:
+    router = Router()
+    router.resources['groups'] = Resource('os-attach')
+    router.connect(
+        '/groups/{id}/action',
+        'groups',
+        'action',
+        conditions={'method': ['POST']},
+    )
+    assert route_check.check(router) == ['the route POST /groups/{id}/action']
