@@ -43,7 +43,7 @@ def page() -> str:
         for term, text in (
             ('', kind.what),
             ('How it comes about: ', kind.how),
-            ('What repairs it: ', kind.cure),
+            ('What repairs it: ', kind.repair),
         ):
             parts.append(
                 textwrap.fill(

@@ -80,14 +80,14 @@ class Class:
     :param name: stable, for programs
     :param what: what it means
     :param how: how it comes about
-    :param cure: what repairs it
+    :param repair: what repairs it
     :param judge: finds it in a case
     """
 
     name: str
     what: str
     how: str
-    cure: str
+    repair: str
     judge: Callable[[model.Case], Iterator[Finding]]
 
 
@@ -97,7 +97,7 @@ def find(case: model.Case) -> list[Finding]:
     :param case: what is known of it, with what is foreign set apart
     :returns: none where something needed is not known, or at work
     """
-    if case.unknown or case.volume is not None and case.volume.occupied:
+    if case.unknown or case.volume is not None and case.volume.busy:
         return []
     return [
         finding for kind in CLASSES.values() for finding in kind.judge(case)
@@ -137,8 +137,8 @@ def _named(
         server = case.servers.get(attachment.server_id)
         if (
             server is not None
-            and server.word is not model.Word.UNKNOWN
-            and not server.moving
+            and server.presence is not model.Presence.UNKNOWN
+            and not server.busy
         ):
             yield attachment, server
 
@@ -148,7 +148,7 @@ def server_gone(case: model.Case) -> Iterator[Finding]:
     if case.volume is None:
         return
     for attachment, server in _named(case):
-        if server.word is model.Word.GONE:
+        if server.presence is model.Presence.GONE:
             yield _finding(
                 case,
                 'server-gone',
@@ -164,7 +164,10 @@ def server_lacks_volume(case: model.Case) -> Iterator[Finding]:
     if case.volume is None:
         return
     for attachment, server in _named(case):
-        if server.word is model.Word.LACKS and attachment.status == 'attached':
+        if (
+            server.presence is model.Presence.LACKS
+            and attachment.status == 'attached'
+        ):
             yield _finding(
                 case,
                 'server-lacks-volume',
@@ -179,7 +182,10 @@ def stuck_attachment(case: model.Case) -> Iterator[Finding]:
     if case.volume is None:
         return
     for attachment, server in _named(case):
-        if server.word is model.Word.LACKS and attachment.status != 'attached':
+        if (
+            server.presence is model.Presence.LACKS
+            and attachment.status != 'attached'
+        ):
             yield _finding(
                 case,
                 'stuck-attachment',
@@ -386,14 +392,15 @@ def _holders(case: model.Case) -> list[model.Server]:
     return [
         server
         for server in case.servers.values()
-        if server.word is model.Word.HAS and not server.moving
+        if server.presence is model.Presence.HAS and not server.busy
     ]
 
 
 def _held(case: model.Case) -> bool:
     """Whether Nova has the volume, or might, on any server."""
     return any(
-        server.word in (model.Word.HAS, model.Word.UNKNOWN) or server.moving
+        server.presence in (model.Presence.HAS, model.Presence.UNKNOWN)
+        or server.busy
         for server in case.servers.values()
     )
 
@@ -401,7 +408,7 @@ def _held(case: model.Case) -> bool:
 def _settled(case: model.Case) -> bool:
     """Whether the volume's status is Nova's business, and Nova at rest."""
     return not case.foreign and not any(
-        server.word is model.Word.UNKNOWN or server.moving
+        server.presence is model.Presence.UNKNOWN or server.busy
         for server in case.servers.values()
     )
 

@@ -54,14 +54,14 @@ class Seen:
     first: datetime.datetime
     times: int
 
-    def counts(
+    def is_confirmed(
         self, min_age: datetime.timedelta, now: datetime.datetime
     ) -> bool:
         """Whether it was seen twice, and long enough ago."""
         return self.times > 1 and now - self.first >= min_age
 
 
-class State:
+class StateFile:
     """What earlier audits of one cloud have seen.
 
     :param path: of the file, which need not exist yet

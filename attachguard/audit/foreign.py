@@ -61,9 +61,9 @@ class Rules:
             ``pattern:…``; None where it is Nova's, as far as can be known
         """
         server = case.servers.get(attachment.server_id or '')
-        if server is not None and server.word in (
-            model.Word.HAS,
-            model.Word.LACKS,
+        if server is not None and server.presence in (
+            model.Presence.HAS,
+            model.Presence.LACKS,
         ):
             # Nova knows the server; whatever else the record says was said by
             # whoever made it.

@@ -161,7 +161,7 @@ class _Nova(novas.Nova):
         volume_id: str,
         within: float | None = None,
     ) -> bool:
-        return self._server(server_id).word is model.Word.HAS
+        return self._server(server_id).presence is model.Presence.HAS
 
     def attachment_id(
         self,
@@ -178,11 +178,11 @@ class _Nova(novas.Nova):
         server_id: str,
         within: float | None = None,
     ) -> bool:
-        return not self._server(server_id).moving
+        return not self._server(server_id).busy
 
     def _server(self, server_id: str) -> model.Server:
         server = self._case.servers.get(server_id)
-        if server is None or server.word is model.Word.UNKNOWN:
+        if server is None or server.presence is model.Presence.UNKNOWN:
             raise novas.Unknown(server.why if server else 'it was not asked')
         return server
 

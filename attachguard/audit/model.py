@@ -73,18 +73,20 @@ class Evidence:
     :param status: the HTTP status; None where no answer came
     :param at: when the answer was there, UTC, ISO 8601 to the second
     :param request_id: the service's ``x-openstack-request-id``
-    :param said: what the answer means, in a few words
+    :param result: what the response means, in a few words
     """
 
     call: str
     status: int | None
     at: str
     request_id: str | None = None
-    said: str = ''
+    result: str = ''
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to a journal or a report."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        values['said'] = values.pop('result')
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Volume:
     updated_at: str | None = None
 
     @property
-    def occupied(self) -> bool:
+    def busy(self) -> bool:
         """Whether Cinder is doing something else with it."""
         return (
             self.status in _OCCUPIED
@@ -141,7 +143,7 @@ class Volume:
         return moment(self.updated_at)
 
 
-class Word(enum.Enum):
+class Presence(enum.Enum):
     """What Nova says of a server and a volume."""
 
     #: it has the volume
@@ -158,7 +160,7 @@ class Word(enum.Enum):
 class Server:
     """What Nova says of one server with respect to one volume.
 
-    :param word: whether it has the volume
+    :param presence: whether it has the volume
     :param attachment_id: by which of Cinder's attachments; None where Nova was
         not asked, or does not know (servers from before the Queens release)
     :param task_state: what Nova is doing with it
@@ -168,7 +170,7 @@ class Server:
     """
 
     id: str
-    word: Word
+    presence: Presence
     attachment_id: str | None = None
     task_state: str | None = None
     status: str | None = None
@@ -176,9 +178,9 @@ class Server:
     why: str = ''
 
     @property
-    def moving(self) -> bool:
+    def busy(self) -> bool:
         """Whether Nova is doing something with it, so that records differ."""
-        return is_moving(self.task_state, self.status)
+        return is_busy(self.task_state, self.status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Case:
         return tuple(a for a in self.attachments if a.server_id == server_id)
 
 
-def is_moving(task_state: str | None, status: str | None) -> bool:
+def is_busy(task_state: str | None, status: str | None) -> bool:
     """Whether Nova is doing something with a server.
 
     :param task_state: what it is doing

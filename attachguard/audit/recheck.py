@@ -25,13 +25,14 @@ from typing import Any
 from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
 
 #: Attachments of one volume that are looked at: users can make as many as they
 #: like, and each server is a question.
 MOST = 200
 
 
-def look(
+def read_case(
     cloud: api.Cloud,
     volume_id: str,
     rules: foreign.Rules,
@@ -66,14 +67,16 @@ def look(
         for page in cloud.attachments(volume_id=volume_id):
             if page.rows or not found:
                 said = f'Cinder: {len(page.rows)} attachments'
-                evidence.append(dataclasses.replace(page.evidence, said=said))
+                evidence.append(
+                    dataclasses.replace(page.evidence, result=said)
+                )
             for item in page.rows:
                 if item.get('volume_id') == volume_id:
                     attachment = api.attachment_from(
                         item, shown.get(str(item.get('id')))
                     )
                     found[attachment.id] = attachment
-    except api.CloudError as exc:
+    except rest.CloudError as exc:
         return model.Case(
             volume_id, None, evidence=tuple(evidence), unknown=str(exc)
         )
@@ -94,7 +97,7 @@ def look(
     for server_id in sorted(named.union(servers)):
         server, word = cloud.server(server_id, volume_id)
         evidence.append(word)
-        if server.word is model.Word.HAS:
+        if server.presence is model.Presence.HAS:
             server, word = cloud.nova_attachment(server, volume_id)
             evidence.append(word)
         asked[server_id] = server
@@ -133,7 +136,7 @@ def _attach_status(
     found = any(row.get('id') == volume.id for row in rows)
     said = dataclasses.replace(
         answer.evidence,
-        said=f'attach_status {"is" if found else "is not"} {other}',
+        result=f'attach_status {"is" if found else "is not"} {other}',
     )
     return (
         dataclasses.replace(volume, attach_status=other if found else None),

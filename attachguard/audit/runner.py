@@ -31,11 +31,11 @@ from attachguard.audit import recheck
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
 from attachguard.audit.repair import plan as plans
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 
 #: So many findings, foreign attachments and unknown volumes are kept to be
 #: listed; what is more is counted.
-MOST = 10_000
+MAX_LISTED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,28 +90,28 @@ class Audited:
     :param entries: findings, as many as are kept
     :param foreign: attachments, likewise
     :param unknown: volumes, likewise
-    :param at_work: suspects of which nothing is said, because Cinder or Nova
+    :param busy: suspects of which nothing is said, because Cinder or Nova
         is doing something with them
     """
 
-    at_work: int = 0
-    counts: reports.Counts = dataclasses.field(default_factory=reports.Counts)
-    entries: list[reports.Entry] = dataclasses.field(default_factory=list)
-    foreign: list[reports.Foreign] = dataclasses.field(default_factory=list)
-    unknown: list[reports.Unknown] = dataclasses.field(default_factory=list)
+    busy: int = 0
+    counts: content.Counts = dataclasses.field(default_factory=content.Counts)
+    entries: list[content.Entry] = dataclasses.field(default_factory=list)
+    foreign: list[content.Foreign] = dataclasses.field(default_factory=list)
+    unknown: list[content.Unknown] = dataclasses.field(default_factory=list)
 
     def add(
-        self, item: reports.Entry | reports.Foreign | reports.Unknown
+        self, item: content.Entry | content.Foreign | content.Unknown
     ) -> None:
         """Count, and keep while there are not too many."""
         self.counts.add(item)
-        if isinstance(item, reports.Entry):
-            if len(self.entries) < MOST:
+        if isinstance(item, content.Entry):
+            if len(self.entries) < MAX_LISTED:
                 self.entries.append(item)
-        elif isinstance(item, reports.Foreign):
-            if len(self.foreign) < MOST:
+        elif isinstance(item, content.Foreign):
+            if len(self.foreign) < MAX_LISTED:
                 self.foreign.append(item)
-        elif len(self.unknown) < MOST:
+        elif len(self.unknown) < MAX_LISTED:
             self.unknown.append(item)
 
 
@@ -133,7 +133,7 @@ class Audit:
         cloud: api.Cloud,
         inventory: inventories.Inventory,
         selection: Selection,
-        state: states.State | None,
+        state: states.StateFile | None,
         min_age: datetime.timedelta,
         settle: datetime.timedelta = datetime.timedelta(),
         sleep: Callable[[float], None] = time.sleep,
@@ -151,7 +151,7 @@ class Audit:
     def run(self) -> Audited:
         """Read, ask and judge.
 
-        :raises attachguard.audit.collect.api.CloudError: where the cloud
+        :raises attachguard.audit.collect.rest.CloudError: where the cloud
             cannot be audited
         :raises attachguard.audit.confirmation.StateError: where what was seen
             cannot be kept
@@ -185,14 +185,14 @@ class Audit:
 
     def _entry(
         self, finding: checks.Finding, case: model.Case
-    ) -> reports.Entry:
+    ) -> content.Entry:
         now = model.now()
-        state, seen = reports.State.FOUND, states.Seen(now, 1)
+        state, seen = content.State.FOUND, states.Seen(now, 1)
         if self._state is not None:
             seen = self._state.see(finding, now)
-            if not seen.counts(self._min_age, now):
-                state = reports.State.PENDING
-        return reports.Entry(
+            if not seen.is_confirmed(self._min_age, now):
+                state = content.State.PENDING
+        return content.Entry(
             finding,
             state,
             seen.first,
@@ -208,7 +208,7 @@ class Audit:
 
         Without a memory, seen twice means twice now.
         """
-        first = list(itertools.islice(found, MOST))
+        first = list(itertools.islice(found, MAX_LISTED))
         # What is more than can be listed counts as it is.
         rest = list(found)
         if first:
@@ -251,13 +251,13 @@ class Audit:
                 )
             )
             return
-        for volume_id in self._inventory.read_only(
+        for volume_id in self._inventory.read_selected(
             selection.volumes, selection.servers
         ):
             yield self._look(volume_id)
 
     def _look(self, volume_id: str) -> model.Case:
-        return recheck.look(
+        return recheck.read_case(
             self._cloud,
             volume_id,
             self._inventory.rules,
@@ -273,7 +273,7 @@ class Audit:
             # Those that name no server are in the inventory of all.
             if attachment.server_id is not None or self._selection.few:
                 self.audited.add(
-                    reports.Foreign(
+                    content.Foreign(
                         case.volume_id,
                         attachment,
                         rules.why(case, attachment) or '',
@@ -282,11 +282,11 @@ class Audit:
         why = case.unknown or '; '.join(
             f'Nova, of server {server.id}: {server.why}'
             for server in case.servers.values()
-            if server.word is model.Word.UNKNOWN
+            if server.presence is model.Presence.UNKNOWN
         )
         if why:
             self.audited.add(
-                reports.Unknown(case.volume_id, why, case.evidence)
+                content.Unknown(case.volume_id, why, case.evidence)
             )
         now = model.now()
         found = [
@@ -295,12 +295,12 @@ class Audit:
             if self._selection.finding(finding, now)
         ]
         if not found and _at_work(case):
-            self.audited.at_work += 1
+            self.audited.busy += 1
         yield from found
 
 
 def _at_work(case: model.Case) -> bool:
     """Whether nothing can be found because somebody is doing something."""
-    return (case.volume is not None and case.volume.occupied) or any(
-        server.moving for server in case.servers.values()
+    return (case.volume is not None and case.volume.busy) or any(
+        server.busy for server in case.servers.values()
     )

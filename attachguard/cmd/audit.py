@@ -28,7 +28,7 @@ from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from attachguard.cmd import base as commands
 
 # Unknown volumes that are told of beside the list.
@@ -98,7 +98,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
         """
         self._code = commands.ERROR
         self._audited = runner.Audited()
-        self._read = inventories.Counts(0, 0, 0)
+        self._read = inventories.Totals(0, 0, 0)
         self._check_files(parsed_args)
         selection = self._selection(parsed_args)
         started = model.now()
@@ -158,7 +158,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
     ) -> None:
         if parsed_args.html is None and parsed_args.prometheus is None:
             return
-        report = reports.Report(
+        report = content.Report(
             # Also where there is no logging in to it.
             cloud.name if cloud else os.environ.get('OS_CLOUD', ''),
             cloud.region if cloud else os.environ.get('OS_REGION_NAME'),
@@ -192,15 +192,15 @@ class Audit(commands.SelectingCommand, lister.Lister):
         self._say(
             f'{found} found, {pending} seen for the first time, '
             f'{foreign} foreign, {counts.unknown} unknown, '
-            f'{audited.at_work} at work'
+            f'{audited.busy} at work'
         )
         if pending and not parsed_args.all:
             self._say(
                 'What is seen for the first time counts if an audit sees it '
                 'again: --all lists it, --once looks twice now.'
             )
-        if found + pending > runner.MOST:
-            self._say(f'Only {runner.MOST} of them are listed.')
+        if found + pending > runner.MAX_LISTED:
+            self._say(f'Only {runner.MAX_LISTED} of them are listed.')
         for unknown in audited.unknown[:_SHOWN]:
             self._say(f'unknown: volume {unknown.volume_id}: {unknown.why}')
         if counts.unknown > _SHOWN:
@@ -229,7 +229,7 @@ def _findings(
         columns += ('What was found', 'Evidence')
     rows: list[tuple[Any, ...]] = []
     for entry in audited.entries:
-        if entry.state is reports.State.PENDING and not parsed_args.all:
+        if entry.state is content.State.PENDING and not parsed_args.all:
             continue
         finding = entry.finding
         row: tuple[Any, ...] = (
@@ -248,7 +248,7 @@ def _findings(
                 finding.text,
                 '\n'.join(
                     f'{item.at} {item.call}: HTTP {item.status} '
-                    f'{item.request_id or "-"} {item.said}'
+                    f'{item.request_id or "-"} {item.result}'
                     for item in finding.evidence
                 ),
             )

@@ -46,6 +46,7 @@ from attachguard.audit import foreign
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
+from attachguard.audit.collect import rest
 from attachguard.audit.repair import journal
 from attachguard.guard import request as guard_request
 
@@ -137,7 +138,7 @@ class CloudCommand(command.Command):
             self._say(f'error: {exc}')
             return BAD_INPUT
         except (
-            api.CloudError,
+            rest.CloudError,
             files.NotWrittenError,
             journal.JournalError,
             confirmation.StateError,
@@ -247,7 +248,7 @@ class DatabaseCommand(CloudCommand):
             with sql.Database(url) as database:
                 yield database
         except sql.DatabaseError as exc:
-            raise api.CloudError(str(exc)) from exc
+            raise rest.CloudError(str(exc)) from exc
 
 
 class JudgingCommand(CloudCommand):
@@ -395,14 +396,14 @@ class SelectingCommand(JudgingCommand):
 
     def _state(
         self, cloud: api.Cloud, parsed_args: argparse.Namespace
-    ) -> confirmation.State | None:
+    ) -> confirmation.StateFile | None:
         if parsed_args.once:
             return None
         path = parsed_args.state_file
         if path is None:
             digest = hashlib.sha256(cloud.identity.encode()).hexdigest()[:16]
             path = state_directory() / f'audit-{digest}.json'
-        return confirmation.State(path, cloud.identity)
+        return confirmation.StateFile(path, cloud.identity)
 
 
 def state_directory() -> pathlib.Path:

@@ -29,7 +29,7 @@ from attachguard.audit import checks
 from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit import recheck
-from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
 from attachguard.audit.repair import plan
 from attachguard.cmd import base as commands
 
@@ -90,18 +90,18 @@ class Explain(commands.JudgingCommand, show.ShowOne):
             missed = ''
             holders: list[str] = []
             try:
-                inventory.read_only([volume_id], [])
+                inventory.read_selected([volume_id], [])
                 holders = inventory.holders(volume_id)
-            except api.CloudError as exc:
+            except rest.CloudError as exc:
                 # What the servers that Cinder names say is worth something.
                 missed = f'whether others have it was not found out: {exc}'
-            case = recheck.look(cloud, volume_id, rules, holders)
+            case = recheck.read_case(cloud, volume_id, rules, holders)
         found = checks.find(case)
         unknown = (
             missed
             or case.unknown
             or any(
-                server.word is model.Word.UNKNOWN
+                server.presence is model.Presence.UNKNOWN
                 for server in case.servers.values()
             )
         )
@@ -121,7 +121,7 @@ class Explain(commands.JudgingCommand, show.ShowOne):
                 [checks.CLASSES[item.kind].how for item in found]
             ),
             'What repairs it': _Lines(
-                [checks.CLASSES[item.kind].cure for item in found]
+                [checks.CLASSES[item.kind].repair for item in found]
             ),
             'Safest command': _Lines(
                 [
@@ -132,7 +132,7 @@ class Explain(commands.JudgingCommand, show.ShowOne):
             'Evidence': _Lines(
                 [
                     f'{item.at} {item.call}: HTTP {item.status} '
-                    f'{item.request_id or "-"} {item.said}'.rstrip()
+                    f'{item.request_id or "-"} {item.result}'.rstrip()
                     for item in case.evidence
                 ]
             ),
@@ -174,7 +174,7 @@ def _cinder(case: model.Case) -> list[str]:
         lines = [f'{volume.status}, record changed {volume.updated_at}']
         if volume.attach_status is not None:
             lines.append(f'attach_status {volume.attach_status}')
-        if volume.occupied:
+        if volume.busy:
             lines.append(
                 f'at work on it (migration status {volume.migration_status})'
             )
@@ -188,12 +188,12 @@ def _cinder(case: model.Case) -> list[str]:
 def _nova(case: model.Case, missed: str) -> list[str]:
     lines = [missed] if missed else []
     for server in case.servers.values():
-        line = f'server {server.id}: {server.word.value}'
+        line = f'server {server.id}: {server.presence.value}'
         if server.attachment_id is not None:
             line += f', by attachment {server.attachment_id}'
         if server.status is not None:
             line += f'; {server.status} on {server.host}'
-        if server.moving:
+        if server.busy:
             line += f'; at work on it ({server.task_state})'
         if server.why:
             line += f' ({server.why})'
@@ -224,8 +224,8 @@ def _verdict(
         return ['unknown: somebody did not answer, see above']
     if case.volume is None and not case.servers:
         return ['there is no such volume, and nobody has it']
-    if case.volume is not None and case.volume.occupied:
+    if case.volume is not None and case.volume.busy:
         return ['Cinder is at work on it: look again later']
-    if any(server.moving for server in case.servers.values()):
+    if any(server.busy for server in case.servers.values()):
         return ['Nova is at work on a server of it: look again later']
     return ['consistent']

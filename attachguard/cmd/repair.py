@@ -30,10 +30,11 @@ from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply as repairs
 from attachguard.audit.repair import journal as journals
 from attachguard.audit.repair import sql_change
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from attachguard.cmd import base as commands
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ class Repair(
             found = [
                 entry
                 for entry in audited.entries
-                if entry.state is reports.State.FOUND
+                if entry.state is content.State.FOUND
             ]
             pending = sum(audited.counts.pending.values())
             if pending:
@@ -206,12 +207,12 @@ class Repair(
         inventory: inventories.Inventory,
         parsed_args: argparse.Namespace,
     ) -> None:
-        inventory.look_for_cells()
+        inventory.check_cells()
         doubts = inventory.doubts
         for doubt in doubts:
             self._say(f'warning: {doubt}')
         if doubts and parsed_args.yes and not parsed_args.trust_inventory:
-            raise api.CloudError(
+            raise rest.CloudError(
                 'The inventory looks wrong, so nothing is repaired: '
                 f'{"; ".join(doubts)}. If you have looked, and it is right, '
                 'add --trust-inventory'
@@ -221,7 +222,7 @@ class Repair(
         self,
         cloud: api.Cloud,
         inventory: inventories.Inventory,
-        found: list[reports.Entry],
+        found: list[content.Entry],
         database: sql.Database | None,
         parsed_args: argparse.Namespace,
     ) -> list[repairs.Outcome]:
@@ -291,7 +292,7 @@ class Repair(
     def _each(
         self,
         repair: repairs.Repair,
-        found: list[reports.Entry],
+        found: list[content.Entry],
         limit: int,
     ) -> Iterator[repairs.Outcome]:
         """Repair one after the other, while there are not too many."""

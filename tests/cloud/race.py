@@ -38,7 +38,7 @@ from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
 from attachguard.audit.repair import apply as repairs
 from attachguard.audit.repair import journal as journals
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from tests.cloud import cloud as clouds
 from tests.cloud import people
 from tests.cloud import stage as stages
@@ -152,7 +152,7 @@ class Race:
             outcomes = [
                 repair.repair(entry.finding)
                 for entry in audited.entries
-                if entry.state is reports.State.FOUND
+                if entry.state is content.State.FOUND
             ]
             outcomes = repair.look_again(outcomes)
         self._count('audits')

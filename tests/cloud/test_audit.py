@@ -357,7 +357,7 @@ class TestEveryClass:
         (verdict,) = run.output['Verdict']
         assert verdict.startswith(f'{way.kind}: ')
         kind = checks.CLASSES[way.kind]
-        assert run.output['What repairs it'] == [kind.cure]
+        assert run.output['What repairs it'] == [kind.repair]
         assert run.output['How it comes about'] == [kind.how]
         assert all(run.output['Safest command'])
 

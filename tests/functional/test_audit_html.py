@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from attachguard.audit import checks
+from attachguard.audit.report import content
 from attachguard.audit.report import html
-from attachguard.audit.report import model as reports
 from tests.unit.audit import example
 from tests.unit.audit.report import test_html
 
@@ -106,7 +106,7 @@ class Screen:
         self._path = path
 
     def show(
-        self, report: reports.Report, *, dark: bool = False, width: int = 1360
+        self, report: content.Report, *, dark: bool = False, width: int = 1360
     ) -> None:
         """Write a page, and look at it."""
         html.write(report, self._path)
@@ -205,7 +205,7 @@ def screen(
     ids=['clean', 'found', 'failed'],
 )
 def test_the_page_fits_the_screen(
-    screen: Screen, report: reports.Report, headline: str, width: int
+    screen: Screen, report: content.Report, headline: str, width: int
 ) -> None:
     screen.show(report, width=width)
     assert screen.texts('h1') == [headline]
@@ -268,8 +268,8 @@ def _volume(item: Any) -> str:
         pytest.param(
             'server-gone pending',
             lambda item: (
-                isinstance(item, reports.Entry)
-                and item.state is reports.State.PENDING
+                isinstance(item, content.Entry)
+                and item.state is content.State.PENDING
                 and item.finding.kind == 'server-gone'
             ),
             id='two words',
@@ -277,7 +277,7 @@ def _volume(item: Any) -> str:
         pytest.param(
             'conductor-1 zun',
             lambda item: (
-                isinstance(item, reports.Foreign) and 'zun' in item.why
+                isinstance(item, content.Foreign) and 'zun' in item.why
             ),
             id='a host and a pattern',
         ),
@@ -285,7 +285,7 @@ def _volume(item: Any) -> str:
             # In evidence that is folded.
             '503',
             lambda item: (
-                isinstance(item, reports.Unknown)
+                isinstance(item, content.Unknown)
                 or '503' in json.dumps(item.to_json())
             ),
             id='a status',
@@ -388,8 +388,8 @@ def test_whatever_the_apis_say_does_not_run(screen: Screen, text: str) -> None:
     screen.show(
         example.report(
             example.entry(since=text, **said),
-            reports.Foreign(text, attachment, text),
-            reports.Unknown(text, text),
+            content.Foreign(text, attachment, text),
+            content.Unknown(text, text),
             cloud=text,
             region=text,
             error=text,

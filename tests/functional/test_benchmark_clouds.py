@@ -377,10 +377,10 @@ def _case(index: int) -> model.Case:
         *(id for id, held in mappings.items() if volume_id in held),
     }:
         held = mappings.get(id, {}).get(volume_id)
-        word = model.Word.LACKS if id in mappings else model.Word.GONE
+        word = model.Presence.LACKS if id in mappings else model.Presence.GONE
         servers[id] = model.Server(
             id,
-            word if held is None else model.Word.HAS,
+            word if held is None else model.Presence.HAS,
             None if held is None else held.attachment_id,
         )
     return model.Case(

@@ -37,6 +37,7 @@ from oslo_log import log as logging
 import urllib3
 
 from attachguard.audit import model
+from attachguard.audit.collect import rest
 from attachguard.guard import request as guard_request
 
 if TYPE_CHECKING:
@@ -75,52 +76,6 @@ _NAMELESS = ('defaults', 'envvars')
 
 # What nearly all are.
 _CANONICAL = re.compile('[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
-
-
-class CloudError(Exception):
-    """The cloud cannot be audited, or not as whoever asks.
-
-    The text says what was tried, what came of it, and what to do.
-    """
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a service said.
-
-    :param body: of the answer; empty where it was no JSON object
-    :param evidence: the call, for the record
-    :param why: for people, where it is not what was hoped for
-    """
-
-    body: Mapping[str, Any]
-    evidence: model.Evidence
-    why: str = ''
-
-    @property
-    def status(self) -> int | None:
-        """The HTTP status; None where no answer came."""
-        return self.evidence.status
-
-    @property
-    def not_found(self) -> bool:
-        """Whether the service itself says that there is no such thing.
-
-        A proxy's 404, or the one of a wrong endpoint, says nothing.
-        """
-        return self.status == 404 and 'itemNotFound' in self.body
-
-
-@dataclasses.dataclass(frozen=True)
-class Page:
-    """A page of a list.
-
-    :param rows: what is listed
-    :param evidence: the call
-    """
-
-    rows: list[dict[str, Any]]
-    evidence: model.Evidence
 
 
 class Cloud:
@@ -169,16 +124,18 @@ class Cloud:
     def log_in(self) -> None:
         """Get a token, and see that both services are in the catalog.
 
-        :raises CloudError: where that fails
+        :raises rest.CloudError: where that fails
         """
         try:
             self._connection.session.get_token()
         except ksa_exceptions.Unauthorized as exc:
-            raise CloudError(
+            raise rest.CloudError(
                 f'Keystone does not accept the credentials: {exc}'
             ) from exc
         except (ksa_exceptions.ClientException, OSError) as exc:
-            raise CloudError(f'Keystone cannot be used: {_say(exc)}') from exc
+            raise rest.CloudError(
+                f'Keystone cannot be used: {_say(exc)}'
+            ) from exc
         for service in ('block_storage', 'compute'):
             self._adapter(service)
 
@@ -193,7 +150,7 @@ class Cloud:
         path: str,
         body: Any = None,
         version: str = VOLUME_VERSION,
-    ) -> Answer:
+    ) -> rest.Response:
         """Call the Block Storage API.
 
         :param method: of HTTP
@@ -203,7 +160,7 @@ class Cloud:
         """
         return self._call('block_storage', method, path, version, body)
 
-    def nova(self, path: str, version: str = SERVER_VERSION) -> Answer:
+    def nova(self, path: str, version: str = SERVER_VERSION) -> rest.Response:
         """Ask the Compute API, of which nothing is changed.
 
         :param path: below the endpoint
@@ -211,11 +168,11 @@ class Cloud:
         """
         return self._call('compute', 'GET', path, version)
 
-    def volumes(self, **filters: str) -> Iterator[Page]:
+    def volumes(self, **filters: str) -> Iterator[rest.Page]:
         """List volumes of all projects with their attachments.
 
         :param filters: columns of Cinder's table ``volumes``
-        :raises CloudError: where that is not to be had
+        :raises rest.CloudError: where that is not to be had
         """
         return self._pages(
             self._read_cinder,
@@ -225,24 +182,24 @@ class Cloud:
             'volumes_links',
         )
 
-    def attachments(self, **filters: str) -> Iterator[Page]:
+    def attachments(self, **filters: str) -> Iterator[rest.Page]:
         """List attachments of all projects.
 
         :param filters: ``volume_id``, ``instance_id``, ``attach_status``
-        :raises CloudError: where that is not to be had
+        :raises rest.CloudError: where that is not to be had
         """
         return self._pages(
             self._read_cinder, '/attachments', 'attachments', filters, None
         )
 
-    def servers(self) -> Iterator[Page]:
+    def servers(self) -> Iterator[rest.Page]:
         """List the servers of all projects with their volumes.
 
         Also those that are only marked as deleted: they can be restored, with
         their volumes (``reclaim_instance_interval``). And until a page is
         empty: Nova can have more where one is short, and gives no link.
 
-        :raises CloudError: where that is not to be had
+        :raises rest.CloudError: where that is not to be had
         """
         return self._pages(
             self._read_nova,
@@ -252,22 +209,22 @@ class Cloud:
             None,
         )
 
-    def _read_cinder(self, path: str) -> Answer:
+    def _read_cinder(self, path: str) -> rest.Response:
         return self._call(
             'block_storage', 'GET', path, VOLUME_VERSION, patient=True
         )
 
-    def _read_nova(self, path: str) -> Answer:
+    def _read_nova(self, path: str) -> rest.Response:
         return self._call('compute', 'GET', path, SERVER_VERSION, patient=True)
 
     def _pages(
         self,
-        ask: Callable[[str], Answer],
+        ask: Callable[[str], rest.Response],
         path: str,
         key: str,
         filters: Mapping[str, str],
         links: str | None,
-    ) -> Iterator[Page]:
+    ) -> Iterator[rest.Page]:
         markers: list[str] = []
         begun = 1
         while True:
@@ -287,17 +244,17 @@ class Cloud:
                 continue
             rows = answer.body.get(key)
             if answer.status != 200 or not isinstance(rows, list):
-                raise CloudError(_cannot_list(key, answer))
-            yield Page(rows, answer.evidence)
+                raise rest.CloudError(_cannot_list(key, answer))
+            yield rest.Page(rows, answer.evidence)
             if not rows or links is not None and not answer.body.get(links):
                 return
             last = markers[-1:]
             try:
                 markers = [str(row['id']) for row in rows[-_MARKERS:]]
             except (KeyError, TypeError):
-                raise CloudError(_cannot_list(key, answer)) from None
+                raise rest.CloudError(_cannot_list(key, answer)) from None
             if markers[-1:] == last:
-                raise CloudError(
+                raise rest.CloudError(
                     f'{key} cannot be listed: the pages have no end '
                     f'({answer.evidence.call})'
                 )
@@ -311,9 +268,13 @@ class Cloud:
             except Exception as exc:
                 # openstacksdk has its own exceptions over those of
                 # keystoneauth, and warns where it finds no version.
-                raise CloudError(self._no_endpoint(name, _say(exc))) from exc
+                raise rest.CloudError(
+                    self._no_endpoint(name, _say(exc))
+                ) from exc
             if endpoint is None:
-                raise CloudError(self._no_endpoint(name, 'not in the catalog'))
+                raise rest.CloudError(
+                    self._no_endpoint(name, 'not in the catalog')
+                )
             self._adapters[service] = adapter
         return self._adapters[service]
 
@@ -333,7 +294,7 @@ class Cloud:
         version: str,
         body: Any = None,
         patient: bool = False,
-    ) -> Answer:
+    ) -> rest.Response:
         more: dict[str, Any] = {}
         if method == 'GET':
             more = {
@@ -370,7 +331,7 @@ class Cloud:
             OSError,
         ) as exc:
             why = _say(exc)
-            return Answer(
+            return rest.Response(
                 {}, model.Evidence(call, None, model.stamp(), None, why), why
             )
         request_id = response.headers.get('x-openstack-request-id')
@@ -384,7 +345,7 @@ class Cloud:
             why, found = f'HTTP {response.status_code} and no JSON', {}
         elif response.status_code >= 300:
             why = f'HTTP {response.status_code}: {_message(found)}'
-        return Answer(
+        return rest.Response(
             found,
             model.Evidence(
                 call, response.status_code, model.stamp(), request_id, why
@@ -394,7 +355,9 @@ class Cloud:
 
     # What is asked of single volumes and servers.
 
-    def volume(self, volume_id: str) -> tuple[Answer, dict[str, Any] | None]:
+    def volume(
+        self, volume_id: str
+    ) -> tuple[rest.Response, dict[str, Any] | None]:
         """Ask Cinder for a volume.
 
         :param volume_id: a UUID
@@ -406,7 +369,7 @@ class Cloud:
         if answer.status != 200 or not isinstance(row, dict):
             return answer, None
         said = f'Cinder: volume {row.get("status")}'
-        evidence = dataclasses.replace(answer.evidence, said=said)
+        evidence = dataclasses.replace(answer.evidence, result=said)
         return dataclasses.replace(answer, evidence=evidence), row
 
     def server(
@@ -421,21 +384,21 @@ class Cloud:
         if canonical is None:
             why = 'its id is no UUID'
             return (
-                model.Server(server_id, model.Word.UNKNOWN, why=why),
+                model.Server(server_id, model.Presence.UNKNOWN, why=why),
                 model.Evidence('', None, model.stamp(), None, why),
             )
         answer = self.nova(f'/servers/{canonical}')
         server = server_from(answer, server_id, volume_id)
-        if server.word is model.Word.GONE and self._cell_is_down:
+        if server.presence is model.Presence.GONE and self._cell_is_down:
             # Nova answers 404, too, for a server there that waits to be
             # deleted, and may be restored.
             server = model.Server(
                 server_id,
-                model.Word.UNKNOWN,
+                model.Presence.UNKNOWN,
                 why='a cell of Nova does not answer',
             )
-        said = server.why or f'Nova: server {server.word.value}'
-        return server, dataclasses.replace(answer.evidence, said=said)
+        said = server.why or f'Nova: server {server.presence.value}'
+        return server, dataclasses.replace(answer.evidence, result=said)
 
     def nova_attachment(
         self, server: model.Server, volume_id: str
@@ -458,11 +421,11 @@ class Cloud:
         elif not answer.not_found:
             # A 404: attached before the Queens release, without an id.
             server = dataclasses.replace(
-                server, word=model.Word.UNKNOWN, why=answer.why
+                server, presence=model.Presence.UNKNOWN, why=answer.why
             )
         evidence = dataclasses.replace(
             answer.evidence,
-            said=answer.why if found is None else f'Nova: by {found}',
+            result=answer.why if found is None else f'Nova: by {found}',
         )
         return dataclasses.replace(server, attachment_id=found), evidence
 
@@ -470,12 +433,12 @@ class Cloud:
         """Ask Nova where it runs servers.
 
         :returns: the hosts, and what is wrong with cells
-        :raises CloudError: where Nova does not tell
+        :raises rest.CloudError: where Nova does not tell
         """
         answer = self.nova('/os-services?binary=nova-compute')
         rows = answer.body.get('services')
         if answer.status != 200 or not isinstance(rows, list):
-            raise CloudError(_cannot_list('compute services', answer))
+            raise rest.CloudError(_cannot_list('compute services', answer))
         down = [
             f'the cell of compute host {row.get("host")} does not answer'
             for row in rows
@@ -486,7 +449,7 @@ class Cloud:
 
 
 def server_from(
-    answer: Answer, server_id: str, volume_id: str
+    answer: rest.Response, server_id: str, volume_id: str
 ) -> model.Server:
     """Read what Nova says of one server.
 
@@ -495,26 +458,28 @@ def server_from(
     :param volume_id: a UUID
     """
     if answer.not_found:
-        return model.Server(server_id, model.Word.GONE)
+        return model.Server(server_id, model.Presence.GONE)
     row = answer.body.get('server')
     if answer.status != 200 or not isinstance(row, dict):
         return model.Server(
-            server_id, model.Word.UNKNOWN, why=answer.why or 'no server in it'
+            server_id,
+            model.Presence.UNKNOWN,
+            why=answer.why or 'no server in it',
         )
     held = row.get('os-extended-volumes:volumes_attached')
     if row.get('status') == 'UNKNOWN' or not isinstance(held, list):
         return model.Server(
-            server_id, model.Word.UNKNOWN, why='its cell does not answer'
+            server_id, model.Presence.UNKNOWN, why='its cell does not answer'
         )
     if row.get('id') != guard_request.canonical_uuid(server_id):
         return model.Server(
-            server_id, model.Word.UNKNOWN, why='Nova shows another server'
+            server_id, model.Presence.UNKNOWN, why='Nova shows another server'
         )
     return model.Server(
         server_id,
-        model.Word.HAS
+        model.Presence.HAS
         if any(item.get('id') == volume_id for item in held)
-        else model.Word.LACKS,
+        else model.Presence.LACKS,
         task_state=row.get('OS-EXT-STS:task_state'),
         status=row.get('status'),
         host=row.get('OS-EXT-SRV-ATTR:host'),
@@ -593,7 +558,7 @@ def _read(response: Any) -> bytes:
     return content
 
 
-def _cannot_list(what: str, answer: Answer) -> str:
+def _cannot_list(what: str, answer: rest.Response) -> str:
     text = f'{what} cannot be listed: {answer.evidence.call}: '
     text += answer.why or f'HTTP {answer.status} without a list'
     if answer.evidence.request_id:

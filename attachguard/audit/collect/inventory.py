@@ -41,7 +41,8 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit import recheck
 from attachguard.audit.collect import api
-from attachguard.audit.report import model as reports
+from attachguard.audit.collect import rest
+from attachguard.audit.report import content
 
 # Servers, each of another project, of which one has to have by Cinder's word
 # what it has by Nova's.
@@ -134,7 +135,7 @@ CREATE INDEX mismatched_volumes ON mismatched (volume);
 
 
 @dataclasses.dataclass(frozen=True)
-class Counts:
+class Totals:
     """How much was read."""
 
     volumes: int
@@ -195,9 +196,9 @@ class Inventory:
         self._db.close()
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> Totals:
         """How much was read."""
-        return Counts(**self._counts)
+        return Totals(**self._counts)
 
     @property
     def doubts(self) -> list[str]:
@@ -221,10 +222,10 @@ class Inventory:
             )
         return doubts
 
-    def look_for_cells(self) -> None:
+    def check_cells(self) -> None:
         """See whether a cell of Nova has gone down meanwhile.
 
-        :raises attachguard.audit.collect.api.CloudError: where Nova does not
+        :raises attachguard.audit.collect.rest.CloudError: where Nova does not
             tell
         """
         _hosts, down = self._cloud.compute_hosts()
@@ -233,18 +234,18 @@ class Inventory:
     def read(self) -> None:
         """Read both sides, Cinder's claims first.
 
-        :raises attachguard.audit.collect.api.CloudError: where a list is not
+        :raises attachguard.audit.collect.rest.CloudError: where a list is not
             to be had, or not of all projects
         """
         with self._sensible():
             self._read_volumes()
             self._read_attachments()
             self._read_servers()
-        self.look_for_cells()
+        self.check_cells()
         self._compare()
         self._see_every_project()
 
-    def read_only(
+    def read_selected(
         self, volumes: Collection[str], servers: Collection[str]
     ) -> list[str]:
         """Read what is needed to judge some volumes: all of Nova's servers.
@@ -252,7 +253,7 @@ class Inventory:
         :param volumes: ids of volumes
         :param servers: ids of servers, for all their volumes
         :returns: the ids of the volumes
-        :raises attachguard.audit.collect.api.CloudError: as :meth:`read`
+        :raises attachguard.audit.collect.rest.CloudError: as :meth:`read`
         """
         wanted = dict.fromkeys(volumes)
         with self._sensible():
@@ -264,7 +265,7 @@ class Inventory:
                         )
                     )
             self._read_servers(wanted, servers)
-        self.look_for_cells()
+        self.check_cells()
         self._db.executescript(_REST)
         wanted.update(
             (row[0], None)
@@ -290,19 +291,19 @@ class Inventory:
         try:
             yield
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
-            raise api.CloudError(
+            raise rest.CloudError(
                 f'{self._last.call} showed something that makes no sense: '
                 f'{exc!r} ({self._last.request_id})'
             ) from exc
 
-    def _page(self, page: api.Page, what: str) -> int:
+    def _page(self, page: rest.Page, what: str) -> int:
         self._pages += 1
         self._last = page.evidence
         self._counts[what] += len(page.rows)
         self._progress(what, len(page.rows))
         self._db.execute(
             'INSERT INTO pages VALUES (?, ?)',
-            (self._pages, json.dumps(page.evidence.to_json())),
+            (self._pages, json.dumps(dataclasses.asdict(page.evidence))),
         )
         return self._pages
 
@@ -341,7 +342,7 @@ class Inventory:
                     if not attachments:
                         volumes.append((*volume, None, None, None, None))
             except KeyError as exc:
-                raise api.CloudError(
+                raise rest.CloudError(
                     f'Cinder does not show {exc} of a volume: the audit needs '
                     'the role admin there, which sees every project'
                 ) from None
@@ -410,7 +411,7 @@ class Inventory:
                     row['OS-EXT-STS:task_state'],
                     row['status'],
                 )
-                if model.is_moving(task_state, status):
+                if model.is_busy(task_state, status):
                     moving.append((server, task_state, status))
                 for item in attached:
                     if (
@@ -487,7 +488,7 @@ class Inventory:
 
     def nobodys(
         self, wanted: Callable[[str | None], bool]
-    ) -> Iterator[reports.Foreign]:
+    ) -> Iterator[content.Foreign]:
         """The attachments that name no server, which nobody has to be asked.
 
         :param wanted: whether those of a project are, None where it is not
@@ -513,7 +514,7 @@ class Inventory:
                 """
         ):
             if wanted(project_id):
-                yield reports.Foreign(
+                yield content.Foreign(
                     volume_id,
                     model.Attachment(
                         found,
@@ -595,7 +596,8 @@ class Inventory:
         if volume is not None and volume.status == 'attaching':
             evidence += self._ask_by_which(volume_id, attachments, servers)
         if unknown or any(
-            server.word is model.Word.UNKNOWN for server in servers.values()
+            server.presence is model.Presence.UNKNOWN
+            for server in servers.values()
         ):
             self._silent += 1
         else:
@@ -625,7 +627,7 @@ class Inventory:
         for server in list(servers.values()):
             if (
                 server.id in waiting
-                and server.word is model.Word.HAS
+                and server.presence is model.Presence.HAS
                 and server.attachment_id is None
             ):
                 servers[server.id], said = self._cloud.nova_attachment(
@@ -713,7 +715,7 @@ class Inventory:
             ).fetchone() or (None, None)
             servers[server] = model.Server(
                 server,
-                model.Word.HAS,
+                model.Presence.HAS,
                 task_state=state[0],
                 status=state[1],
             )
@@ -726,7 +728,7 @@ class Inventory:
         (text,) = self._db.execute(
             'SELECT evidence FROM pages WHERE id = ?', (page,)
         ).fetchone()
-        return model.Evidence(**{**json.loads(text), 'said': said})
+        return model.Evidence(**{**json.loads(text), 'result': said})
 
 
 def _read_again(

@@ -191,7 +191,7 @@ class Repair:
         servers = set(self._holders(finding.volume_id))
         if finding.server_id is not None:
             servers.add(finding.server_id)
-        case = recheck.look(
+        case = recheck.read_case(
             self._cloud, finding.volume_id, self._rules, sorted(servers)
         )
         return case, next(
@@ -210,9 +210,9 @@ class Repair:
         if finding.attachment_id in [item.id for item in case.foreign]:
             return Outcome(finding, Result.CLEAR, 'it is foreign')
         for server in _concerned(finding, case):
-            if server.word is model.Word.UNKNOWN:
+            if server.presence is model.Presence.UNKNOWN:
                 return Outcome(finding, Result.UNKNOWN, f'Nova: {server.why}')
-            if server.moving:
+            if server.busy:
                 return Outcome(
                     finding,
                     Result.UNKNOWN,
@@ -231,7 +231,8 @@ class Repair:
         return any(
             item.id != finding.attachment_id
             and item.host
-            and case.servers[item.server_id or ''].word is model.Word.GONE
+            and case.servers[item.server_id or ''].presence
+            is model.Presence.GONE
             and not self._connected(item.id)
             for item in case.attachments
         )
@@ -388,7 +389,7 @@ def _differs(before: model.Case, now: model.Case) -> str:
         # Cinder accepts os-begin_detaching, and does nothing, where a volume
         # has begun to migrate.
         return f'it is {now.volume.status}, and not held'
-    if now.volume.occupied:
+    if now.volume.busy:
         return 'Cinder is at work on it'
     if set(now.attachments) != set(before.attachments) or set(
         now.foreign
@@ -396,7 +397,11 @@ def _differs(before: model.Case, now: model.Case) -> str:
         return 'its attachments have changed'
     for server_id, server in now.servers.items():
         known = before.servers.get(server_id)
-        if known is None or known.word is not server.word or server.moving:
+        if (
+            known is None
+            or known.presence is not server.presence
+            or server.busy
+        ):
             return f"Nova's word about server {server_id} has changed"
     return ''
 
@@ -416,6 +421,7 @@ def seen(case: model.Case) -> Mapping[str, Any]:
             for item in (*case.attachments, *case.foreign)
         ],
         'servers': {
-            server.id: server.word.value for server in case.servers.values()
+            server.id: server.presence.value
+            for server in case.servers.values()
         },
     }

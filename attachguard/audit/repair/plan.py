@@ -172,13 +172,14 @@ def _remove(
     delete = _delete(finding.attachment_id)
     alone = len(case.attachments) == 1 and not case.foreign
     held = any(
-        server.word not in (model.Word.GONE, model.Word.LACKS) or server.moving
+        server.presence not in (model.Presence.GONE, model.Presence.LACKS)
+        or server.busy
         for server in case.servers.values()
     )
     for server in case.servers.values():
-        if server.word in (
-            model.Word.HAS,
-            model.Word.UNKNOWN,
+        if server.presence in (
+            model.Presence.HAS,
+            model.Presence.UNKNOWN,
         ) and not case.of(server.id):
             # missing-in-cinder, by Nova's list if nothing newer is known: what
             # is to be removed is all that keeps the volume from being attached
@@ -360,7 +361,7 @@ def _is_counted(case: model.Case) -> bool:
     """
     assert case.volume is not None
     return case.volume.multiattach and all(
-        server.word in (model.Word.GONE, model.Word.LACKS)
+        server.presence in (model.Presence.GONE, model.Presence.LACKS)
         or server.attachment_id is not None
         for server in case.servers.values()
     )

@@ -373,7 +373,7 @@ def _check(volume: Mapping[str, Value], remove: Collection[str]) -> None:
         status,
         migration_status=None if migration is None else str(migration),
     )
-    if seen.occupied:
+    if seen.busy:
         raise Refused(
             f'Cinder is at work on volume {seen.id}: status {status}, '
             f'migration_status {migration}'

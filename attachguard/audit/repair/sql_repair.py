@@ -167,15 +167,16 @@ def _why_not(finding: checks.Finding, case: model.Case) -> str:
         server = case.servers.get(finding.server_id or '')
         if finding.server_id is not None and (
             server is None
-            or server.word not in (model.Word.GONE, model.Word.LACKS)
-            or server.moving
+            or server.presence
+            not in (model.Presence.GONE, model.Presence.LACKS)
+            or server.busy
         ):
             return f'Nova may have it on server {finding.server_id}'
         return ''
     for server in case.servers.values():
         if (
-            server.word not in (model.Word.GONE, model.Word.LACKS)
-            or server.moving
+            server.presence not in (model.Presence.GONE, model.Presence.LACKS)
+            or server.busy
         ):
             return f'Nova may have it on server {server.id}'
     if case.attachments or case.foreign:

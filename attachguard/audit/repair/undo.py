@@ -32,6 +32,7 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit import recheck
 from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
 from attachguard.audit.repair import journal as journals
 from attachguard.audit.repair import plan as plans
 from attachguard.audit.repair import sql_change
@@ -162,7 +163,7 @@ class Undo:
             return Result.NOTHING, f'Cinder had refused it (HTTP {status})'
         was = model.Volume(**before['volume'])
         gone = [model.Attachment(**item) for item in before['attachments']]
-        case = recheck.look(
+        case = recheck.read_case(
             self._cloud,
             volume_id,
             foreign.Rules(),
@@ -173,7 +174,7 @@ class Undo:
         if case.volume is None:
             return Result.REFUSED, 'the volume does not exist any more'
         for server in case.servers.values():
-            if server.word is model.Word.UNKNOWN:
+            if server.presence is model.Presence.UNKNOWN:
                 return Result.REFUSED, f'Nova: {server.why}'
         now = [*case.attachments, *case.foreign]
         ids = {item.id for item in now}
@@ -199,7 +200,10 @@ class Undo:
                 'Cinder makes no volume in-use that has no attachment',
             )
         if wanted.get('status') == 'available' and (
-            now or any(s.word is model.Word.HAS for s in case.servers.values())
+            now
+            or any(
+                s.presence is model.Presence.HAS for s in case.servers.values()
+            )
         ):
             return (
                 Result.REFUSED,
@@ -284,7 +288,7 @@ class Undo:
         result = Result.PLANNED if self._journal is None else Result.UNDONE
         return result, '; '.join(said)
 
-    def _act(self, call: plans.Call, case: model.Case) -> api.Answer:
+    def _act(self, call: plans.Call, case: model.Case) -> rest.Response:
         assert self._journal is not None
         number = self._journal.act(
             {'undo': case.volume_id, 'call': call.to_json()}
@@ -309,7 +313,7 @@ def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
     return wanted
 
 
-def _why(answer: api.Answer) -> str:
+def _why(answer: rest.Response) -> str:
     text = answer.why
     if answer.status == 403:
         text += (

@@ -38,7 +38,7 @@ import jinja2
 from attachguard.audit import checks
 from attachguard.audit import files
 from attachguard.audit import model
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 
 #: How many findings, foreign attachments and volumes of which nothing is known
 #: a page lists, each: what a browser still filters while one types (10 MB).
@@ -55,7 +55,7 @@ class _Group:
     """
 
     kind: checks.Class
-    entries: list[reports.Entry]
+    entries: list[content.Entry]
     found: int
     pending: int
 
@@ -64,7 +64,7 @@ class _Group:
         return self.found + self.pending
 
 
-def write(report: reports.Report, path: pathlib.Path) -> None:
+def write(report: content.Report, path: pathlib.Path) -> None:
     """Write the page of an audit.
 
     Its owner and group can read it, if the umask has nothing against it, and
@@ -80,7 +80,7 @@ def write(report: reports.Report, path: pathlib.Path) -> None:
     files.replace(path, render(report).encode(errors='replace'))
 
 
-def render(report: reports.Report, limit: int = LIMIT) -> str:
+def render(report: content.Report, limit: int = LIMIT) -> str:
     """The page of an audit.
 
     :param limit: how much of each list is shown at most; the page says how
@@ -160,17 +160,17 @@ def _hash(text: str) -> str:
     return f'sha256-{base64.b64encode(digest).decode()}'
 
 
-def _place(entry: reports.Entry) -> tuple[Any, ...]:
+def _place(entry: content.Entry) -> tuple[Any, ...]:
     """Where it comes: by class, what counts first, then the oldest."""
     return (
         list(checks.CLASSES).index(entry.finding.kind),
-        entry.state is reports.State.PENDING,
+        entry.state is content.State.PENDING,
         entry.finding.since or '',
         entry.finding.key,
     )
 
 
-def _mood(report: reports.Report, found: int, pending: int) -> str:
+def _mood(report: content.Report, found: int, pending: int) -> str:
     if not report.success:
         return 'failed'
     if found:
@@ -178,7 +178,7 @@ def _mood(report: reports.Report, found: int, pending: int) -> str:
     return 'unsure' if pending or report.counts.unknown else 'clean'
 
 
-def _headline(report: reports.Report, found: int, pending: int) -> str:
+def _headline(report: content.Report, found: int, pending: int) -> str:
     if not report.success:
         return 'The audit failed'
     if found:

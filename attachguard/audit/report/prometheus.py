@@ -29,10 +29,10 @@ import pathlib
 import prometheus_client
 
 from attachguard.audit import files
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 
 
-def write(report: reports.Report, path: pathlib.Path) -> None:
+def write(report: content.Report, path: pathlib.Path) -> None:
     """Write the metrics of an audit, for everybody on the machine to read.
 
     They are numbers, and node_exporter runs as a user of its own.
@@ -46,7 +46,7 @@ def write(report: reports.Report, path: pathlib.Path) -> None:
     files.replace(path, render(report), public=True)
 
 
-def render(report: reports.Report) -> bytes:
+def render(report: content.Report) -> bytes:
     """The metrics of an audit, in Prometheus' text format."""
     metrics = _Metrics(report)
     metrics.gauge(
@@ -70,7 +70,7 @@ def render(report: reports.Report) -> bytes:
     return prometheus_client.generate_latest(metrics.registry)
 
 
-def _found(metrics: _Metrics, report: reports.Report) -> None:
+def _found(metrics: _Metrics, report: content.Report) -> None:
     counts = report.counts
     metrics.gauges(
         'findings',
@@ -117,7 +117,7 @@ def _found(metrics: _Metrics, report: reports.Report) -> None:
 class _Metrics:
     """Gauges of one audit."""
 
-    def __init__(self, report: reports.Report) -> None:
+    def __init__(self, report: content.Report) -> None:
         self.registry = prometheus_client.CollectorRegistry()
         self._labels = {'cloud': report.cloud, 'region': report.region or ''}
 

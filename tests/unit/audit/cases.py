@@ -27,8 +27,8 @@ FIRST = 'cccccccc-1111-4111-8111-cccccccccccc'
 SECOND = 'dddddddd-1111-4111-8111-dddddddddddd'
 THIRD = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
 
-HAS, LACKS = model.Word.HAS, model.Word.LACKS
-GONE, UNKNOWN = model.Word.GONE, model.Word.UNKNOWN
+HAS, LACKS = model.Presence.HAS, model.Presence.LACKS
+GONE, UNKNOWN = model.Presence.GONE, model.Presence.UNKNOWN
 
 
 def volume(status: str = 'in-use', **values: Any) -> model.Volume:
@@ -53,7 +53,10 @@ def attachment(
 
 
 def server(
-    word: model.Word, by: str | None = None, found: str = SERVER, **values: Any
+    word: model.Presence,
+    by: str | None = None,
+    found: str = SERVER,
+    **values: Any,
 ) -> model.Server:
     """What Nova says of a server."""
     return model.Server(found, word, by, **values)

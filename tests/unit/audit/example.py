@@ -20,7 +20,7 @@ import uuid
 
 from attachguard.audit import checks
 from attachguard.audit import model
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 
 FINISHED = datetime.datetime(2026, 11, 25, 19, 8, 7, tzinfo=datetime.UTC)
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
@@ -45,10 +45,10 @@ def entry(
     kind: str = 'server-gone',
     number: int = 1,
     *,
-    state: reports.State = reports.State.FOUND,
+    state: content.State = content.State.FOUND,
     days: int = 2,
     **changes: Any,
-) -> reports.Entry:
+) -> content.Entry:
     """A finding.
 
     :param number: which, of those of its class
@@ -71,7 +71,7 @@ def entry(
             call(number, 'server', 404),
         ),
     }
-    return reports.Entry(
+    return content.Entry(
         checks.Finding(**{**finding, **changes}),
         state,
         FINISHED - datetime.timedelta(days=days),
@@ -80,8 +80,8 @@ def entry(
     )
 
 
-def foreign(number: int = 1, why: str = 'ironic') -> reports.Foreign:
-    return reports.Foreign(
+def foreign(number: int = 1, why: str = 'ironic') -> content.Foreign:
+    return content.Foreign(
         an_id('volume', number),
         model.Attachment(
             an_id('attachment', number),
@@ -94,8 +94,8 @@ def foreign(number: int = 1, why: str = 'ironic') -> reports.Foreign:
     )
 
 
-def unknown(number: int = 1) -> reports.Unknown:
-    return reports.Unknown(
+def unknown(number: int = 1) -> content.Unknown:
+    return content.Unknown(
         an_id('volume', number),
         'Nova did not say anything about the server: 503',
         (call(number, 'server', 503), call(number, 'server', None)),
@@ -103,9 +103,9 @@ def unknown(number: int = 1) -> reports.Unknown:
 
 
 def report(
-    *items: reports.Entry | reports.Foreign | reports.Unknown,
+    *items: content.Entry | content.Foreign | content.Unknown,
     **changes: Any,
-) -> reports.Report:
+) -> content.Report:
     """An audit that has found something.
 
     :param items: what
@@ -119,17 +119,17 @@ def report(
         'volumes': 1203,
         'attachments': 980,
         'servers': 611,
-        'counts': reports.Counts.of(items),
-        'entries': tuple(i for i in items if isinstance(i, reports.Entry)),
-        'foreign': tuple(i for i in items if isinstance(i, reports.Foreign)),
-        'unknown': tuple(i for i in items if isinstance(i, reports.Unknown)),
+        'counts': content.Counts.of(items),
+        'entries': tuple(i for i in items if isinstance(i, content.Entry)),
+        'foreign': tuple(i for i in items if isinstance(i, content.Foreign)),
+        'unknown': tuple(i for i in items if isinstance(i, content.Unknown)),
     }
-    return reports.Report(**{**values, **changes})
+    return content.Report(**{**values, **changes})
 
 
-def some() -> reports.Report:
+def some() -> content.Report:
     """An audit that has found a few things of most kinds."""
-    pending = reports.State.PENDING
+    pending = content.State.PENDING
     return report(
         *(entry('server-gone', n) for n in range(8)),
         *(entry('server-gone', n, state=pending, days=0) for n in (8, 9)),

@@ -46,7 +46,7 @@ def see(
     *found: checks.Finding,
     keep: bool = False,
 ) -> list[states.Seen]:
-    state = states.State(path, 'here')
+    state = states.StateFile(path, 'here')
     with state.opened():
         seen = [state.see(item, now) for item in found]
         state.save(lambda volume_id, project_id, kind: keep)
@@ -62,16 +62,16 @@ def test_a_finding_counts_when_it_was_seen_before(
     path: pathlib.Path,
 ) -> None:
     (first,) = see(path, NOW, finding())
-    assert (first.times, first.counts(MIN_AGE, NOW)) == (1, False)
+    assert (first.times, first.is_confirmed(MIN_AGE, NOW)) == (1, False)
     (second,) = see(path, LATER, finding())
     assert (second.first, second.times) == (NOW, 2)
-    assert second.counts(MIN_AGE, LATER)
+    assert second.is_confirmed(MIN_AGE, LATER)
 
 
 def test_twice_at_once_is_not_long_enough(path: pathlib.Path) -> None:
     see(path, NOW, finding())
     (second,) = see(path, NOW, finding())
-    assert not second.counts(MIN_AGE, NOW)
+    assert not second.is_confirmed(MIN_AGE, NOW)
 
 
 def test_a_new_attachment_is_a_new_finding(path: pathlib.Path) -> None:
@@ -93,7 +93,7 @@ def test_what_was_not_looked_for_is_kept(
 def test_an_audit_that_fails_changes_nothing(path: pathlib.Path) -> None:
     see(path, NOW, finding())
     before = path.read_bytes()
-    state = states.State(path, 'here')
+    state = states.StateFile(path, 'here')
     with contextlib.suppress(KeyError), state.opened():
         state.see(finding(cases.SECOND), LATER)
         raise KeyError
@@ -101,7 +101,10 @@ def test_an_audit_that_fails_changes_nothing(path: pathlib.Path) -> None:
 
 
 def test_two_audits_do_not_mix(path: pathlib.Path) -> None:
-    first, second = states.State(path, 'here'), states.State(path, 'here')
+    first, second = (
+        states.StateFile(path, 'here'),
+        states.StateFile(path, 'here'),
+    )
     with first.opened():
         with pytest.raises(states.StateError, match='Another audit'):
             with second.opened():
@@ -112,7 +115,7 @@ def test_two_audits_do_not_mix(path: pathlib.Path) -> None:
 
 def test_the_state_of_another_cloud_is_refused(path: pathlib.Path) -> None:
     see(path, NOW, finding())
-    other = states.State(path, 'there')
+    other = states.StateFile(path, 'there')
     with pytest.raises(states.StateError, match='another cloud'):
         with other.opened():
             pass

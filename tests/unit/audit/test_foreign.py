@@ -37,7 +37,7 @@ RULES = foreign.Rules(compute_hosts={'compute1'})
 
 def why(
     found: model.Attachment,
-    word: model.Word = GONE,
+    word: model.Presence = GONE,
     rules: foreign.Rules = RULES,
 ) -> str | None:
     return rules.why(case(volume(), found, server(word)), found)
@@ -68,7 +68,7 @@ def test_novas_own_is_not_foreign(found: model.Attachment) -> None:
 
 @pytest.mark.parametrize('word', [HAS, LACKS])
 def test_no_record_makes_foreign_what_names_a_server_of_novas(
-    word: model.Word,
+    word: model.Presence,
 ) -> None:
     # Else a forger would only have to name a host.
     assert why(attachment(host='elsewhere'), word) is None

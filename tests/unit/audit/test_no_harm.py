@@ -60,11 +60,12 @@ from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply as repairs
 from attachguard.audit.repair import journal as journals
 from attachguard.audit.repair import plan as plans
 from attachguard.audit.repair import undo as undos
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from tests.unit.audit import models
 
 _LONG = int(os.environ.get('ATTACHGUARD_NO_HARM', '0'))
@@ -240,12 +241,12 @@ class Operator:
     def _audit(
         self, few: bool, once: bool
     ) -> Iterator[
-        tuple[api.Cloud, inventories.Inventory, list[reports.Entry]]
+        tuple[api.Cloud, inventories.Inventory, list[content.Entry]]
     ]:
         cloud = self._cloud()
         cloud.log_in()
         with inventories.Inventory(cloud) as inventory:
-            state = states.State(self._state, cloud.identity)
+            state = states.StateFile(self._state, cloud.identity)
             audited = runner.Audit(
                 cloud,
                 inventory,
@@ -259,13 +260,13 @@ class Operator:
             ).run()
             yield cloud, inventory, audited.entries
 
-    def audit(self, few: bool = False) -> list[reports.Entry]:
+    def audit(self, few: bool = False) -> list[content.Entry]:
         """Audit, and let time pass."""
         self._quiet()
         try:
             for _cloud, _inventory, entries in self._audit(few, False):
                 return entries
-        except api.CloudError:
+        except rest.CloudError:
             pass
         finally:
             self._world.wait()
@@ -297,7 +298,7 @@ class Operator:
                 found = [
                     entry.finding
                     for entry in entries
-                    if entry.state is reports.State.FOUND
+                    if entry.state is content.State.FOUND
                 ]
                 self._part = 'repair'
                 with self._written(cloud, dry) as journal:
@@ -339,7 +340,7 @@ class Operator:
         self._world.audited = True
         try:
             yield
-        except (api.CloudError, KeyboardInterrupt):
+        except (rest.CloudError, KeyboardInterrupt):
             if not self._events and not self._world.nova_down:
                 raise
         finally:
@@ -630,7 +631,7 @@ def _no_release(patch: pytest.MonkeyPatch) -> None:
 
 def _not_found(patch: pytest.MonkeyPatch, statuses: tuple[int, ...]) -> None:
     patch.setattr(
-        api.Answer,
+        rest.Response,
         'not_found',
         property(lambda self: self.status in statuses),
     )
@@ -647,10 +648,10 @@ def _a_proxy_is_believed(patch: pytest.MonkeyPatch) -> None:
 def _unknown_is_a_no(patch: pytest.MonkeyPatch) -> None:
     real = api.server_from
 
-    def lie(answer: api.Answer, *more: str) -> model.Server:
+    def lie(answer: rest.Response, *more: str) -> model.Server:
         server = real(answer, *more)
-        if server.word is model.Word.UNKNOWN:
-            return dataclasses.replace(server, word=model.Word.LACKS)
+        if server.presence is model.Presence.UNKNOWN:
+            return dataclasses.replace(server, presence=model.Presence.LACKS)
         return server
 
     patch.setattr(api, 'server_from', lie)
@@ -692,15 +693,15 @@ def _nothing_is_foreign(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_moves(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(model.Server, 'moving', property(lambda _self: False))
+    patch.setattr(model.Server, 'busy', property(lambda _self: False))
 
 
 def _nothing_is_occupied(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(model.Volume, 'occupied', property(lambda _self: False))
+    patch.setattr(model.Volume, 'busy', property(lambda _self: False))
 
 
 def _the_first_sight_counts(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(states.Seen, 'counts', lambda *_args: True)
+    patch.setattr(states.Seen, 'is_confirmed', lambda *_args: True)
 
 
 def _what_drops_all_comes_first(patch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def test_what_is_listed_twice_is_there_once() -> None:
         cast(Any, models.Connection(world, lose_a_page, lambda *_call: None))
     )
     volume_id = list(world.cinder.volumes)[1]
-    case = recheck.look(cloud, volume_id, foreign.Rules())
+    case = recheck.read_case(cloud, volume_id, foreign.Rules())
     assert sum('/attachments?' in path for path in asked) > 2
     assert [item.id for item in case.attachments] == [
         item.id for item in world.cinder.of(volume_id)

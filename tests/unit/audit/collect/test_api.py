@@ -29,6 +29,7 @@ import urllib3
 
 from attachguard.audit import model
 from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
 from tests.unit.audit import cases
 
 Answerer = Callable[[str, str], Any]
@@ -146,7 +147,7 @@ def test_a_list_that_is_never_the_same_is_an_error() -> None:
             return reply(404, {'itemNotFound': {'message': 'marker'}})
         return reply(200, {'attachments': [{'id': 'a'}]})
 
-    with pytest.raises(api.CloudError, match='cannot be listed'):
+    with pytest.raises(rest.CloudError, match='cannot be listed'):
         ids(make(answer)[0], 'attachments')
 
 
@@ -168,7 +169,7 @@ def test_a_list_that_is_not_to_be_had_says_what_to_do(
         {'fault': {'message': 'broken'}},
         **{'x-openstack-request-id': 'req-1'},
     )
-    with pytest.raises(api.CloudError, match=says) as caught:
+    with pytest.raises(rest.CloudError, match=says) as caught:
         list(cloud.volumes())
     assert 'req-1' in str(caught.value)
 
@@ -178,7 +179,7 @@ def test_what_is_no_json_object_is_no_answer(body: bytes) -> None:
     answer = always(200, body).nova('/servers/x')
     assert answer.body == {}
     server = api.server_from(answer, cases.SERVER, cases.VOLUME)
-    assert server.word is model.Word.UNKNOWN
+    assert server.presence is model.Presence.UNKNOWN
 
 
 def test_reads_are_tried_again_and_writes_are_not() -> None:
@@ -226,7 +227,7 @@ def test_what_never_answers_is_unknown() -> None:
 
     cloud, _adapter = make(fail)
     server, evidence = cloud.server(cases.SERVER, cases.VOLUME)
-    assert server.word is model.Word.UNKNOWN
+    assert server.presence is model.Presence.UNKNOWN
     assert 'timed out' in server.why
     assert evidence.status is None
 
@@ -265,12 +266,12 @@ SHOWN = {
     ],
 )
 def test_only_novas_own_404_says_that_a_server_is_gone(
-    status: int, body: Any, word: model.Word
+    status: int, body: Any, word: model.Presence
 ) -> None:
     server, evidence = always(status, body).server(cases.SERVER, cases.VOLUME)
-    assert server.word is word
+    assert server.presence is word
     assert evidence.status == status
-    assert evidence.said
+    assert evidence.result
 
 
 @pytest.mark.parametrize(
@@ -289,18 +290,18 @@ def test_only_novas_own_404_says_that_a_server_is_gone(
     ],
 )
 def test_by_which_attachment_is_known_or_it_is_not(
-    status: int, body: Any, word: model.Word, by: str | None
+    status: int, body: Any, word: model.Presence, by: str | None
 ) -> None:
     server, _evidence = always(status, body).nova_attachment(
         cases.server(cases.HAS), cases.VOLUME
     )
-    assert (server.word, server.attachment_id) == (word, by)
+    assert (server.presence, server.attachment_id) == (word, by)
 
 
 def test_an_id_that_is_no_uuid_never_becomes_an_address() -> None:
     cloud, adapter = make(lambda method, path: reply(404, NOT_FOUND))
     server, _evidence = cloud.server('../flavors?x=', cases.VOLUME)
-    assert server.word is model.Word.UNKNOWN
+    assert server.presence is model.Presence.UNKNOWN
     assert adapter.asked == []
     # Cinder takes these for UUIDs.
     cloud.server(cases.SERVER.upper(), cases.VOLUME)

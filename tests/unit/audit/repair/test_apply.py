@@ -46,7 +46,7 @@ def repair(
     (finding, *_) = (
         finding
         for volume_id in world.cinder.volumes
-        for finding in checks.find(recheck.look(cloud, volume_id, rules))
+        for finding in checks.find(recheck.read_case(cloud, volume_id, rules))
         if finding.kind == kind
     )
     journal = journals.Journal(tmp_path / 'journal', {})

@@ -140,7 +140,7 @@ def test_beside_another_attachment_only_the_one_is_deleted(
 
 @pytest.mark.parametrize('word', [HAS, UNKNOWN])
 def test_what_keeps_a_volume_from_others_stays_while_nova_has_it(
-    word: model.Word,
+    word: model.Presence,
 ) -> None:
     of = case(volume(), *FORGED, server(word, SECOND, OTHER))
     (finding,) = (f for f in checks.find(of) if f.kind == 'server-gone')
@@ -191,7 +191,7 @@ def test_a_reserved_attachment_is_deleted_and_no_more() -> None:
 )
 @pytest.mark.parametrize('word', [GONE, LACKS])
 def test_what_is_connected_and_not_attached_may_be_anybodys(
-    status: str, word: model.Word
+    status: str, word: model.Presence
 ) -> None:
     # A brick client's, whose host Cinder does not tell, or the copy that a
     # volume in use is being moved to.

@@ -28,8 +28,8 @@ import stat
 import pytest
 
 from attachguard.audit import checks
+from attachguard.audit.report import content
 from attachguard.audit.report import html as page
-from attachguard.audit.report import model as reports
 from tests.unit.audit import example
 
 # Elements that are not closed.
@@ -53,7 +53,7 @@ class Page(html.parser.HTMLParser):
     :ivar text: what is to be read, words one space apart
     """
 
-    def __init__(self, report: reports.Report, limit: int = page.LIMIT):
+    def __init__(self, report: content.Report, limit: int = page.LIMIT):
         super().__init__()
         self.source = page.render(report, limit)
         self.tags: list[tuple[str, dict[str, str | None]]] = []
@@ -106,7 +106,7 @@ class Page(html.parser.HTMLParser):
             id='many',
         ),
         pytest.param(
-            example.report(example.entry(state=reports.State.PENDING)),
+            example.report(example.entry(state=content.State.PENDING)),
             'No findings yet',
             id='pending',
         ),
@@ -125,7 +125,7 @@ class Page(html.parser.HTMLParser):
         ),
     ],
 )
-def test_the_headline(report: reports.Report, headline: str) -> None:
+def test_the_headline(report: content.Report, headline: str) -> None:
     read = Page(report)
     assert read.headline == headline
     assert ('Nova agree about' in read.text) == (headline == 'Clean')
@@ -158,7 +158,7 @@ def test_all_that_is_known_of_a_finding() -> None:
         entry.command,
         kind.what,
         kind.how,
-        kind.cure,
+        kind.repair,
         'Evidence: 2 calls',
         f'GET /servers/{entry.finding.server_id} 404 there is no such server '
         f'2026-11-25T19:08:07+00:00 {entry.finding.evidence[1].request_id}',
@@ -185,7 +185,7 @@ def test_what_is_foreign_or_unknown_has_a_place_of_its_own() -> None:
 
 
 def test_the_chart_has_a_bar_for_each_class() -> None:
-    pending = reports.State.PENDING
+    pending = content.State.PENDING
     read = Page(
         example.report(
             *(example.entry('server-gone', n) for n in range(6)),
@@ -243,7 +243,7 @@ def test_whatever_the_apis_say_is_text(
     plain = Page(example.report(example.entry(), example.foreign()))
     report = example.report(
         entry,
-        reports.Foreign(text, example.foreign().attachment, text),
+        content.Foreign(text, example.foreign().attachment, text),
         cloud=text,
         region=text,
     )
@@ -264,7 +264,7 @@ def test_the_page_has_an_end() -> None:
     report = example.report(
         *entries[:8],
         *unknown[:3],
-        counts=reports.Counts.of([*entries, *unknown]),
+        counts=content.Counts.of([*entries, *unknown]),
     )
     read = Page(report, limit=6)
     assert read.headline == '10 findings'
@@ -277,7 +277,7 @@ def test_the_page_has_an_end() -> None:
 
 
 def test_what_counts_comes_first_and_the_oldest_of_it() -> None:
-    pending = reports.State.PENDING
+    pending = content.State.PENDING
     entries = [
         example.entry('duplicate', 1, since='2026-01-01'),
         example.entry('server-gone', 2, since='2026-03-03'),

@@ -22,14 +22,14 @@ import pytest
 
 from attachguard.audit import checks
 from attachguard.audit import files
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from attachguard.audit.report import prometheus
 from tests.unit.audit import example
 
 CLOUD = {'cloud': 'devstack', 'region': 'RegionOne'}
 
 
-def read(report: reports.Report) -> dict[str, dict[str, float]]:
+def read(report: content.Report) -> dict[str, dict[str, float]]:
     """What Prometheus makes of it.
 
     :returns: by name, by the one label that is not the cloud's, a number
@@ -78,7 +78,7 @@ def test_how_old_the_oldest_is() -> None:
         example.report(
             example.entry('duplicate', 1, days=1),
             example.entry('duplicate', 2, days=3),
-            example.entry('volume-gone', state=reports.State.PENDING),
+            example.entry('volume-gone', state=content.State.PENDING),
         )
     )
     none = dict.fromkeys(checks.CLASSES, 0)

@@ -18,16 +18,16 @@ import datetime
 import json
 
 from attachguard.audit import checks
-from attachguard.audit.report import model as reports
+from attachguard.audit.report import content
 from tests.unit.audit import example
 
 
 def test_what_is_pending_does_not_count() -> None:
-    counts = reports.Counts.of(
+    counts = content.Counts.of(
         [
             example.entry('duplicate', 1),
             example.entry('duplicate', 2),
-            example.entry('duplicate', 3, state=reports.State.PENDING),
+            example.entry('duplicate', 3, state=content.State.PENDING),
         ]
     )
     assert counts.found['duplicate'] == 2
@@ -37,13 +37,13 @@ def test_what_is_pending_does_not_count() -> None:
 
 
 def test_the_oldest_is_the_oldest_that_counts() -> None:
-    counts = reports.Counts.of(
+    counts = content.Counts.of(
         [
             example.entry('duplicate', 1, days=3),
             example.entry('duplicate', 2, days=7),
             example.entry('duplicate', 3, days=1),
-            example.entry('duplicate', 4, days=9, state=reports.State.PENDING),
-            example.entry('volume-gone', state=reports.State.PENDING),
+            example.entry('duplicate', 4, days=9, state=content.State.PENDING),
+            example.entry('volume-gone', state=content.State.PENDING),
         ]
     )
     week = datetime.timedelta(days=7)
@@ -51,7 +51,7 @@ def test_the_oldest_is_the_oldest_that_counts() -> None:
 
 
 def test_foreign_attachments_count_by_a_word() -> None:
-    counts = reports.Counts.of(
+    counts = content.Counts.of(
         [
             example.foreign(1, 'ironic'),
             example.foreign(2, 'pattern:host=*-zun'),
