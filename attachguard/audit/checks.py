@@ -11,12 +11,11 @@
 # under the License.
 
 
-"""What is wrong with a volume: a small pure function for each class.
+"""The classes of inconsistency: a pure function for each.
 
-A class looks at one :class:`~attachguard.audit.model.Case` and says what it
-finds.  It says nothing about what is not known, and nothing while Cinder or
-Nova is at work on the volume or the server: their records differ then, and
-rightly.
+A class checks one :class:`~attachguard.audit.model.Case`.  It finds nothing in
+what is not known, and nothing while Cinder or Nova is doing something with the
+volume or the server: their records rightly differ then.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ from attachguard.audit import model
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """An inconsistency.
 
-    :param kind: name of its :class:`Class`
+    :param kind: the name of its :class:`Class`
     :param volume_id: a UUID
     :param attachment_id: of the attachment that is wrong; None where it is the
         volume as a whole
     :param server_id: of the server that it is about, if any
-    :param project_id: whose volume it is, where that is known
+    :param project_id: of the volume, where it is known
     :param text: what was found, in a sentence
-    :param since: when it came about by Cinder's own record, ISO 8601
-    :param evidence: the calls that say so
+    :param since: when it began, by Cinder's own record, ISO 8601
+    :param evidence: the calls that show it
     """
 
     kind: str
@@ -55,7 +54,7 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What makes it the same finding in another audit."""
+        """The identity of the finding, the same in each audit."""
         return ' '.join(
             (
                 self.kind,
@@ -66,7 +65,7 @@ class Finding:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written to a journal or a report."""
+        """As it is written to a journal."""
         return {
             **dataclasses.asdict(self),
             'evidence': [item.to_json() for item in self.evidence],
@@ -74,321 +73,296 @@ class Finding:
 
 
 @dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a class finds in a case.
+
+    :param text: a sentence
+    :param attachment: that is wrong; None where it is the volume as a whole
+    :param server_id: of the server that it is about, if no attachment names it
+    """
+
+    text: str
+    attachment: model.Attachment | None = None
+    server_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Class:
-    """A class of findings.
+    """A class of inconsistency.
 
     :param name: stable, for programs
-    :param what: what it means
+    :param what: what is inconsistent
     :param how: how it comes about
     :param repair: what repairs it
-    :param judge: finds it in a case
+    :param check: finds it in a case
     """
 
     name: str
     what: str
     how: str
     repair: str
-    judge: Callable[[model.Case], Iterator[Finding]]
+    check: Callable[[model.Case], Iterator[Problem]]
 
 
 def find(case: model.Case) -> list[Finding]:
-    """Everything that is wrong with a volume.
+    """Find everything that is wrong with a volume.
 
-    :param case: what is known of it, with what is foreign set apart
-    :returns: none where something needed is not known, or at work
+    :param case: of the volume, with foreign attachments set apart
+    :returns: none where something needed is not known, or busy
     """
     if case.unknown or case.volume is not None and case.volume.busy:
         return []
     return [
-        finding for kind in CLASSES.values() for finding in kind.judge(case)
+        _finding(kind.name, case, problem)
+        for kind in CLASSES.values()
+        for problem in kind.check(case)
     ]
 
 
-def _finding(
-    case: model.Case,
-    kind: str,
-    text: str,
-    *,
-    attachment: model.Attachment | None = None,
-    server_id: str | None = None,
-) -> Finding:
-    since = attachment.attached_at if attachment is not None else None
+def _finding(kind: str, case: model.Case, problem: Problem) -> Finding:
+    attachment_id, server_id, since = None, problem.server_id, None
+    if problem.attachment is not None:
+        attachment_id = problem.attachment.id
+        server_id = problem.attachment.server_id
+        since = problem.attachment.attached_at
     if since is None and case.volume is not None:
         since = case.volume.updated_at
     return Finding(
         kind,
         case.volume_id,
-        None if attachment is None else attachment.id,
-        server_id if attachment is None else attachment.server_id,
+        attachment_id,
+        server_id,
         case.project_id,
-        text,
+        problem.text,
         since,
         case.evidence,
     )
 
 
-def _named(
-    case: model.Case,
-) -> Iterator[tuple[model.Attachment, model.Server]]:
-    """The attachments whose server is known and at rest."""
-    for attachment in case.attachments:
-        if attachment.server_id is None:
-            continue
-        server = case.servers.get(attachment.server_id)
-        if (
-            server is not None
-            and server.presence is not model.Presence.UNKNOWN
-            and not server.busy
-        ):
-            yield attachment, server
-
-
-def server_gone(case: model.Case) -> Iterator[Finding]:
-    """An attachment names a server that there is not."""
-    if case.volume is None:
-        return
-    for attachment, server in _named(case):
+def server_gone(case: model.Case) -> Iterator[Problem]:
+    """An attachment names a server that does not exist."""
+    for volume, attachment, server in _idle_pairs(case):
         if server.presence is model.Presence.GONE:
-            yield _finding(
-                case,
-                'server-gone',
-                f'Cinder has the volume {case.volume.status}, '
-                f'{attachment.status} to server {server.id}, which Nova does '
-                'not know',
-                attachment=attachment,
+            yield Problem(
+                f'the volume is {volume.status} in Cinder, with an attachment '
+                f'({attachment.status}) to server {server.id}; Nova has no '
+                'such server',
+                attachment,
             )
 
 
-def server_lacks_volume(case: model.Case) -> Iterator[Finding]:
+def server_lacks_volume(case: model.Case) -> Iterator[Problem]:
     """An attachment is attached to a server that does not have the volume."""
-    if case.volume is None:
-        return
-    for attachment, server in _named(case):
-        if (
-            server.presence is model.Presence.LACKS
-            and attachment.status == 'attached'
-        ):
-            yield _finding(
-                case,
-                'server-lacks-volume',
-                f'Cinder has the volume {case.volume.status}, attached to '
-                f'server {server.id}; Nova has no such attachment',
-                attachment=attachment,
+    for volume, attachment, server in _lacking(case):
+        if attachment.status == 'attached':
+            yield Problem(
+                f'the volume is {volume.status} in Cinder, attached to server '
+                f'{server.id}; Nova has no such attachment',
+                attachment,
             )
 
 
-def stuck_attachment(case: model.Case) -> Iterator[Finding]:
-    """An attachment on its way to a server that does not have the volume."""
-    if case.volume is None:
-        return
-    for attachment, server in _named(case):
-        if (
-            server.presence is model.Presence.LACKS
-            and attachment.status != 'attached'
-        ):
-            yield _finding(
-                case,
-                'stuck-attachment',
+def stuck_attachment(case: model.Case) -> Iterator[Problem]:
+    """An unfinished attachment of a server that does not have the volume."""
+    for _volume, attachment, server in _lacking(case):
+        if attachment.status != 'attached':
+            yield Problem(
                 f'the attachment to server {server.id} is {attachment.status} '
-                'in Cinder; Nova has no such attachment and is doing nothing '
-                'with the server',
-                attachment=attachment,
+                'in Cinder; Nova has no such attachment, and the server is '
+                'idle',
+                attachment,
             )
 
 
-def in_use_without_attachment(case: model.Case) -> Iterator[Finding]:
-    """A volume is in-use by nothing."""
+def in_use_without_attachment(case: model.Case) -> Iterator[Problem]:
+    """A volume is in-use without an attachment."""
     if (
-        case.volume is not None
-        and case.volume.status == 'in-use'
+        _status(case) == 'in-use'
         and not case.attachments
         and not case.foreign
-        and not _held(case)
-    ):
-        yield _finding(
-            case,
-            'in-use-without-attachment',
-            'Cinder has the volume in-use, and no attachment of it',
+        and not any(
+            server.presence in (model.Presence.HAS, model.Presence.UNKNOWN)
+            or server.busy
+            for server in case.servers.values()
         )
+    ):
+        yield Problem('the volume is in-use in Cinder, without an attachment')
 
 
-def stuck_attaching(case: model.Case) -> Iterator[Finding]:
-    """A volume waits for an attachment that nobody makes, or that failed."""
+def stuck_attaching(case: model.Case) -> Iterator[Problem]:
+    """A volume waits for an attachment that nothing makes, or that failed."""
     yield from _waiting(case, 'attaching')
-    if case.volume is None or case.volume.status != 'attaching':
+    if _status(case) != 'attaching':
         return
     for server in _holders(case):
         if any(
             a.status == 'attaching' and server.attachment_id in (None, a.id)
             for a in case.of(server.id)
         ):
-            yield _finding(
-                case,
-                'stuck-attaching',
-                f'the volume is attaching in Cinder, and Nova has it on '
-                f'server {server.id}, and is doing nothing with it',
+            yield Problem(
+                'the volume is attaching in Cinder; Nova has it on server '
+                f'{server.id}, which is idle',
                 server_id=server.id,
             )
 
 
-def stuck_reserved(case: model.Case) -> Iterator[Finding]:
-    """A volume is reserved for nothing."""
+def stuck_reserved(case: model.Case) -> Iterator[Problem]:
+    """A volume is reserved without a reason."""
     yield from _waiting(case, 'reserved')
 
 
-def _waiting(case: model.Case, status: str) -> Iterator[Finding]:
+def _waiting(case: model.Case, status: str) -> Iterator[Problem]:
+    done = {a.server_id for a in case.attachments if a.status == 'attached'}
     if (
-        case.volume is not None
-        and case.volume.status == status
-        and not _expected(case)
-        and not any(_wrong(case))
+        _status(case) == status
+        and _settled(case)
+        and not any(
+            a.status in ('attaching', 'reserved') for a in case.attachments
+        )
+        and all(server.id in done for server in _holders(case))
     ):
-        yield _finding(
-            case,
-            f'stuck-{status}',
+        yield Problem(
             f'the volume is {status} in Cinder, and no attachment is being '
-            'made',
+            'made'
         )
 
 
-def stuck_detaching(case: model.Case) -> Iterator[Finding]:
-    """A volume waits for a detach that nobody does."""
-    if (
-        case.volume is None
-        or case.volume.status != 'detaching'
-        or not _settled(case)
-        or any(_wrong(case))
-    ):
+def stuck_detaching(case: model.Case) -> Iterator[Problem]:
+    """A volume waits for a detach that nothing does."""
+    if _status(case) != 'detaching' or not _settled(case):
         return
     holders = _holders(case)
     attached = [s for s in holders if case.of(s.id)]
+    text = 'the volume is detaching in Cinder; Nova has it on '
     if attached:
-        yield _finding(
-            case,
-            'stuck-detaching',
-            'the volume is detaching in Cinder; Nova has it on server '
-            f'{attached[0].id}, at rest',
-            server_id=attached[0].id,
+        server_id = attached[0].id
+        yield Problem(
+            f'{text}server {server_id}, which is idle', server_id=server_id
         )
     elif not holders:
-        yield _finding(
-            case,
-            'stuck-detaching',
-            'the volume is detaching in Cinder; Nova has it on no server',
-        )
+        yield Problem(f'{text}no server')
 
 
-def status_mismatch(case: model.Case) -> Iterator[Finding]:
+def status_mismatch(case: model.Case) -> Iterator[Problem]:
     """Status, attach_status and attachments of a volume disagree."""
     volume = case.volume
-    if volume is None or not _settled(case) or any(_wrong(case)):
+    if volume is None or not _settled(case):
         return
-    attached = any(a.status == 'attached' for a in case.attachments)
+    attached = [a for a in case.attachments if a.status == 'attached']
     if volume.status == 'available' and attached:
-        yield _finding(
-            case,
-            'status-mismatch',
-            'Cinder has the volume available, and attached to '
-            + ', '.join(
-                a.server_id or a.host or 'no server'
-                for a in case.attachments
-                if a.status == 'attached'
-            ),
+        yield Problem(
+            'the volume is available in Cinder, and attached to '
+            + ', '.join(a.server_id or a.host or 'no server' for a in attached)
         )
     elif (volume.status, volume.attach_status) in (
         ('available', 'attached'),
         ('in-use', 'detached'),
     ) and bool(case.attachments) == (volume.status == 'in-use'):
-        yield _finding(
-            case,
-            'status-mismatch',
+        yield Problem(
             f'status {volume.status} and attach_status {volume.attach_status} '
-            'disagree in Cinder',
+            'disagree in Cinder'
         )
 
 
-def missing_in_cinder(case: model.Case) -> Iterator[Finding]:
-    """Nova has a volume attached of which Cinder knows no attachment."""
-    if case.volume is None or case.volume.status in (
-        'attaching',
-        'detaching',
-        'reserved',
-    ):
-        # Cinder is about to have one, or has just not any more.
+def missing_in_cinder(case: model.Case) -> Iterator[Problem]:
+    """Nova has a volume attached, and Cinder has no attachment for it."""
+    if _status(case) in (None, 'attaching', 'detaching', 'reserved'):
+        # Cinder is about to have one, or has just deleted it.
         return
     for server in _holders(case):
         if not case.of(server.id):
-            yield _finding(
-                case,
-                'missing-in-cinder',
+            yield Problem(
                 f'Nova has the volume on server {server.id}; Cinder has no '
-                f'such attachment, and the volume {case.volume.status}',
+                f'such attachment, and the volume is {_status(case)}',
                 server_id=server.id,
             )
 
 
-def volume_gone(case: model.Case) -> Iterator[Finding]:
-    """Nova has a volume that Cinder does not have any more."""
-    if case.volume is not None:
-        return
-    for server in _holders(case):
-        yield _finding(
-            case,
-            'volume-gone',
-            f'Nova has the volume on server {server.id}; Cinder has no such '
-            'volume',
-            server_id=server.id,
-        )
+def volume_gone(case: model.Case) -> Iterator[Problem]:
+    """Nova has a volume that Cinder does not have."""
+    if case.volume is None:
+        for server in _holders(case):
+            yield Problem(
+                f'Nova has the volume on server {server.id}; Cinder has no '
+                'such volume',
+                server_id=server.id,
+            )
 
 
-def volume_deleted(case: model.Case) -> Iterator[Finding]:
-    """An attachment has outlived its volume."""
-    if case.volume is not None:
-        return
-    for attachment in case.attachments:
-        yield _finding(
-            case,
-            'volume-deleted',
-            f'Cinder has the attachment {attachment.status}, and no such '
-            'volume',
-            attachment=attachment,
-        )
+def volume_deleted(case: model.Case) -> Iterator[Problem]:
+    """Cinder has an attachment of a volume that it does not have."""
+    if case.volume is None:
+        for attachment in case.attachments:
+            yield Problem(
+                f'Cinder has the attachment {attachment.status}, and no such '
+                'volume',
+                attachment,
+            )
 
 
-def attachment_id_mismatch(case: model.Case) -> Iterator[Finding]:
+def attachment_id_mismatch(case: model.Case) -> Iterator[Problem]:
     """Nova has a volume by another attachment than the one Cinder has."""
     for server in _holders(case):
         ids = [a.id for a in case.of(server.id)]
         if ids and server.attachment_id not in (None, *ids):
-            yield _finding(
-                case,
-                'attachment-id-mismatch',
+            yield Problem(
                 f'Nova has the volume on server {server.id} by attachment '
                 f'{server.attachment_id}; Cinder by {", ".join(sorted(ids))}',
                 server_id=server.id,
             )
 
 
-def duplicate(case: model.Case) -> Iterator[Finding]:
+def duplicate(case: model.Case) -> Iterator[Problem]:
     """A server has a volume by one attachment, and Cinder has more."""
     for server in _holders(case):
         same = case.of(server.id)
         if server.attachment_id not in [a.id for a in same]:
-            # Which of them is Nova's is not known: none can be the spare one.
+            # Nova's attachment is not known: any of them may be the one.
             continue
         for attachment in same:
             if attachment.id != server.attachment_id:
-                yield _finding(
-                    case,
-                    'duplicate',
+                yield Problem(
                     f'Cinder has attachment {attachment.id} '
-                    f'({attachment.status}) of server {server.id} beside '
-                    f'{server.attachment_id}, the one that Nova has',
-                    attachment=attachment,
+                    f'({attachment.status}) of server {server.id} in addition '
+                    f'to {server.attachment_id}, which Nova has',
+                    attachment,
                 )
 
 
+def _status(case: model.Case) -> str | None:
+    return None if case.volume is None else case.volume.status
+
+
+def _idle_pairs(
+    case: model.Case,
+) -> Iterator[tuple[model.Volume, model.Attachment, model.Server]]:
+    """The attachments of a volume whose server is known and idle."""
+    volume = case.volume
+    if volume is None:
+        return
+    for attachment in case.attachments:
+        server = case.servers.get(attachment.server_id or '')
+        if (
+            server is not None
+            and server.presence is not model.Presence.UNKNOWN
+            and not server.busy
+        ):
+            yield volume, attachment, server
+
+
+def _lacking(
+    case: model.Case,
+) -> Iterator[tuple[model.Volume, model.Attachment, model.Server]]:
+    """Those whose server does not have the volume."""
+    return (
+        item
+        for item in _idle_pairs(case)
+        if item[2].presence is model.Presence.LACKS
+    )
+
+
 def _holders(case: model.Case) -> list[model.Server]:
+    """The idle servers that have the volume."""
     return [
         server
         for server in case.servers.values()
@@ -396,46 +370,29 @@ def _holders(case: model.Case) -> list[model.Server]:
     ]
 
 
-def _held(case: model.Case) -> bool:
-    """Whether Nova has the volume, or might, on any server."""
-    return any(
-        server.presence in (model.Presence.HAS, model.Presence.UNKNOWN)
-        or server.busy
-        for server in case.servers.values()
-    )
-
-
 def _settled(case: model.Case) -> bool:
-    """Whether the volume's status is Nova's business, and Nova at rest."""
-    return not case.foreign and not any(
-        server.presence is model.Presence.UNKNOWN or server.busy
-        for server in case.servers.values()
+    """Whether the status of a volume can be judged.
+
+    Not if it depends on what is foreign, unknown or busy, nor if an attachment
+    is wrong: then the status follows from that.
+    """
+    return not (
+        case.foreign
+        or case.silent_servers
+        or any(server.busy for server in case.servers.values())
+        or any(
+            server.presence is not model.Presence.HAS
+            for _volume, _attachment, server in _idle_pairs(case)
+        )
     )
-
-
-def _expected(case: model.Case) -> bool:
-    """Whether somebody might be making an attachment of the volume."""
-    done = {a.server_id for a in case.attachments if a.status == 'attached'}
-    return (
-        not _settled(case)
-        or any(a.status in ('attaching', 'reserved') for a in case.attachments)
-        or any(server.id not in done for server in _holders(case))
-    )
-
-
-def _wrong(case: model.Case) -> Iterator[Finding]:
-    """What is wrong with the attachments: the root of what the status says."""
-    yield from server_gone(case)
-    yield from server_lacks_volume(case)
-    yield from stuck_attachment(case)
 
 
 _FORGED = (
-    "A user's own os-attach, or an attachment created and completed, of which "
-    'Nova was never told'
+    "A user's own os-attach, or a user's own attachment that was created and "
+    'completed without Nova'
 )
 
-#: The classes, by name, the most telling first.
+#: The classes by name, the most specific first.
 CLASSES: dict[str, Class] = {
     kind.name: kind
     for kind in (
@@ -443,9 +400,9 @@ CLASSES: dict[str, Class] = {
             'server-gone',
             'Cinder has an attachment to a server that does not exist.',
             f'{_FORGED}; or the server was deleted while Cinder, or its '
-            'volume service, did not answer.',
-            'Deleting the attachment: Cinder asks Nova once more, and removes '
-            'what its driver has exported.',
+            'volume service, did not respond.',
+            'Deleting the attachment: Cinder checks it with Nova once more, '
+            'and removes what its driver has exported.',
             server_gone,
         ),
         Class(
@@ -460,97 +417,95 @@ CLASSES: dict[str, Class] = {
             'stuck-attachment',
             'An attachment is reserved, attaching, detaching or in error in '
             'Cinder, and Nova has no such attachment.',
-            'A server create or attach that failed before Nova could take '
-            'back what it had reserved.',
+            'A server create or attach that failed before Nova could delete '
+            'the attachment that it had reserved.',
             'Deleting the attachment.',
             stuck_attachment,
         ),
         Class(
             'in-use-without-attachment',
             'The volume is in-use, and Cinder has no attachment of it.',
-            'SQL by hand; a crash of Cinder between the two records.',
+            'Manual SQL; a crash of Cinder between two writes.',
             'os-detach without an attachment, which only sets the status.',
             in_use_without_attachment,
         ),
         Class(
             'stuck-attaching',
-            'The volume is attaching, and nobody attaches it.',
+            'The volume is attaching, and nothing attaches it.',
             "A user's own os-reserve; a compute node that died while it "
             'attached.',
-            'os-unreserve where Nova has it on no server that it is not '
-            'attached to; else by hand: completing the attachment, and then a '
-            'hard reboot of the server.',
+            'os-unreserve, unless Nova has it on a server that it is not '
+            'attached to in Cinder; else manually: complete the attachment, '
+            'then hard reboot the server.',
             stuck_attaching,
         ),
         Class(
             'stuck-reserved',
             'The volume is reserved, and Cinder has no attachment for which.',
-            'SQL by hand; a crash of Cinder between the two records.',
+            'Manual SQL; a crash of Cinder between two writes.',
             'os-reset_status.',
             stuck_reserved,
         ),
         Class(
             'stuck-detaching',
-            'The volume is detaching, and Nova is doing nothing with the '
-            'server.',
+            'The volume is detaching, and Nova does not detach it.',
             "A user's own os-begin_detaching, or a detach that the guest or "
             'the hypervisor refused.',
-            'os-roll_detaching where Nova has the volume; os-detach where '
-            'nothing has it.',
+            'os-roll_detaching where Nova has the volume; os-detach where no '
+            'server has it.',
             stuck_detaching,
         ),
         Class(
             'status-mismatch',
             'Status, attach_status and attachments of the volume disagree.',
             'An operator who reset the state of a volume that was attached; '
-            'SQL by hand.',
-            'os-reset_status to what the attachments say, which drops none of '
-            'them.',
+            'manual SQL.',
+            'os-reset_status to what the attachments imply, which deletes '
+            'none of them.',
             status_mismatch,
         ),
         Class(
             'duplicate',
             'Cinder has several attachments of the volume for one server, and '
             'Nova has it by one of them.',
-            'A migration that failed half-way; an attachment forged beside a '
-            'real one.',
-            'Deleting those that Nova does not have it by; not one that is '
-            'connected to the host where the server runs.',
+            'A migration that failed half-way; an attachment forged in '
+            'addition to a real one.',
+            'Deleting the ones that Nova does not have, except one that is '
+            'connected to the host of the server.',
             duplicate,
         ),
         Class(
             'missing-in-cinder',
             'Nova has the volume on a server, and Cinder has no attachment '
-            'for it: others can attach it, too, and damage it.',
+            'for it: another server can attach it, too, and damage it.',
             'An operator who reset the attach_status of a volume in use; a '
             'detach that failed in Nova.',
-            'By hand: a hard reboot of the server, with which Nova drops what '
+            'Manually: a hard reboot of the server, in which Nova drops what '
             'Cinder does not have.',
             missing_in_cinder,
         ),
         Class(
             'volume-gone',
-            'Nova has a volume on a server that Cinder does not have any '
-            'more.',
+            'Nova has a volume on a server, and Cinder has no such volume.',
             'An operator who reset and deleted a volume in use.',
-            'By hand: a hard reboot of the server, with which Nova drops it.',
+            'Manually: a hard reboot of the server, in which Nova drops it.',
             volume_gone,
         ),
         Class(
             'attachment-id-mismatch',
             'Nova has the volume by another attachment than Cinder has for '
-            'the server: the next detach leaves it in-use for ever.',
+            'the server: after the next detach it stays in-use.',
             'A restored database; an attachment forged after the real one was '
             'deleted.',
-            'By hand, with the server stopped: deleting the attachment, and '
-            'then nova-manage volume_attachment refresh.',
+            'Manually, with the server stopped: delete the attachment, then '
+            'run nova-manage volume_attachment refresh.',
             attachment_id_mismatch,
         ),
         Class(
             'volume-deleted',
             'An attachment of a volume that is deleted.',
-            'An attachment made while the volume was being deleted; SQL by '
-            'hand.',
+            'An attachment made while the volume was being deleted; manual '
+            'SQL.',
             'SQL only (attachguard repair --sql): Cinder does not delete an '
             'attachment whose volume it cannot find.',
             volume_deleted,

@@ -11,10 +11,10 @@
 # under the License.
 
 
-"""What earlier audits have seen: a finding counts when it was seen twice.
+"""The state file of the audits: a finding is confirmed when it is seen twice.
 
-Between Cinder's record and Nova's there is always a moment; what two audits
-see, with the same attachment and some time in between, is no moment.
+Cinder and Nova write their records one after the other.  What two audits see,
+of the same attachment and some time apart, is no such transition.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from attachguard.audit import model
 
 _FORMAT = 1
 
-_INSTEAD = 'name another one with --state-file, or use --once'
+_ADVICE = 'name another one with --state-file, or use --once'
 
 
 class StateError(Exception):
-    """The state file cannot be read or written. The text says what to do."""
+    """The state file cannot be used. The text says what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """How often, and since when, a finding was seen.
+    """Since when a finding is seen.
 
     :param first: when it was seen first, UTC
-    :param times: in how many audits in a row, this one included
+    :param times: in how many audits in a row, including this one
     """
 
     first: datetime.datetime
@@ -62,10 +62,11 @@ class Seen:
 
 
 class StateFile:
-    """What earlier audits of one cloud have seen.
+    """The state file of one cloud.
 
-    :param path: of the file, which need not exist yet
-    :param cloud: what the cloud is called: a state of another one is an error
+    :param path: of the file, which need not exist
+    :param cloud: the identity of the cloud: the file of another one is an
+        error
     """
 
     def __init__(self, path: pathlib.Path, cloud: str) -> None:
@@ -76,10 +77,10 @@ class StateFile:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Read the file, and keep other audits of the same state away.
+        """Lock and read the file.
 
-        :raises StateError: where there is another, or the file cannot be read
-            or is of another cloud
+        :raises StateError: where it is locked, cannot be read or is of another
+            cloud
         """
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,8 +92,8 @@ class StateFile:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StateError(
-                    f'Another audit or repair works with {self._path}; wait '
-                    'for it, or name another file with --state-file'
+                    f'Another audit or repair uses {self._path}; wait for '
+                    'it, or name another file with --state-file'
                 ) from None
             self._before, self._now = self._read(), {}
             yield
@@ -100,10 +101,9 @@ class StateFile:
             os.close(lock)
 
     def see(self, finding: checks.Finding, now: datetime.datetime) -> Seen:
-        """Remember a finding of this audit.
+        """Record a finding of this audit.
 
-        :param finding: what was found
-        :param now: when
+        :param now: when it was found
         """
         before = self._before.get(finding.key)
         first = model.moment(before['first'] if before else None) or now
@@ -119,11 +119,10 @@ class StateFile:
         return seen
 
     def save(self, keep: Callable[[str, str | None, str], bool]) -> None:
-        """Write down what this audit has seen.
+        """Write the file.
 
-        :param keep: of an earlier finding, by its volume, project and class:
-            whether this audit can say nothing of it, because it was not
-            looked for, or could not be
+        :param keep: whether to keep an earlier finding, by its volume, project
+            and class, because this audit did not or could not check it
         :raises StateError: where the file cannot be written
         """
         kept = {
@@ -152,8 +151,8 @@ class StateFile:
                     entry[name]
         except (AttributeError, KeyError, TypeError, ValueError):
             raise StateError(
-                f'{self._path} is no state of attachguard audit; remove it, '
-                'or name another file with --state-file'
+                f'{self._path} is no state file of attachguard audit; remove '
+                'it, or name another file with --state-file'
             ) from None
         if cloud != self._cloud:
             raise StateError(
@@ -171,10 +170,10 @@ class StateFile:
         try:
             files.replace(self._path, json.dumps(content, indent=1).encode())
         except files.NotWrittenError as exc:
-            raise StateError(f'{exc}; {_INSTEAD}') from exc
+            raise StateError(f'{exc}; {_ADVICE}') from exc
 
     def _cannot(self, done: str, exc: OSError) -> str:
         return (
             f'The state file {self._path} cannot be {done}: {exc.strerror}; '
-            f'{_INSTEAD}'
+            f'{_ADVICE}'
         )

@@ -10,10 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Files that are there whole, or not at all.
+"""Files that are replaced atomically.
 
-Whoever reads a report, be it node_exporter or a web server, may do so at any
-moment, and so may a disk run full.
+Their readers, such as node_exporter or a web server, never see half a file.
 """
 
 from __future__ import annotations
@@ -24,28 +23,28 @@ import secrets
 
 
 class NotWrittenError(Exception):
-    """A file could not be written; what was there before still is."""
+    """A file could not be written; an existing one is unchanged."""
 
 
 def replace(path: pathlib.Path, data: bytes, *, public: bool = False) -> None:
-    """Write a file, in place of the one of that name if there is one.
+    """Create or replace a file.
 
-    It is written under another name and, once it is on the disk, renamed.
+    It is written under another name, synced, and renamed.
 
-    :param path: a file in a directory that exists
-    :param data: all of it
-    :param public: whether everybody on the machine may read it, whatever the
-        umask; else only its owner and group, and less if the umask says so
-    :raises NotWrittenError: if that did not work, with why
+    :param path: of the file; its directory exists
+    :param data: its new content
+    :param public: readable for every user, whatever the umask; else for its
+        owner and group only, as the umask allows
+    :raises NotWrittenError: if that fails, with the cause
     """
-    # What no *.prom and no *.html matches.
-    beside = path.with_name(f'.{path.name}.{secrets.token_hex(8)}.tmp')
+    # No *.prom and no *.html matches it.
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(8)}.tmp')
     try:
         if path.is_symlink() or path.exists() and not path.is_file():
-            # It would be replaced, too: /dev/stdout, say.
-            raise NotWrittenError(f'{path}: there is one, and no plain file')
-        # An open that follows nothing, and finds nothing.
-        fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            # The rename would replace a device, such as /dev/stdout.
+            raise NotWrittenError(f'{path} exists, and is no plain file')
+        # Follows no link, and opens no existing file.
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         try:
             with open(fd, 'wb') as file:
                 if public:
@@ -53,9 +52,9 @@ def replace(path: pathlib.Path, data: bytes, *, public: bool = False) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(fd)
-            beside.rename(path)
+            temporary.rename(path)
         except BaseException:
-            beside.unlink()
+            temporary.unlink()
             raise
     except OSError as exc:
         raise NotWrittenError(f'{path}: {exc.strerror or exc}') from exc

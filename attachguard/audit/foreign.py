@@ -11,12 +11,12 @@
 # under the License.
 
 
-"""Attachments that are none of Nova's: recognised, listed apart, left alone.
+"""Foreign attachments: those that Nova did not make.
 
-Cinder's ``instance_uuid`` is whatever the caller says: a server of Nova's, a
-node of Ironic's, a container of Zun's, a random UUID of a brick client, or
-nothing.  Nova answers 404 for all but the first, as for a server that is
-gone.  What tells them apart is what else the record says.
+Cinder's ``instance_uuid`` is any text that the caller sends: a server of
+Nova's, a node of Ironic's, a container of Zun's, a random UUID of a brick
+client, or nothing.  Nova responds with 404 for all but the first, as for a
+server that is deleted.  The rest of the record tells them apart.
 """
 
 from __future__ import annotations
@@ -25,26 +25,55 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import enum
 import fnmatch
 
 from attachguard.audit import model
 from attachguard.guard import request as guard_request
 
-# What Ironic calls the mount point of each volume that it attaches
-# (ironic.common.cinder).
+# The mount point of each volume that Ironic attaches (ironic.common.cinder).
 _IRONIC = 'ironic_mountpoint'
 
-#: What an operator's pattern can be about.
+#: The fields that an operator's pattern can match.
 KEYS = ('device', 'host', 'project', 'server', 'volume')
+
+
+class Reason(enum.Enum):
+    """Why an attachment is foreign."""
+
+    #: it names no server
+    NO_SERVER = 'no-server'
+    #: it names a server by something that is no UUID
+    NO_UUID = 'no-uuid'
+    #: its mount point is the one of Ironic
+    IRONIC = 'ironic'
+    #: its host is no compute host
+    OTHER_HOST = 'other-host'
+    #: it matches a pattern of the operator
+    PATTERN = 'pattern'
+
+
+@dataclasses.dataclass(frozen=True)
+class Match:
+    """How an attachment is recognised as foreign.
+
+    :param pattern: ``key=pattern``; empty without one
+    """
+
+    reason: Reason
+    pattern: str = ''
+
+    def __str__(self) -> str:
+        return ':'.join(filter(None, (self.reason.value, self.pattern)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What to take for foreign.
+    """Which attachments are foreign.
 
     :param patterns: by one of :data:`KEYS`, shell patterns
-    :param compute_hosts: where Nova runs servers, by its own word; None where
-        it is not known, so that no host tells anything
+    :param compute_hosts: where Nova runs servers; None where that is not
+        known, so that the host decides nothing
     """
 
     patterns: Mapping[str, Sequence[str]] = dataclasses.field(
@@ -52,51 +81,55 @@ class Rules:
     )
     compute_hosts: Collection[str] | None = None
 
-    def why(
+    def match(
         self, case: model.Case, attachment: model.Attachment
-    ) -> str | None:
-        """Why an attachment is foreign.
+    ) -> Match | None:
+        """Recognise a foreign attachment.
 
-        :returns: ``no-server``, ``no-uuid``, ``ironic``, ``other-host`` or
-            ``pattern:…``; None where it is Nova's, as far as can be known
+        :returns: None where it is Nova's, as far as can be known
         """
         server = case.servers.get(attachment.server_id or '')
-        if server is not None and server.presence in (
+        if server is None or server.presence not in (
             model.Presence.HAS,
             model.Presence.LACKS,
         ):
-            # Nova knows the server; whatever else the record says was said by
-            # whoever made it.
-            return self._pattern(case, attachment)
-        if attachment.server_id is None:
-            return 'no-server'
-        if guard_request.canonical_uuid(attachment.server_id) is None:
-            return 'no-uuid'
-        if attachment.device == _IRONIC:
-            return 'ironic'
-        if (
-            attachment.host
-            and self.compute_hosts is not None
-            and attachment.host not in self.compute_hosts
-        ):
-            return 'other-host'
+            reason = self._reason(attachment)
+            if reason is not None:
+                return Match(reason)
+        # Where Nova knows the server, only the operator decides: the rest of
+        # the record is written by the user who made it.
         return self._pattern(case, attachment)
 
     def set_apart(self, case: model.Case) -> model.Case:
-        """Set the foreign attachments of a case apart from Nova's.
+        """Separate the foreign attachments of a case from Nova's.
 
-        :param case: a case, with all the attachments in ``attachments``
+        :param case: with all the attachments in ``attachments``
         """
-        apart = tuple(a for a in case.attachments if self.why(case, a))
+        apart = tuple(a for a in case.attachments if self.match(case, a))
         return dataclasses.replace(
             case,
             attachments=tuple(a for a in case.attachments if a not in apart),
             foreign=apart,
         )
 
+    def _reason(self, attachment: model.Attachment) -> Reason | None:
+        if attachment.server_id is None:
+            return Reason.NO_SERVER
+        if guard_request.canonical_uuid(attachment.server_id) is None:
+            return Reason.NO_UUID
+        if attachment.device == _IRONIC:
+            return Reason.IRONIC
+        if (
+            attachment.host
+            and self.compute_hosts is not None
+            and attachment.host not in self.compute_hosts
+        ):
+            return Reason.OTHER_HOST
+        return None
+
     def _pattern(
         self, case: model.Case, attachment: model.Attachment
-    ) -> str | None:
+    ) -> Match | None:
         values = {
             'device': attachment.device,
             'host': attachment.host,
@@ -107,5 +140,5 @@ class Rules:
         for key, patterns in self.patterns.items():
             for pattern in patterns:
                 if fnmatch.fnmatchcase(values[key] or '', pattern):
-                    return f'pattern:{key}={pattern}'
+                    return Match(Reason.PATTERN, f'{key}={pattern}')
         return None

@@ -11,12 +11,11 @@
 # under the License.
 
 
-"""The facts of an audit: what Cinder says of a volume, and what Nova says.
+"""The facts of an audit: the records of Cinder and Nova about a volume.
 
-A :class:`Case` is everything that is known of one volume at one time, each
-fact with the call that it comes from.  Nothing here asks anybody:
-:mod:`attachguard.audit.collect.inventory` does, and
-:mod:`attachguard.audit.checks` judges.
+A :class:`Case` is everything that is known of one volume at one time, with the
+calls that show it.  :mod:`attachguard.audit.collect` reads the facts, and
+:mod:`attachguard.audit.checks` checks them.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ import datetime
 import enum
 from typing import Any
 
-# What a volume's migration_status may be when nothing migrates it
+# The migration_status of a volume that is not being migrated
 # (cinder.objects.volume.Volume, api-ref "os-migrate_volume").
 _NOT_MIGRATING = (None, 'none', 'success', 'error')
 
-# Statuses in which Cinder or its users do something else with a volume
+# Statuses in which Cinder is doing something else with a volume
 # (cinder.objects.fields.VolumeStatus).
-_OCCUPIED = frozenset(
-    (
+_BUSY_VOLUME = frozenset(
+    {
         'backing-up',
         'creating',
         'deleting',
@@ -45,13 +44,13 @@ _OCCUPIED = frozenset(
         'restoring-backup',
         'retyping',
         'uploading',
-    )
+    }
 )
 
-# Nova's statuses of servers that it is doing something with, or waits for a
-# word about (nova.api.openstack.common).
-_SERVER_MOVES = frozenset(
-    (
+# Statuses of servers that Nova is doing something with, or that wait for a
+# confirmation (nova.api.openstack.common).
+_BUSY_SERVER = frozenset(
+    {
         'BUILD',
         'HARD_REBOOT',
         'MIGRATING',
@@ -61,19 +60,19 @@ _SERVER_MOVES = frozenset(
         'RESIZE',
         'REVERT_RESIZE',
         'VERIFY_RESIZE',
-    )
+    }
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """One call that was made to find something out.
+    """A call that shows a fact.
 
     :param call: method and path, ``GET /servers/{id}``
-    :param status: the HTTP status; None where no answer came
-    :param at: when the answer was there, UTC, ISO 8601 to the second
+    :param status: the HTTP status; None without a response
+    :param at: the time of the response, UTC, ISO 8601 to the second
     :param request_id: the service's ``x-openstack-request-id``
-    :param result: what the response means, in a few words
+    :param result: what the response means
     """
 
     call: str
@@ -81,6 +80,10 @@ class Evidence:
     at: str
     request_id: str | None = None
     result: str = ''
+
+    def with_result(self, result: str) -> Evidence:
+        """The same call, with another result."""
+        return dataclasses.replace(self, result=result)
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to a journal or a report."""
@@ -91,11 +94,11 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Attachment:
-    """An attachment as Cinder has it.
+    """An attachment in Cinder.
 
     :param id: a UUID
-    :param server_id: ``instance_uuid``: a server's, or whatever else calls
-        itself so; None where there is none
+    :param server_id: ``instance_uuid``: of a server, or any other text; None
+        where it is empty
     :param status: ``attach_status``: attached, attaching, detaching, reserved,
         error_attaching, error_detaching
     :param host: ``attached_host``; None also where it is not known
@@ -113,11 +116,11 @@ class Attachment:
 
 @dataclasses.dataclass(frozen=True)
 class Volume:
-    """A volume as Cinder has it.
+    """A volume in Cinder.
 
     :param status: ``available``, ``in-use``, …
-    :param attach_status: as in the database; None where it is not known (the
-        API shows it to nobody, but for a filter)
+    :param attach_status: of the database; None where it is not known, because
+        the API does not show it
     :param updated_at: when its record last changed, UTC, ISO 8601
     """
 
@@ -131,9 +134,9 @@ class Volume:
 
     @property
     def busy(self) -> bool:
-        """Whether Cinder is doing something else with it."""
+        """Whether Cinder is doing something else with it, or migrates it."""
         return (
-            self.status in _OCCUPIED
+            self.status in _BUSY_VOLUME
             or self.migration_status not in _NOT_MIGRATING
         )
 
@@ -144,7 +147,7 @@ class Volume:
 
 
 class Presence(enum.Enum):
-    """What Nova says of a server and a volume."""
+    """Whether a server has a volume, by Nova."""
 
     #: it has the volume
     HAS = 'has it'
@@ -152,21 +155,21 @@ class Presence(enum.Enum):
     LACKS = 'lacks it'
     #: there is no such server
     GONE = 'gone'
-    #: Nova did not say
+    #: Nova's response does not show it
     UNKNOWN = 'unknown'
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What Nova says of one server with respect to one volume.
+    """A server in Nova, with respect to one volume.
 
     :param presence: whether it has the volume
-    :param attachment_id: by which of Cinder's attachments; None where Nova was
-        not asked, or does not know (servers from before the Queens release)
+    :param attachment_id: by which of Cinder's attachments; None where that was
+        not read, or Nova does not know it (servers from before Queens)
     :param task_state: what Nova is doing with it
     :param status: ``ACTIVE``, …
-    :param host: where it runs, for administrators
-    :param why: where it is not known: why
+    :param host: its compute host
+    :param why: why the presence is not known
     """
 
     id: str
@@ -179,7 +182,7 @@ class Server:
 
     @property
     def busy(self) -> bool:
-        """Whether Nova is doing something with it, so that records differ."""
+        """Whether Nova is doing something with it: records may differ."""
         return is_busy(self.task_state, self.status)
 
 
@@ -189,12 +192,12 @@ class Case:
 
     :param volume_id: a UUID
     :param volume: None where Cinder has no such volume
-    :param attachments: Cinder's, of this volume
-    :param foreign: those that are none of Nova's, set apart
-    :param servers: by id: each that an attachment names, and each that Nova
-        says has the volume
-    :param evidence: where all of that comes from
-    :param unknown: why nothing can be said; empty where something can
+    :param attachments: Cinder's, without the foreign ones
+    :param foreign: the foreign ones
+    :param servers: by id: those that an attachment names, and those that have
+        the volume
+    :param evidence: the calls that show all that
+    :param unknown: why nothing can be concluded; empty where something can
     """
 
     volume_id: str
@@ -207,8 +210,24 @@ class Case:
 
     @property
     def project_id(self) -> str | None:
-        """Whose volume it is, where that is known."""
+        """The project of the volume, where it is known."""
         return None if self.volume is None else self.volume.project_id
+
+    @property
+    def busy(self) -> bool:
+        """Whether Cinder or Nova is doing something with the volume."""
+        return (self.volume is not None and self.volume.busy) or any(
+            server.busy for server in self.servers.values()
+        )
+
+    @property
+    def silent_servers(self) -> list[Server]:
+        """The servers of which nothing is known."""
+        return [
+            server
+            for server in self.servers.values()
+            if server.presence is Presence.UNKNOWN
+        ]
 
     def of(self, server_id: str) -> tuple[Attachment, ...]:
         """The attachments that name a server."""
@@ -216,19 +235,15 @@ class Case:
 
 
 def is_busy(task_state: str | None, status: str | None) -> bool:
-    """Whether Nova is doing something with a server.
-
-    :param task_state: what it is doing
-    :param status: of the server
-    """
-    return task_state is not None or status in _SERVER_MOVES
+    """Whether Nova is doing something with a server of these states."""
+    return task_state is not None or status in _BUSY_SERVER
 
 
 def moment(text: str | None) -> datetime.datetime | None:
-    """Read a time of the OpenStack APIs.
+    """Parse a time of the OpenStack APIs.
 
-    :param text: ISO 8601, with or without a zone; UTC is meant
-    :returns: with a zone; None where it is none
+    :param text: ISO 8601, with or without a zone; UTC by default
+    :returns: with a zone; None where it is not valid
     """
     try:
         read = datetime.datetime.fromisoformat(text or '')
@@ -243,10 +258,9 @@ def now() -> datetime.datetime:
 
 
 def stamp(when: datetime.datetime | None = None) -> str:
-    """A time as evidence has it.
+    """A time as text, ISO 8601 to the second, in UTC.
 
-    :param when: by default, now
-    :returns: ISO 8601 to the second, in UTC
+    :param when: now by default
     """
     when = when or now()
     return when.astimezone(datetime.UTC).isoformat(timespec='seconds')

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""One audit, from what to look at to what counts."""
+"""One audit: read a cloud, check the suspects, and confirm the findings."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ import dataclasses
 import datetime
 import itertools
 import time
+from typing import Any
 
 from attachguard.audit import checks
-from attachguard.audit import confirmation as states
+from attachguard.audit import confirmation
+from attachguard.audit import foreign
 from attachguard.audit import model
-from attachguard.audit import recheck
 from attachguard.audit.collect import api
-from attachguard.audit.collect import inventory as inventories
-from attachguard.audit.repair import plan as plans
+from attachguard.audit.collect import case_builder
+from attachguard.audit.collect import inventory
+from attachguard.audit.repair import plan
 from attachguard.audit.report import content
 
-#: So many findings, foreign attachments and unknown volumes are kept to be
-#: listed; what is more is counted.
+#: Findings, foreign attachments and unknown volumes that are kept, each. The
+#: rest is counted.
 MAX_LISTED = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is wanted of an audit; nothing is everything.
+    """What to audit; everything by default.
 
     :param volumes: ids of volumes
     :param servers: ids of servers: their volumes
@@ -57,18 +59,18 @@ class Selection:
 
     @property
     def few(self) -> bool:
-        """Whether single volumes are looked at, and not the whole cloud."""
+        """Whether to check single volumes, and not the whole cloud."""
         return bool(self.volumes or self.servers)
 
     def project(self, project_id: str | None) -> bool:
-        """Whether a volume of a project is wanted.
+        """Whether the volumes of a project are selected.
 
         :param project_id: None where it is not known
         """
         return not self.projects or project_id in self.projects
 
     def finding(self, finding: checks.Finding, now: datetime.datetime) -> bool:
-        """Whether a finding is wanted.
+        """Whether a finding is selected.
 
         :param now: when it was found
         """
@@ -81,17 +83,28 @@ class Selection:
         since = model.moment(finding.since)
         return since is not None and now - since >= self.older_than
 
+    def covers(
+        self, volume_id: str, project_id: str | None, kind: str
+    ) -> bool:
+        """Whether an audit would find something again, if it still exists."""
+        return (
+            (not self.few or volume_id in self.volumes)
+            and self.project(project_id)
+            and (not self.classes or kind in self.classes)
+            and self.older_than is None
+        )
+
 
 @dataclasses.dataclass
 class Audited:
     """What an audit has found.
 
+    :param busy: suspects that cannot be checked, because Cinder or Nova is
+        doing something with them
     :param counts: of everything
     :param entries: findings, as many as are kept
     :param foreign: attachments, likewise
     :param unknown: volumes, likewise
-    :param busy: suspects of which nothing is said, because Cinder or Nova
-        is doing something with them
     """
 
     busy: int = 0
@@ -103,58 +116,57 @@ class Audited:
     def add(
         self, item: content.Entry | content.Foreign | content.Unknown
     ) -> None:
-        """Count, and keep while there are not too many."""
+        """Count an item, and keep it unless there are too many."""
         self.counts.add(item)
+        kept: list[Any] = self.unknown
         if isinstance(item, content.Entry):
-            if len(self.entries) < MAX_LISTED:
-                self.entries.append(item)
+            kept = self.entries
         elif isinstance(item, content.Foreign):
-            if len(self.foreign) < MAX_LISTED:
-                self.foreign.append(item)
-        elif len(self.unknown) < MAX_LISTED:
-            self.unknown.append(item)
+            kept = self.foreign
+        if len(kept) < MAX_LISTED:
+            kept.append(item)
 
 
 class Audit:
     """One audit.
 
-    :param cloud: to ask
-    :param inventory: of it, not read yet
-    :param selection: what is wanted
-    :param state: what earlier audits have seen; None to let everything count
-        that is seen twice in this one
+    :param cloud: to query
+    :param read: its inventory, before it is read
+    :param selection: what to audit
+    :param state: what earlier audits have found; None to confirm a finding by
+        a second check in this audit
     :param min_age: how long ago a finding must have been seen first
-    :param settle: without a state, how long to wait between the two looks
+    :param settle: without a state, how long to wait between the two checks
     :param sleep: for tests
     """
 
     def __init__(
         self,
         cloud: api.Cloud,
-        inventory: inventories.Inventory,
+        read: inventory.Inventory,
         selection: Selection,
-        state: states.StateFile | None,
+        state: confirmation.StateFile | None,
         min_age: datetime.timedelta,
         settle: datetime.timedelta = datetime.timedelta(),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._cloud = cloud
-        self._inventory = inventory
+        self._inventory = read
         self._selection = selection
         self._state = state
         self._min_age = min_age
         self._settle = settle
         self._sleep = sleep
-        #: what was found until now, also where the audit comes to no end
+        #: what was found until now, also where the audit fails
         self.audited = Audited()
 
     def run(self) -> Audited:
-        """Read, ask and judge.
+        """Audit.
 
         :raises attachguard.audit.collect.rest.CloudError: where the cloud
             cannot be audited
-        :raises attachguard.audit.confirmation.StateError: where what was seen
-            cannot be kept
+        :raises attachguard.audit.confirmation.StateError: where the state
+            file cannot be used
         """
         audited = self.audited
         with contextlib.ExitStack() as stack:
@@ -163,14 +175,17 @@ class Audit:
             found: Iterator[tuple[checks.Finding, model.Case]] = (
                 (finding, case)
                 for case in self._cases()
-                for finding in self._judge(case)
+                for finding in self._check(case)
             )
             if self._state is None:
-                found = self._twice(found)
+                found = self._check_again(found)
             for finding, case in found:
                 audited.add(self._entry(finding, case))
-            for foreign in self._inventory.nobodys(self._selection.project):
-                audited.add(foreign)
+            for volume_id, item in self._inventory.cases.without_server(
+                self._selection.project
+            ):
+                match = foreign.Match(foreign.Reason.NO_SERVER)
+                audited.add(content.Foreign(volume_id, item, match))
             if self._state is not None:
                 unknown = {item.volume_id for item in audited.unknown}
                 complete = audited.counts.unknown == len(audited.unknown)
@@ -178,75 +193,19 @@ class Audit:
                     lambda volume_id, project_id, kind: (
                         not complete
                         or volume_id in unknown
-                        or not self._covers(volume_id, project_id, kind)
+                        or not self._selection.covers(
+                            volume_id, project_id, kind
+                        )
                     )
                 )
         return audited
-
-    def _entry(
-        self, finding: checks.Finding, case: model.Case
-    ) -> content.Entry:
-        now = model.now()
-        state, seen = content.State.FOUND, states.Seen(now, 1)
-        if self._state is not None:
-            seen = self._state.see(finding, now)
-            if not seen.is_confirmed(self._min_age, now):
-                state = content.State.PENDING
-        return content.Entry(
-            finding,
-            state,
-            seen.first,
-            seen.times,
-            # Whether it is connected, the repair finds out.
-            plans.make(finding, case, connected=False).command,
-        )
-
-    def _twice(
-        self, found: Iterable[tuple[checks.Finding, model.Case]]
-    ) -> Iterator[tuple[checks.Finding, model.Case]]:
-        """Look at each finding again, once things have had time to settle.
-
-        Without a memory, seen twice means twice now.
-        """
-        first = list(itertools.islice(found, MAX_LISTED))
-        # What is more than can be listed counts as it is.
-        rest = list(found)
-        if first:
-            self._sleep(self._settle.total_seconds())
-        for volume_id, group in itertools.groupby(
-            first, key=lambda item: item[0].volume_id
-        ):
-            again = self._look(volume_id)
-            keys = {finding.key for finding in checks.find(again)}
-            for finding, case in group:
-                if finding.key in keys:
-                    yield (
-                        dataclasses.replace(
-                            finding,
-                            evidence=finding.evidence + again.evidence,
-                        ),
-                        case,
-                    )
-        yield from rest
-
-    def _covers(
-        self, volume_id: str, project_id: str | None, kind: str
-    ) -> bool:
-        """Whether this audit has looked for a finding."""
-        selection = self._selection
-        return (
-            (not selection.few or volume_id in selection.volumes)
-            and selection.project(project_id)
-            and (not selection.classes or kind in selection.classes)
-            and selection.older_than is None
-        )
 
     def _cases(self) -> Iterator[model.Case]:
         selection = self._selection
         if not selection.few:
             self._inventory.read()
-            yield from self._inventory.cases(
-                lambda _volume_id, project_id: (
+            yield from self._inventory.cases.suspects(
+                lambda project_id: (
                     project_id is None or selection.project(project_id)
                 )
             )
@@ -254,35 +213,31 @@ class Audit:
         for volume_id in self._inventory.read_selected(
             selection.volumes, selection.servers
         ):
-            yield self._look(volume_id)
+            yield self._read(volume_id)
 
-    def _look(self, volume_id: str) -> model.Case:
-        return recheck.read_case(
+    def _read(self, volume_id: str) -> model.Case:
+        return case_builder.read_case(
             self._cloud,
             volume_id,
             self._inventory.rules,
             self._inventory.holders(volume_id),
         )
 
-    def _judge(self, case: model.Case) -> Iterator[checks.Finding]:
+    def _check(self, case: model.Case) -> Iterator[checks.Finding]:
         if self._selection.projects and case.project_id is None:
-            # Whose it was is not known.
             return
-        rules = self._inventory.rules
         for attachment in case.foreign:
-            # Those that name no server are in the inventory of all.
-            if attachment.server_id is not None or self._selection.few:
+            match = self._inventory.rules.match(case, attachment)
+            # Those that name no server are added for the whole cloud.
+            if match is not None and (
+                attachment.server_id is not None or self._selection.few
+            ):
                 self.audited.add(
-                    content.Foreign(
-                        case.volume_id,
-                        attachment,
-                        rules.why(case, attachment) or '',
-                    )
+                    content.Foreign(case.volume_id, attachment, match)
                 )
         why = case.unknown or '; '.join(
             f'Nova, of server {server.id}: {server.why}'
-            for server in case.servers.values()
-            if server.presence is model.Presence.UNKNOWN
+            for server in case.silent_servers
         )
         if why:
             self.audited.add(
@@ -294,13 +249,36 @@ class Audit:
             for finding in checks.find(case)
             if self._selection.finding(finding, now)
         ]
-        if not found and _at_work(case):
+        if not found and case.busy:
             self.audited.busy += 1
         yield from found
 
+    def _check_again(
+        self, found: Iterable[tuple[checks.Finding, model.Case]]
+    ) -> Iterator[tuple[checks.Finding, model.Case]]:
+        """Check each finding a second time, after the time to settle."""
+        first = list(found)
+        if first:
+            self._sleep(self._settle.total_seconds())
+        for volume_id, group in itertools.groupby(
+            first, key=lambda item: item[0].volume_id
+        ):
+            again = self._read(volume_id)
+            keys = {finding.key for finding in checks.find(again)}
+            for finding, case in group:
+                if finding.key in keys:
+                    evidence = finding.evidence + again.evidence
+                    yield dataclasses.replace(finding, evidence=evidence), case
 
-def _at_work(case: model.Case) -> bool:
-    """Whether nothing can be found because somebody is doing something."""
-    return (case.volume is not None and case.volume.busy) or any(
-        server.busy for server in case.servers.values()
-    )
+    def _entry(
+        self, finding: checks.Finding, case: model.Case
+    ) -> content.Entry:
+        now = model.now()
+        state, seen = content.State.FOUND, confirmation.Seen(now, 1)
+        if self._state is not None:
+            seen = self._state.see(finding, now)
+            if not seen.is_confirmed(self._min_age, now):
+                state = content.State.PENDING
+        # Only a repair finds out whether the attachment is connected.
+        command = plan.make(finding, case, connected=False).command
+        return content.Entry(finding, state, seen.first, seen.times, command)

@@ -27,7 +27,7 @@ from attachguard.audit import files
 from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
-from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.collect import reader
 from attachguard.audit.report import content
 from attachguard.cmd import base as commands
 
@@ -98,7 +98,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
         """
         self._code = commands.ERROR
         self._audited = runner.Audited()
-        self._read = inventories.Totals(0, 0, 0)
+        self._read = reader.Totals(0, 0, 0)
         self._check_files(parsed_args)
         selection = self._selection(parsed_args)
         started = model.now()
@@ -112,7 +112,7 @@ class Audit(commands.SelectingCommand, lister.Lister):
                 try:
                     audit.run()
                 finally:
-                    self._read = inventory.counts
+                    self._read = inventory.totals
                 for doubt in inventory.doubts:
                     self._say(f'warning: {doubt}')
         except Exception as exc:

@@ -28,7 +28,7 @@ from attachguard import opts
 from attachguard.audit import checks
 from attachguard.audit import foreign
 from attachguard.audit import model
-from attachguard.audit import recheck
+from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import plan
 from attachguard.cmd import base as commands
@@ -95,7 +95,7 @@ class Explain(commands.JudgingCommand, show.ShowOne):
             except rest.CloudError as exc:
                 # What the servers that Cinder names say is worth something.
                 missed = f'whether others have it was not found out: {exc}'
-            case = recheck.read_case(cloud, volume_id, rules, holders)
+            case = case_builder.read_case(cloud, volume_id, rules, holders)
         found = checks.find(case)
         unknown = (
             missed
@@ -203,7 +203,7 @@ def _nova(case: model.Case, missed: str) -> list[str]:
 
 def _foreign(case: model.Case, rules: foreign.Rules) -> list[str]:
     return [
-        f'attachment {item.id}: {rules.why(case, item)}'
+        f'attachment {item.id}: {rules.match(case, item)}'
         for item in case.foreign
     ]
 

@@ -982,7 +982,7 @@ def test_however_long_the_pages_are(scene: Scene, size: int) -> None:
     wrong = {scene.forged().id for _ in range(4)}
     for _ in range(3):
         scene.attached(scene.server())
-    scene.monkeypatch.setattr('attachguard.audit.collect.api.PAGE', size)
+    scene.monkeypatch.setattr('attachguard.audit.collect.rest.PAGE_SIZE', size)
     assert {volume for _kind, volume in scene.found()} == wrong
 
 

@@ -10,32 +10,69 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""What a service responds, and the error of a cloud that cannot be read."""
+"""Calls to the REST APIs of Cinder and Nova, and lists read page by page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import http.client
+import json
 from typing import Any
+from typing import Protocol
+import urllib.parse
+
+from keystoneauth1 import exceptions as ksa_exceptions
+from oslo_log import log as logging
+import urllib3
 
 from attachguard.audit import model
+from attachguard.audit.collect import rows
+
+LOG = logging.getLogger(__name__)
+
+#: Rows of a page: the most that both services return by default.
+PAGE_SIZE = 1000
+
+# Rows at the end of a page, each of which can be the marker of the next page
+# if those after it are deleted in the meantime.
+_MARKERS = 20
+
+# The statuses with which a proxy or a rate limit asks for a retry.
+_RETRIABLE = (429, 502, 503, 504)
+_RETRIES = 3
+
+# Bytes of a response body. A page is a few megabytes.
+_MAX_BODY = 256 * 1024 * 1024
 
 
 class CloudError(Exception):
-    """The cloud cannot be audited, or not as whoever asks.
+    """The cloud cannot be audited, or not with these credentials.
 
-    The text says what was tried, what came of it, and what to do.
+    The text says what was tried, what failed, and what to do.
     """
+
+
+class Adapter(Protocol):
+    """A service of a cloud: a proxy of openstacksdk, or a fake in tests."""
+
+    def get_endpoint(self) -> str | None:
+        """The service's URL; None where the catalog has none."""
+
+    @property
+    def request(self) -> Callable[..., Any]:
+        """Send a request, as keystoneauth's adapter does."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What a service said.
+    """A service's response.
 
-    :param body: of the answer; empty where it was no JSON object
+    :param body: empty where it is no JSON object
     :param evidence: the call, for the record
-    :param why: for people, where it is not what was hoped for
+    :param why: what is wrong with the response; empty for a success
     """
 
     body: Mapping[str, Any]
@@ -44,14 +81,14 @@ class Response:
 
     @property
     def status(self) -> int | None:
-        """The HTTP status; None where no answer came."""
+        """The HTTP status; None without a response."""
         return self.evidence.status
 
     @property
     def not_found(self) -> bool:
-        """Whether the service itself says that there is no such thing.
+        """True if the service itself reports that the resource is missing.
 
-        A proxy's 404, or the one of a wrong endpoint, says nothing.
+        A 404 of a proxy, or of a wrong endpoint, proves nothing.
         """
         return self.status == 404 and 'itemNotFound' in self.body
 
@@ -60,9 +97,186 @@ class Response:
 class Page:
     """A page of a list.
 
-    :param rows: what is listed
+    :param rows: the resources
     :param evidence: the call
     """
 
     rows: list[dict[str, Any]]
     evidence: model.Evidence
+
+
+class Service:
+    """A service, called with retries.
+
+    :param adapter: of it
+    :param version: the microversion, where a call names no other
+    :param timeout: seconds, for each connect and each read
+    """
+
+    def __init__(self, adapter: Adapter, version: str, timeout: float) -> None:
+        self._adapter = adapter
+        self._version = version
+        self._timeout = timeout
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        version: str | None = None,
+        *,
+        retry_connect: bool = False,
+    ) -> Response:
+        """Call the service. Reads are retried while it is busy, writes never.
+
+        :param path: below the endpoint, with the query
+        :param body: sent as JSON
+        :param retry_connect: also retry where no connection can be made
+        :returns: also where the call fails: then without a status
+        """
+        options: dict[str, Any] = {}
+        if method == 'GET':
+            options['status_code_retries'] = _RETRIES
+            options['retriable_status_codes'] = _RETRIABLE
+        if retry_connect:
+            options['connect_retries'] = _RETRIES
+        if body is not None:
+            options['json'] = body
+        request = f'{method} {path}'
+        try:
+            response = self._adapter.request(
+                path,
+                method,
+                microversion=version or self._version,
+                raise_exc=False,
+                redirect=False,
+                # keystoneauth would log whole pages, and connection_info.
+                log=False,
+                # To limit how much is read.
+                stream=True,
+                timeout=self._timeout,
+                **options,
+            )
+            content = response.raw.read(_MAX_BODY, decode_content=True)
+        except (
+            http.client.HTTPException,
+            ksa_exceptions.ClientException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        ) as exc:
+            why = describe(exc)
+            evidence = model.Evidence(request, None, model.stamp(), None, why)
+            return Response({}, evidence, why)
+        status = response.status_code
+        request_id = response.headers.get('x-openstack-request-id')
+        LOG.debug(
+            'API call: request=%s status=%s request_id=%s',
+            request,
+            status,
+            request_id,
+        )
+        found, why = _parse(status, content)
+        evidence = model.Evidence(
+            request, status, model.stamp(), request_id, why
+        )
+        return Response(found, evidence, why)
+
+    def pages(
+        self,
+        path: str,
+        key: str,
+        filters: Mapping[str, str],
+        links: str | None = None,
+    ) -> Iterator[Page]:
+        """Read a list of all projects, page by page.
+
+        Of the many calls none may fail: each is also retried where no
+        connection can be made.
+
+        :param key: of the list in the response
+        :param links: the key of the link to the next page; None where a list
+            has no links, and ends with an empty page
+        :raises CloudError: where a page cannot be read
+        """
+        markers: list[str] = []
+        attempt = 1
+        while True:
+            query = {'all_tenants': '1', 'limit': str(PAGE_SIZE), **filters}
+            if markers:
+                query['marker'] = markers[-1]
+            response = self.call(
+                'GET',
+                f'{path}?{urllib.parse.urlencode(query)}',
+                retry_connect=True,
+            )
+            if response.status in (400, 404) and len(markers) > 1:
+                # The last resource of the page is deleted: continue after the
+                # one before. Some resources are listed twice then.
+                markers.pop()
+                continue
+            if (
+                response.status in (400, 404)
+                and markers
+                and attempt < _RETRIES
+            ):
+                # All of them are deleted: start from the beginning.
+                attempt += 1
+                markers = []
+                continue
+            found = response.body.get(key)
+            if response.status != 200 or not isinstance(found, list):
+                raise cannot_list(key, response)
+            yield Page(found, response.evidence)
+            if not found or links is not None and not response.body.get(links):
+                return
+            last = markers[-1:]
+            try:
+                markers = [str(row['id']) for row in found[-_MARKERS:]]
+            except (KeyError, TypeError):
+                raise cannot_list(key, response) from None
+            if markers[-1:] == last:
+                raise CloudError(
+                    f'{key} cannot be listed: the pages have no end '
+                    f'({response.evidence.call})'
+                )
+
+
+def cannot_list(what: str, response: Response) -> CloudError:
+    """The error for a list that cannot be read.
+
+    :param what: is listed
+    """
+    text = f'{what} cannot be listed: {response.evidence.call}: '
+    text += response.why or f'HTTP {response.status} without a list'
+    if response.evidence.request_id:
+        text += f' ({response.evidence.request_id})'
+    advice = {
+        401: 'log in again: the token may have expired',
+        403: 'an audit needs the role admin, which sees every project, in '
+        'both Cinder and Nova',
+        406: 'the service is too old: an audit needs Cinder 3.27 and Nova '
+        '2.89',
+    }.get(response.status or 0)
+    return CloudError(f'{text}; {advice}' if advice else text)
+
+
+def describe(exc: Exception) -> str:
+    """An exception in one line."""
+    return f'{type(exc).__name__}: {exc}'[:500]
+
+
+def _parse(status: int, content: bytes) -> tuple[dict[str, Any], str]:
+    """Parse a body, and describe what is wrong with the response."""
+    try:
+        body = json.loads(content) if content else {}
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return {}, f'HTTP {status} and no JSON'
+    if status < 300:
+        return body, ''
+    for fault in body.values():
+        if isinstance(fault, dict) and 'message' in fault:
+            text = rows.printable(str(fault['message'])[:300])
+            return body, f'HTTP {status}: {text}'
+    return body, f'HTTP {status}: no message'

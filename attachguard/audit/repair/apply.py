@@ -32,8 +32,8 @@ from typing import Any
 from attachguard.audit import checks
 from attachguard.audit import foreign
 from attachguard.audit import model
-from attachguard.audit import recheck
 from attachguard.audit.collect import api
+from attachguard.audit.collect import case_builder
 from attachguard.audit.repair import journal as journals
 from attachguard.audit.repair import plan as plans
 
@@ -191,7 +191,7 @@ class Repair:
         servers = set(self._holders(finding.volume_id))
         if finding.server_id is not None:
             servers.add(finding.server_id)
-        case = recheck.read_case(
+        case = case_builder.read_case(
             self._cloud, finding.volume_id, self._rules, sorted(servers)
         )
         return case, next(

@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING
 
 from attachguard.audit import foreign
 from attachguard.audit import model
-from attachguard.audit import recheck
 from attachguard.audit.collect import api
+from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import journal as journals
 from attachguard.audit.repair import plan as plans
@@ -163,7 +163,7 @@ class Undo:
             return Result.NOTHING, f'Cinder had refused it (HTTP {status})'
         was = model.Volume(**before['volume'])
         gone = [model.Attachment(**item) for item in before['attachments']]
-        case = recheck.read_case(
+        case = case_builder.read_case(
             self._cloud,
             volume_id,
             foreign.Rules(),

@@ -10,48 +10,41 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What an audit has found, as a value: what every report is written from.
+"""What an audit has found: the content of its reports.
 
-The audit's command fills it, with :class:`Counts` as it goes along, so that
-what is not kept to be listed is counted all the same.
-:mod:`attachguard.audit.report.html` and
-    :mod:`attachguard.audit.report.prometheus` write it down.
+The audit counts everything and keeps the first findings of a long list:
+:class:`Counts` is complete, the lists of a :class:`Report` may not be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 import dataclasses
 import datetime
 import enum
-from typing import Any
 
 from attachguard.audit import checks
+from attachguard.audit import foreign
 from attachguard.audit import model
-
-#: Why attachments are foreign, in a word: what is before the colon of what
-#: :meth:`attachguard.audit.foreign.Rules.why` says.
-WHYS = ('no-server', 'no-uuid', 'ironic', 'other-host', 'pattern')
 
 
 class State(enum.Enum):
-    """Whether a finding counts."""
+    """Whether a finding is confirmed."""
 
-    #: it counts
+    #: it is confirmed
     FOUND = 'found'
-    #: seen for the first time; counts if the next audit finds it, too
+    #: one audit has found it; confirmed if the next one does, too
     PENDING = 'pending'
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A finding, as one audit of several.
+    """A finding with its history.
 
-    :param state: whether it counts
+    :param state: whether it is confirmed
     :param first_seen: when an audit found it first
     :param seen: how many audits in a row have found it
-    :param command: what to do about it, to be typed into a shell; empty where
-        there is no such command
+    :param command: the shell command that repairs it; empty where there is
+        none
     """
 
     finding: checks.Finding
@@ -60,101 +53,71 @@ class Entry:
     seen: int = 1
     command: str = ''
 
-    def to_json(self) -> dict[str, Any]:
-        """The finding, and the rest beside it."""
-        return {
-            **self.finding.to_json(),
-            'state': self.state.value,
-            'first_seen': model.stamp(self.first_seen),
-            'seen': self.seen,
-            'command': self.command,
-        }
-
 
 @dataclasses.dataclass(frozen=True)
 class Foreign:
-    """An attachment that is none of Nova's.
+    """A foreign attachment.
 
     :param volume_id: a UUID
-    :param why: how that is known; see
-        :meth:`attachguard.audit.foreign.Rules.why`
+    :param match: how it is recognised
     """
 
     volume_id: str
     attachment: model.Attachment
-    why: str
+    match: foreign.Match
 
-    def to_json(self) -> dict[str, Any]:
-        """As it is written to a journal or a report."""
-        return dataclasses.asdict(self)
+    @property
+    def why(self) -> str:
+        """How it is recognised, as text."""
+        return str(self.match)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unknown:
-    """A volume of which nothing can be said.
+    """A volume whose consistency is not known.
 
     :param volume_id: a UUID
     :param why: why not
-    :param evidence: the calls that did not help
+    :param evidence: the calls that failed
     """
 
     volume_id: str
     why: str
     evidence: tuple[model.Evidence, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """As it is written to a journal or a report."""
-        return {
-            **dataclasses.asdict(self),
-            'evidence': [item.to_json() for item in self.evidence],
-        }
 
-
-def _none_of_any_class() -> dict[str, int]:
+def _zeros() -> dict[str, int]:
     return dict.fromkeys(checks.CLASSES, 0)
 
 
 @dataclasses.dataclass
 class Counts:
-    """How much there is of everything, be it listed or not.
+    """How much there is of everything, listed or not.
 
-    :param found: findings that count, by class; every class is there
-    :param pending: the others, likewise
-    :param oldest: by class, when an audit first saw the oldest finding that
-        counts; only classes that have one
-    :param foreign: attachments, by why they are foreign, in a word
+    :param found: confirmed findings, for each class
+    :param pending: other findings, for each class
+    :param oldest: when an audit first found the oldest confirmed finding, for
+        the classes that have one
+    :param foreign: attachments, for each reason
     :param unknown: volumes
     """
 
-    found: dict[str, int] = dataclasses.field(
-        default_factory=_none_of_any_class
-    )
-    pending: dict[str, int] = dataclasses.field(
-        default_factory=_none_of_any_class
-    )
+    found: dict[str, int] = dataclasses.field(default_factory=_zeros)
+    pending: dict[str, int] = dataclasses.field(default_factory=_zeros)
     oldest: dict[str, datetime.datetime] = dataclasses.field(
         default_factory=dict
     )
     foreign: dict[str, int] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(WHYS, 0)
+        default_factory=lambda: {item.value: 0 for item in foreign.Reason}
     )
     unknown: int = 0
-
-    @classmethod
-    def of(cls, items: Iterable[Entry | Foreign | Unknown]) -> Counts:
-        """Count what is there."""
-        counts = cls()
-        for item in items:
-            counts.add(item)
-        return counts
 
     def add(self, item: Entry | Foreign | Unknown) -> None:
         """Count one more."""
         if isinstance(item, Unknown):
             self.unknown += 1
         elif isinstance(item, Foreign):
-            why = item.why.partition(':')[0]
-            self.foreign[why] = self.foreign.get(why, 0) + 1
+            self.foreign[item.match.reason.value] += 1
         elif item.state is State.PENDING:
             self.pending[item.finding.kind] += 1
         else:
@@ -173,12 +136,12 @@ class Report:
     :param region: None where it has no name
     :param started: with a time zone, as is ``finished``
     :param volumes: how many were read, as ``attachments`` and ``servers``
-    :param counts: of everything that was found, listed below or not
+    :param counts: of everything that was found, listed or not
     :param entries: findings to list
     :param foreign: attachments to list
     :param unknown: volumes to list
-    :param error: why the audit came to no end; None where it did. Nothing may
-        be concluded from what it did not find by then
+    :param error: why the audit failed; None where it did not. What a failed
+        audit did not find may exist all the same
     """
 
     cloud: str
@@ -196,5 +159,5 @@ class Report:
 
     @property
     def success(self) -> bool:
-        """Whether the audit came to its end."""
+        """Whether the audit was completed."""
         return self.error is None

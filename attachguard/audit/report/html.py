@@ -10,20 +10,17 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""An audit as one page: for whoever has to read it, print it or pass it on.
+"""The report of an audit as one HTML page.
 
-The page loads nothing, from anywhere: it is as good from a disk or in a mail
-as from a server. What it shows comes from APIs, and some of it from whoever
-forged an attachment: Jinja escapes it all, and by the page's own policy
-(Content-Security-Policy) only the style and the script that are part of
-attachguard have an effect.
+The page loads nothing, so that it also works from a disk or an email.  Its
+content comes from the APIs, and some of it from users: Jinja escapes all of
+it, and the page's Content-Security-Policy allows only the style and the script
+of attachguard.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
-from collections.abc import Iterator
 import dataclasses
 import datetime
 import hashlib
@@ -40,8 +37,8 @@ from attachguard.audit import files
 from attachguard.audit import model
 from attachguard.audit.report import content
 
-#: How many findings, foreign attachments and volumes of which nothing is known
-#: a page lists, each: what a browser still filters while one types (10 MB).
+#: The most findings, foreign attachments and unknown volumes on a page, each:
+#: a browser filters them while the user types (10 MB).
 LIMIT = 5000
 
 
@@ -50,8 +47,8 @@ class _Group:
     """The findings of a class.
 
     :param entries: those to list
-    :param found: how many count
-    :param pending: how many do not yet
+    :param found: how many are confirmed
+    :param pending: how many are not
     """
 
     kind: checks.Class
@@ -67,24 +64,23 @@ class _Group:
 def write(report: content.Report, path: pathlib.Path) -> None:
     """Write the page of an audit.
 
-    Its owner and group can read it, if the umask has nothing against it, and
-    nobody else: it says whose volumes and servers there are, in every
-    project. A directory with the group of a web server, and the bit setgid,
-    is how that can show it.
+    Only its owner and group can read it, as the umask allows: it shows the
+    volumes and servers of every project.  A web server can serve it from a
+    setgid directory of its group.
 
-    :param path: where to
-    :raises attachguard.audit.files.NotWrittenError: if that did not work; the
-        file, if there was one, is as it was
+    :param path: of the file
+    :raises attachguard.audit.files.NotWrittenError: if that fails; an existing
+        file is unchanged
     """
-    # APIs can say what is no character ("\ud800" in JSON).
+    # JSON can contain what is no character ("\ud800").
     files.replace(path, render(report).encode(errors='replace'))
 
 
 def render(report: content.Report, limit: int = LIMIT) -> str:
     """The page of an audit.
 
-    :param limit: how much of each list is shown at most; the page says how
-        much is not
+    :param limit: the most items of each list; the page shows how many more
+        there are
     :returns: HTML
     """
     style = _asset('report.css')
@@ -161,7 +157,7 @@ def _hash(text: str) -> str:
 
 
 def _place(entry: content.Entry) -> tuple[Any, ...]:
-    """Where it comes: by class, what counts first, then the oldest."""
+    """The sort key: by class, the confirmed ones first, then the oldest."""
     return (
         list(checks.CLASSES).index(entry.finding.kind),
         entry.state is content.State.PENDING,
@@ -184,7 +180,7 @@ def _headline(report: content.Report, found: int, pending: int) -> str:
     if found:
         return _many(found, 'finding')
     if pending or report.counts.unknown:
-        # "Clean" would say more than is known.
+        # "Clean" would claim more than was checked.
         return 'No findings yet' if pending else 'No findings'
     return 'Clean'
 
@@ -199,7 +195,7 @@ def _number(number: int) -> str:
 
 
 def _minute(when: datetime.datetime | str | None) -> str:
-    """A time to read, in UTC; as it is where it is none."""
+    """A time in UTC; unchanged if it is not valid."""
     read = model.moment(when) if isinstance(when, str) else when
     if read is None:
         return str(when or '')
@@ -208,12 +204,8 @@ def _minute(when: datetime.datetime | str | None) -> str:
 
 def _duration(length: datetime.timedelta) -> str:
     minutes, seconds = divmod(round(length.total_seconds()), 60)
-    hours, minutes = divmod(minutes, 60)
-    parts = ((hours, 'h'), (minutes, 'min'), (seconds, 's'))
-    return ' '.join(_leading(parts)) or '0 s'
-
-
-def _leading(parts: Iterable[tuple[int, str]]) -> Iterator[str]:
-    """Two parts at most, from the first that is not 0."""
-    shown = list(itertools.dropwhile(lambda part: not part[0], parts))[:2]
-    return (f'{number} {unit}' for number, unit in shown)
+    if not minutes:
+        return f'{seconds} s'
+    if minutes < 60:
+        return f'{minutes} min {seconds} s'
+    return f'{minutes // 60} h {minutes % 60} min'

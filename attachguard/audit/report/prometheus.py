@@ -10,15 +10,15 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""An audit as metrics, in a file for node_exporter's textfile collector.
+"""The report of an audit as metrics for node_exporter's textfile collector.
 
-Of an audit that failed there is no number of findings: none was found is what
-a 0 would say. So a rule that alerts about findings wants a second one, about
-``attachguard_audit_success == 0``, and a third, for a cron job that does not
-even start: ``time() - attachguard_audit_last_run_timestamp_seconds > 86400``.
+A failed audit writes no number of findings, because 0 would mean that nothing
+is wrong.  Alert on findings, on ``attachguard_audit_success == 0``, and on
+``time() - attachguard_audit_last_run_timestamp_seconds > 86400`` for a cron
+job that does not start.
 
 Every metric has the labels ``cloud`` and ``region``: node_exporter rejects two
-files, one for each cloud, that say the same of a metric.
+files with the same metric and labels.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ from attachguard.audit.report import content
 
 
 def write(report: content.Report, path: pathlib.Path) -> None:
-    """Write the metrics of an audit, for everybody on the machine to read.
+    """Write the metrics of an audit, readable for node_exporter's user.
 
-    They are numbers, and node_exporter runs as a user of its own.
-
-    :param path: where node_exporter looks; it reads ``*.prom`` only
-    :raises attachguard.audit.files.NotWrittenError: if that did not work; the
-        file, if there was one, is as it was
+    :param path: of the file; node_exporter reads ``*.prom`` only
+    :raises attachguard.audit.files.NotWrittenError: if that fails; an existing
+        file is unchanged
     """
-    # prometheus_client's write_to_textfile does not wait for the disk, and
-    # leaves it to the umask who can read the file.
+    # prometheus_client's write_to_textfile neither syncs the file nor sets
+    # its mode.
     files.replace(path, render(report), public=True)
 
 
@@ -51,13 +49,13 @@ def render(report: content.Report) -> bytes:
     metrics = _Metrics(report)
     metrics.gauge(
         'success',
-        'Whether the last audit came to its end. Where it did not, there is '
-        'no word of what it found.',
+        '1 if the last audit was completed. After a failed one there are no '
+        'metrics of what it found.',
         int(report.success),
     )
     metrics.gauge(
         'last_run_timestamp_seconds',
-        'When the last audit ended, be it by a failure.',
+        'When the last audit ended or failed.',
         report.finished.timestamp(),
     )
     metrics.gauge(
@@ -74,21 +72,21 @@ def _found(metrics: _Metrics, report: content.Report) -> None:
     counts = report.counts
     metrics.gauges(
         'findings',
-        'What is wrong, by class.',
+        'Confirmed findings, by class.',
         'class',
         counts.found,
     )
     metrics.gauges(
         'pending',
-        'What was seen to be wrong for the first time, and is a finding if '
-        'the next audit sees it, too.',
+        'Findings seen for the first time, confirmed if the next audit finds '
+        'them again.',
         'class',
         counts.pending,
     )
     metrics.gauges(
         'oldest_finding_age_seconds',
-        'How long before the end of the last audit another one first saw the '
-        'oldest of the findings; 0 where there is none.',
+        'Time from the first audit that saw the oldest confirmed finding to '
+        'the end of the last audit; 0 without one.',
         'class',
         {
             kind: (
@@ -99,13 +97,13 @@ def _found(metrics: _Metrics, report: content.Report) -> None:
     )
     metrics.gauges(
         'foreign',
-        "Attachments that are none of Nova's, by how that is known.",
+        'Attachments that Nova did not make, by how they are recognised.',
         'why',
         counts.foreign,
     )
     metrics.gauge(
         'unknown',
-        'Volumes of which nothing could be said.',
+        'Volumes that could not be checked.',
         counts.unknown,
     )
     for what in ('volumes', 'attachments', 'servers'):

@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""Cases for tests: a volume, what Cinder records of it, what Nova says."""
+"""Cases: a volume, its attachments in Cinder and its servers in Nova."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def attachment(
 
 
 def server(
-    word: model.Presence,
-    by: str | None = None,
+    presence: model.Presence,
+    attachment_id: str | None = None,
     found: str = SERVER,
     **values: Any,
 ) -> model.Server:
-    """What Nova says of a server."""
-    return model.Server(found, word, by, **values)
+    """A server, with respect to the volume."""
+    return model.Server(found, presence, attachment_id, **values)
 
 
 def case(
@@ -67,7 +67,7 @@ def case(
     *things: model.Attachment | model.Server,
     **values: Any,
 ) -> model.Case:
-    """All that is known of a volume."""
+    """The case of the volume."""
     return model.Case(
         VOLUME,
         of,

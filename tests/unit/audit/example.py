@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Audits to write reports of."""
+"""Reports with content, for tests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from typing import Any
 import uuid
 
 from attachguard.audit import checks
+from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.report import content
 
@@ -27,7 +28,7 @@ PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 
 
 def an_id(what: str, number: int) -> str:
-    """An id that looks like one, and is the same each time."""
+    """An id, the same each time."""
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f'{what} {number}'))
 
 
@@ -37,7 +38,7 @@ def call(number: int, what: str, status: int | None) -> model.Evidence:
         status,
         model.stamp(FINISHED),
         f'req-{an_id("request", number)}',
-        'there is no such server' if status == 404 else '',
+        'the server does not exist' if status == 404 else '',
     )
 
 
@@ -51,9 +52,9 @@ def entry(
 ) -> content.Entry:
     """A finding.
 
-    :param number: which, of those of its class
-    :param days: how long before the end of the audit it was first seen
-    :param changes: what else is to be said of it
+    :param number: among those of its class
+    :param days: when it was first seen, before the end of the audit
+    :param changes: other fields
     """
     attachment = an_id(f'{kind} attachment', number)
     server = an_id('server', number)
@@ -63,8 +64,7 @@ def entry(
         'attachment_id': attachment,
         'server_id': server,
         'project_id': PROJECT,
-        'text': f'Cinder has the volume in-use, attached to server {server}, '
-        'which Nova does not know',
+        'text': f'the volume is in-use in Cinder, attached to server {server}',
         'since': f'2026-11-{number % 20 + 1:02}T0{number % 10}:15:00',
         'evidence': (
             call(number, 'volume', 200),
@@ -80,7 +80,9 @@ def entry(
     )
 
 
-def foreign(number: int = 1, why: str = 'ironic') -> content.Foreign:
+def foreign_attachment(number: int = 1, pattern: str = '') -> content.Foreign:
+    """A foreign attachment, of Ironic or by a pattern."""
+    reason = foreign.Reason.PATTERN if pattern else foreign.Reason.IRONIC
     return content.Foreign(
         an_id('volume', number),
         model.Attachment(
@@ -90,26 +92,36 @@ def foreign(number: int = 1, why: str = 'ironic') -> content.Foreign:
             'conductor-1',
             'ironic_mountpoint',
         ),
-        why,
+        foreign.Match(reason, pattern),
     )
 
 
 def unknown(number: int = 1) -> content.Unknown:
     return content.Unknown(
         an_id('volume', number),
-        'Nova did not say anything about the server: 503',
+        'Nova does not respond: HTTP 503',
         (call(number, 'server', 503), call(number, 'server', None)),
     )
+
+
+def counts(
+    *items: content.Entry | content.Foreign | content.Unknown,
+) -> content.Counts:
+    """Counts of items."""
+    counted = content.Counts()
+    for item in items:
+        counted.add(item)
+    return counted
 
 
 def report(
     *items: content.Entry | content.Foreign | content.Unknown,
     **changes: Any,
 ) -> content.Report:
-    """An audit that has found something.
+    """The report of an audit.
 
-    :param items: what
-    :param changes: what else is to be said of it
+    :param items: what it found
+    :param changes: other fields
     """
     values: dict[str, Any] = {
         'cloud': 'devstack',
@@ -119,7 +131,7 @@ def report(
         'volumes': 1203,
         'attachments': 980,
         'servers': 611,
-        'counts': content.Counts.of(items),
+        'counts': counts(*items),
         'entries': tuple(i for i in items if isinstance(i, content.Entry)),
         'foreign': tuple(i for i in items if isinstance(i, content.Foreign)),
         'unknown': tuple(i for i in items if isinstance(i, content.Unknown)),
@@ -128,7 +140,7 @@ def report(
 
 
 def some() -> content.Report:
-    """An audit that has found a few things of most kinds."""
+    """The report of an audit that found items of most kinds."""
     pending = content.State.PENDING
     return report(
         *(entry('server-gone', n) for n in range(8)),
@@ -137,7 +149,7 @@ def some() -> content.Report:
         entry('stuck-attaching', attachment_id=None, server_id=None),
         entry('duplicate', state=pending, days=0),
         entry('volume-gone', project_id=None, since=None),
-        *(foreign(n) for n in range(3)),
-        foreign(3, 'pattern:host=*-zun'),
+        *(foreign_attachment(n) for n in range(3)),
+        foreign_attachment(3, 'host=*-zun'),
         *(unknown(n) for n in range(2)),
     )

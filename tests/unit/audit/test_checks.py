@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""What is found in which case, and what is not."""
+"""What each class finds, and what it does not."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ FOUND = {
         case(volume('attaching')),
         # A multiattach volume that is reserved once more.
         case(volume('attaching', multiattach=True), *LIVE),
-        # The compute node died while it attached.
+        # The compute node failed while it attached.
         case(
             volume('attaching'),
             attachment(status='attaching'),
@@ -102,7 +102,7 @@ FOUND = {
 }
 
 
-def test_each_class_has_a_case() -> None:
+def test_every_class_has_a_case() -> None:
     assert list(FOUND) == list(checks.CLASSES)
 
 
@@ -110,7 +110,7 @@ def test_each_class_has_a_case() -> None:
     ('kind', 'of'),
     [(kind, of) for kind, cases in FOUND.items() for of in cases],
 )
-def test_a_class_is_found_and_no_other(kind: str, of: model.Case) -> None:
+def test_a_case_is_found_by_its_class_alone(kind: str, of: model.Case) -> None:
     assert [finding.kind for finding in checks.find(of)] == [kind]
 
 
@@ -134,36 +134,37 @@ HEALTHY = {
 
 
 @pytest.mark.parametrize('of', HEALTHY.values(), ids=HEALTHY)
-def test_what_is_right_is_not_found(of: model.Case) -> None:
+def test_nothing_is_found_in_a_consistent_volume(of: model.Case) -> None:
     assert not checks.find(of)
 
 
-def test_a_server_that_is_at_work_is_left_alone() -> None:
-    for state in (
+@pytest.mark.parametrize(
+    'state',
+    [
         {'task_state': 'migrating', 'status': 'ACTIVE'},
         {'status': 'VERIFY_RESIZE'},
         {'status': 'BUILD'},
-    ):
-        for word in (HAS, LACKS):
-            moving = server(word, FIRST, **state)
-            spare = attachment(found=SECOND)
-            assert not checks.find(case(volume(), attachment(), spare, moving))
-            assert not checks.find(case(volume('detaching'), moving))
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize('presence', [HAS, LACKS])
+def test_nothing_is_found_while_nova_is_busy_with_the_server(
+    state: dict[str, str], presence: model.Presence
+) -> None:
+    busy = server(presence, FIRST, **state)
+    spare = attachment(found=SECOND)
+    assert not checks.find(case(volume(), attachment(), spare, busy))
+    assert not checks.find(case(volume('detaching'), busy))
 
 
-def test_a_server_that_nobody_knows_of_is_left_alone() -> None:
+def test_nothing_is_found_in_what_is_not_known() -> None:
     silent = server(UNKNOWN)
     for status in ('in-use', 'reserved', 'attaching', 'detaching'):
         assert not checks.find(case(volume(status), attachment(), silent))
         assert not checks.find(case(volume(status), silent))
     assert not checks.find(case(None, silent))
-
-
-def test_a_server_that_was_not_asked_about_is_left_alone() -> None:
+    # A server that was not read.
     assert not checks.find(case(volume(), attachment()))
-
-
-def test_an_unknown_case_says_nothing() -> None:
     assert not checks.find(case(None, server(HAS), unknown='HTTP 503'))
 
 
@@ -177,19 +178,21 @@ def test_an_unknown_case_says_nothing() -> None:
     ],
     ids=str,
 )
-def test_a_volume_that_cinder_works_on_is_left_alone(
+def test_nothing_is_found_while_cinder_is_busy_with_the_volume(
     busy: dict[str, str],
 ) -> None:
     assert not checks.find(case(volume(**busy), attachment(), server(GONE)))
 
 
 @pytest.mark.parametrize('status', ['success', 'error', 'none'])
-def test_a_migration_that_is_over_hides_nothing(status: str) -> None:
+def test_a_finished_migration_hides_nothing(status: str) -> None:
     over = volume(migration_status=status)
     assert checks.find(case(over, attachment(), server(GONE)))
 
 
-def test_the_status_of_a_volume_with_a_foreign_attachment_is_its_own() -> None:
+def test_the_status_of_a_volume_with_a_foreign_attachment_is_no_finding() -> (
+    None
+):
     apart = (attachment(None, found=SECOND),)
     for status in ('in-use', 'attaching', 'reserved', 'detaching'):
         assert not checks.find(case(volume(status), foreign=apart))
@@ -199,7 +202,7 @@ def test_the_status_of_a_volume_with_a_foreign_attachment_is_its_own() -> None:
     assert found.attachment_id == FIRST
 
 
-def test_of_two_attachments_only_the_wrong_one_is_found() -> None:
+def test_only_the_wrong_one_of_two_attachments_is_found() -> None:
     (found,) = checks.find(
         case(
             volume(multiattach=True),
@@ -211,10 +214,7 @@ def test_of_two_attachments_only_the_wrong_one_is_found() -> None:
     assert (found.kind, found.attachment_id) == ('server-gone', SECOND)
 
 
-def test_a_volume_that_attaches_beside_what_nova_has_waits_for_nothing() -> (
-    None
-):
-    """That it does is what came of the spare attachment."""
+def test_an_attaching_volume_with_a_duplicate_is_only_a_duplicate() -> None:
     (found,) = checks.find(
         case(
             volume('attaching'),
@@ -225,12 +225,12 @@ def test_a_volume_that_attaches_beside_what_nova_has_waits_for_nothing() -> (
     assert (found.kind, found.attachment_id) == ('duplicate', SECOND)
 
 
-def test_which_of_two_is_novas_has_to_be_known() -> None:
+def test_a_duplicate_is_found_only_if_novas_attachment_is_known() -> None:
     spare = attachment(found=SECOND)
     assert not checks.find(case(volume(), attachment(), spare, server(HAS)))
 
 
-def test_a_finding_says_what_it_is_about_and_how_it_is_known() -> None:
+def test_a_finding_has_the_server_the_time_and_the_evidence() -> None:
     evidence = (
         model.Evidence('GET /servers/x', 404, '2026-01-01T00:00:00+00:00'),
     )
@@ -254,5 +254,5 @@ def test_the_same_finding_has_the_same_key() -> None:
         return [finding.key for finding in found]
 
     assert keys(attachment()) == keys(attachment(device='/dev/vdc'))
-    # A new attachment to the same server is another matter.
+    # A new attachment to the same server is a new finding.
     assert keys(attachment()) != keys(attachment(found=SECOND))

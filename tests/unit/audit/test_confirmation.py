@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What earlier audits have seen."""
+"""The state file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pathlib
 import pytest
 
 from attachguard.audit import checks
-from attachguard.audit import confirmation as states
+from attachguard.audit import confirmation
 from tests.unit.audit import cases
 
 NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -45,8 +45,8 @@ def see(
     now: datetime.datetime,
     *found: checks.Finding,
     keep: bool = False,
-) -> list[states.Seen]:
-    state = states.StateFile(path, 'here')
+) -> list[confirmation.Seen]:
+    state = confirmation.StateFile(path, 'here')
     with state.opened():
         seen = [state.see(item, now) for item in found]
         state.save(lambda volume_id, project_id, kind: keep)
@@ -58,7 +58,7 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / 'new' / 'state.json'
 
 
-def test_a_finding_counts_when_it_was_seen_before(
+def test_a_finding_is_confirmed_when_it_is_seen_twice(
     path: pathlib.Path,
 ) -> None:
     (first,) = see(path, NOW, finding())
@@ -68,7 +68,7 @@ def test_a_finding_counts_when_it_was_seen_before(
     assert second.is_confirmed(MIN_AGE, LATER)
 
 
-def test_twice_at_once_is_not_long_enough(path: pathlib.Path) -> None:
+def test_a_finding_is_not_confirmed_too_soon(path: pathlib.Path) -> None:
     see(path, NOW, finding())
     (second,) = see(path, NOW, finding())
     assert not second.is_confirmed(MIN_AGE, NOW)
@@ -81,7 +81,7 @@ def test_a_new_attachment_is_a_new_finding(path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize('keep', [False, True])
-def test_what_was_not_looked_for_is_kept(
+def test_a_finding_that_was_not_checked_is_kept(
     path: pathlib.Path, keep: bool
 ) -> None:
     see(path, NOW, finding())
@@ -90,23 +90,23 @@ def test_what_was_not_looked_for_is_kept(
     assert again.times == (2 if keep else 1)
 
 
-def test_an_audit_that_fails_changes_nothing(path: pathlib.Path) -> None:
+def test_a_failed_audit_changes_nothing(path: pathlib.Path) -> None:
     see(path, NOW, finding())
     before = path.read_bytes()
-    state = states.StateFile(path, 'here')
+    state = confirmation.StateFile(path, 'here')
     with contextlib.suppress(KeyError), state.opened():
         state.see(finding(cases.SECOND), LATER)
         raise KeyError
     assert path.read_bytes() == before
 
 
-def test_two_audits_do_not_mix(path: pathlib.Path) -> None:
+def test_the_state_file_is_locked(path: pathlib.Path) -> None:
     first, second = (
-        states.StateFile(path, 'here'),
-        states.StateFile(path, 'here'),
+        confirmation.StateFile(path, 'here'),
+        confirmation.StateFile(path, 'here'),
     )
     with first.opened():
-        with pytest.raises(states.StateError, match='Another audit'):
+        with pytest.raises(confirmation.StateError, match='Another audit'):
             with second.opened():
                 pass
     with second.opened():
@@ -115,16 +115,16 @@ def test_two_audits_do_not_mix(path: pathlib.Path) -> None:
 
 def test_the_state_of_another_cloud_is_refused(path: pathlib.Path) -> None:
     see(path, NOW, finding())
-    other = states.StateFile(path, 'there')
-    with pytest.raises(states.StateError, match='another cloud'):
+    other = confirmation.StateFile(path, 'there')
+    with pytest.raises(confirmation.StateError, match='another cloud'):
         with other.opened():
             pass
 
 
-def test_where_it_cannot_be_written_it_says_so(
+def test_a_file_that_cannot_be_written_is_an_error(
     tmp_path: pathlib.Path,
 ) -> None:
     blocked = tmp_path / 'file'
     blocked.write_text('')
-    with pytest.raises(states.StateError, match='--state-file'):
+    with pytest.raises(confirmation.StateError, match='--state-file'):
         see(blocked / 'state.json', NOW, finding())

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A file is replaced whole, or not at all."""
+"""A file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def umask(mask: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def little_space() -> Iterator[None]:
-    """As on a full disk: the kernel writes a part, and then no more."""
+def full_disk() -> Iterator[None]:
+    """Let the kernel write only a part of a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
     try:
@@ -60,18 +60,18 @@ def mode(path: pathlib.Path) -> int:
         (0o000, False, 0o640),
     ],
 )
-def test_who_can_read_it(
+def test_the_mode_of_the_file(
     tmp_path: pathlib.Path, mask: int, public: bool, expected: int
 ) -> None:
     path = tmp_path / 'file'
     with umask(mask):
-        files.replace(path, b'all of it', public=public)
-    assert path.read_bytes() == b'all of it'
+        files.replace(path, b'content', public=public)
+    assert path.read_bytes() == b'content'
     assert mode(path) == expected
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_it_is_on_the_disk_before_it_is_there(
+def test_the_file_is_synced_before_it_is_renamed(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / 'file'
@@ -79,9 +79,9 @@ def test_it_is_on_the_disk_before_it_is_there(
     synced = []
 
     def fsync(fd: int) -> None:
-        [beside] = set(tmp_path.iterdir()) - {path}
-        assert os.fstat(fd).st_ino == beside.stat().st_ino
-        synced.append((beside.read_text(), path.read_text()))
+        [temporary] = set(tmp_path.iterdir()) - {path}
+        assert os.fstat(fd).st_ino == temporary.stat().st_ino
+        synced.append((temporary.read_text(), path.read_text()))
 
     monkeypatch.setattr(os, 'fsync', fsync)
     files.replace(path, b'after')
@@ -89,19 +89,7 @@ def test_it_is_on_the_disk_before_it_is_there(
     assert path.read_text() == 'after'
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / 'file'
-    path.write_text('before')
-    with (
-        little_space(),
-        pytest.raises(files.NotWrittenError, match=f'{path}: File too large'),
-    ):
-        files.replace(path, b'much more than before')
-    assert path.read_text() == 'before'
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_whoever_interrupts_it_finds_what_was_there(
+def test_a_failed_write_leaves_the_old_file(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / 'file'
@@ -110,6 +98,11 @@ def test_whoever_interrupts_it_finds_what_was_there(
     def interrupted(fd: int) -> None:
         raise KeyboardInterrupt
 
+    with (
+        full_disk(),
+        pytest.raises(files.NotWrittenError, match=f'{path}: File too large'),
+    ):
+        files.replace(path, b'much more than before')
     monkeypatch.setattr(os, 'fsync', interrupted)
     with pytest.raises(KeyboardInterrupt):
         files.replace(path, b'after')
@@ -118,20 +111,20 @@ def test_whoever_interrupts_it_finds_what_was_there(
 
 
 @pytest.mark.parametrize(
-    ('where', 'says'),
+    ('where', 'error'),
     [
         ('missing', 'No such file or directory'),
         ('file', 'Not a directory'),
-        # Not even root creates files there.
+        # Even root cannot create a file there.
         ('/proc/self', 'No such file or directory|Permission denied'),
     ],
 )
-def test_a_directory_that_will_not_do(
-    tmp_path: pathlib.Path, where: str, says: str
+def test_a_directory_that_cannot_be_written(
+    tmp_path: pathlib.Path, where: str, error: str
 ) -> None:
     (tmp_path / 'file').touch()
     path = tmp_path / where / 'new'
-    with pytest.raises(files.NotWrittenError, match=f'{path}: {says}'):
+    with pytest.raises(files.NotWrittenError, match=f'{path}: {error}'):
         files.replace(path, b'')
 
 

@@ -646,15 +646,18 @@ def _a_proxy_is_believed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _unknown_is_a_no(patch: pytest.MonkeyPatch) -> None:
-    real = api.server_from
+    real = api.Cloud.server
 
-    def lie(answer: rest.Response, *more: str) -> model.Server:
-        server = real(answer, *more)
+    def lie(
+        self: api.Cloud, *what: str
+    ) -> tuple[model.Server, model.Evidence]:
+        server, evidence = real(self, *what)
         if server.presence is model.Presence.UNKNOWN:
-            return dataclasses.replace(server, presence=model.Presence.LACKS)
-        return server
+            lacks = model.Presence.LACKS
+            server = dataclasses.replace(server, presence=lacks)
+        return server, evidence
 
-    patch.setattr(api, 'server_from', lie)
+    patch.setattr(api.Cloud, 'server', lie)
 
 
 def _other_servers_do_not_matter(patch: pytest.MonkeyPatch) -> None:
@@ -687,8 +690,10 @@ def _containers_do_not_matter(patch: pytest.MonkeyPatch) -> None:
 def _nothing_is_foreign(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         foreign.Rules,
-        'why',
-        lambda _self, _case, item: None if item.server_id else 'no-server',
+        'match',
+        lambda _self, _case, item: (
+            None if item.server_id else foreign.Match(foreign.Reason.NO_SERVER)
+        ),
     )
 
 

@@ -1,28 +1,28 @@
 
 'use strict';
 
-// Everything is there to be read without this: it filters, sorts and copies.
+// Filters, sorts and copies. The page is complete without it.
 
 const rows = [...document.querySelectorAll('[data-row]')];
 const groups = [...document.querySelectorAll('[data-group]')];
-// Before there are buttons, whose words are not the audit's.
+// Read before the buttons are added, whose labels are not to be found.
 const texts = rows.map((row) =>
   `${row.closest('[data-group]').dataset.group} ${row.textContent}`
     .toLowerCase()
 );
 
-function filter(words) {
+function filter(terms) {
   let matches = 0;
   rows.forEach((row, number) => {
-    const match = words.every((word) => texts[number].includes(word));
+    const match = terms.every((term) => texts[number].includes(term));
     row.hidden = !match;
     matches += match;
   });
   for (const group of groups) {
     group.hidden =
-      words.length > 0 && !group.querySelector('[data-row]:not([hidden])');
+      terms.length > 0 && !group.querySelector('[data-row]:not([hidden])');
   }
-  document.querySelector('#search output').textContent = words.length
+  document.querySelector('#search output').textContent = terms.length
     ? `${matches.toLocaleString('en')} of ${rows.length.toLocaleString('en')} match`
     : '';
 }
@@ -49,7 +49,7 @@ async function copy(code, button) {
     await navigator.clipboard.writeText(code.textContent);
     button.textContent = 'Copied';
   } catch {
-    // Over plain HTTP there is no clipboard; what is selected can be copied.
+    // Without HTTPS there is no clipboard; the user copies the selection.
     button.textContent = 'Selected';
   }
   setTimeout(() => { button.textContent = 'Copy'; }, 2000);
@@ -79,16 +79,16 @@ if (search) {
   );
 }
 
-// What is folded is not printed.
-let folded = [];
+// A browser does not print the content of closed details.
+let closed = [];
 addEventListener('beforeprint', () => {
-  folded = [...document.querySelectorAll('details:not([open])')];
-  for (const details of folded) {
+  closed = [...document.querySelectorAll('details:not([open])')];
+  for (const details of closed) {
     details.open = true;
   }
 });
 addEventListener('afterprint', () => {
-  for (const details of folded) {
+  for (const details of closed) {
     details.open = false;
   }
 });

@@ -23,8 +23,8 @@ import pytest
 
 from attachguard.audit import checks
 from attachguard.audit import foreign
-from attachguard.audit import recheck
 from attachguard.audit.collect import api
+from attachguard.audit.collect import case_builder
 from attachguard.audit.repair import apply as repairs
 from attachguard.audit.repair import journal as journals
 from tests.unit.audit import models
@@ -46,7 +46,9 @@ def repair(
     (finding, *_) = (
         finding
         for volume_id in world.cinder.volumes
-        for finding in checks.find(recheck.read_case(cloud, volume_id, rules))
+        for finding in checks.find(
+            case_builder.read_case(cloud, volume_id, rules)
+        )
         if finding.kind == kind
     )
     journal = journals.Journal(tmp_path / 'journal', {})

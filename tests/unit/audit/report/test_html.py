@@ -10,9 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The page says what the audit has found, and nothing that it has not.
+"""The content of the page.
 
-How it looks and works in a browser is tested in ``tests/functional``.
+``tests/functional`` tests it in a browser.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ import stat
 import pytest
 
 from attachguard.audit import checks
+from attachguard.audit import foreign
 from attachguard.audit.report import content
 from attachguard.audit.report import html as page
 from tests.unit.audit import example
 
-# Elements that are not closed.
+# Elements without an end tag.
 _VOID = {'input', 'link', 'meta'}
-# Elements beside which the next one has a place of its own.
+# Elements that are separated from the next one.
 _CELLS = {'dd', 'dt', 'td', 'th'}
 HOSTILE = (
     '<script>window.pwned = 1</script>',
@@ -47,10 +48,10 @@ HOSTILE = (
 
 
 class Page(html.parser.HTMLParser):
-    """What is on a page.
+    """A parsed page.
 
     :ivar tags: each element, with its attributes
-    :ivar text: what is to be read, words one space apart
+    :ivar text: its text, with single spaces
     """
 
     def __init__(self, report: content.Report, limit: int = page.LIMIT):
@@ -97,7 +98,9 @@ class Page(html.parser.HTMLParser):
     [
         pytest.param(example.report(), 'Clean', id='clean'),
         pytest.param(
-            example.report(example.foreign()), 'Clean', id='foreign only'
+            example.report(example.foreign_attachment()),
+            'Clean',
+            id='foreign only',
         ),
         pytest.param(example.report(example.entry()), '1 finding', id='found'),
         pytest.param(
@@ -131,23 +134,23 @@ def test_the_headline(report: content.Report, headline: str) -> None:
     assert ('Nova agree about' in read.text) == (headline == 'Clean')
 
 
-def test_an_audit_that_failed_says_why_and_what_it_is_worth() -> None:
+def test_the_page_of_a_failed_audit_shows_the_error() -> None:
     text = Page(example.report(example.entry(), error='Nova is down')).text
     assert 'Nova is down' in text
-    assert 'What is not below may be there all the same' in text
+    assert 'It is not complete' in text
     assert 'Found so far 1' in text
 
     text = Page(example.report(error='Nova is down', cloud='')).text
-    assert 'So it is not known whether anything is wrong' in text
+    assert 'The cloud may be inconsistent' in text
     assert 'Found' not in text
     assert 'Volume attachments of' not in text
 
 
-def test_all_that_is_known_of_a_finding() -> None:
+def test_a_finding_is_shown_with_everything_known_about_it() -> None:
     entry = example.entry('volume-gone')
     text = Page(example.report(entry)).text
     kind = checks.CLASSES['volume-gone']
-    for said in (
+    for part in (
         entry.finding.volume_id,
         entry.finding.attachment_id,
         entry.finding.server_id,
@@ -160,11 +163,12 @@ def test_all_that_is_known_of_a_finding() -> None:
         kind.how,
         kind.repair,
         'Evidence: 2 calls',
-        f'GET /servers/{entry.finding.server_id} 404 there is no such server '
+        f'GET /servers/{entry.finding.server_id} 404 the server does not '
+        'exist '
         f'2026-11-25T19:08:07+00:00 {entry.finding.evidence[1].request_id}',
     ):
-        assert said is not None
-        assert said in text
+        assert part is not None
+        assert part in text
 
 
 def test_every_class_is_explained_once() -> None:
@@ -174,12 +178,12 @@ def test_every_class_is_explained_once() -> None:
             assert text.count(kind.what) == 1
 
 
-def test_what_is_foreign_or_unknown_has_a_place_of_its_own() -> None:
+def test_foreign_attachments_and_unknown_volumes_have_sections() -> None:
     text = Page(example.some()).text
-    _, _, rest = text.partition('Not known 2 Cinder or Nova did not answer')
+    _, _, rest = text.partition('Unknown volumes 2 Cinder or Nova did not')
     unknown, _, foreign = rest.partition('Foreign attachments 4')
-    assert unknown.count('Nova did not say anything about the server') == 2
-    assert unknown.count('no answer') == 2
+    assert unknown.count('Nova does not respond') == 2
+    assert unknown.count('no response') == 2
     assert foreign.count('ironic_mountpoint') == 4
     assert 'pattern:host=*-zun' in foreign
 
@@ -199,14 +203,14 @@ def test_the_chart_has_a_bar_for_each_class() -> None:
         for tag, attrs in read.tags
         if tag == 'rect' and '%' in (attrs['width'] or '')
     ]
-    # Of each the track, what is found, what is pending.
+    # Each has a track, a bar for found and a bar for pending.
     assert bars[:3] == ['100%', '75.00%', '25.00%']
     assert bars[3:6] == ['100%', '0.00%', '0.00%']
     assert '12.50%' in bars
     assert 'server-gone: 6 found, 2 pending.' in read.text
 
 
-def test_nothing_is_loaded_and_nothing_else_runs() -> None:
+def test_the_page_loads_nothing_and_runs_only_its_own_script() -> None:
     read = Page(example.some())
     [policy] = [
         attrs['content'] or ''
@@ -229,7 +233,7 @@ def test_nothing_is_loaded_and_nothing_else_runs() -> None:
 
 
 @pytest.mark.parametrize('text', [*HOSTILE, 'x' * 100_000, '\ud800\x00\u202e'])
-def test_whatever_the_apis_say_is_text(
+def test_a_text_of_the_apis_is_never_markup(
     text: str, tmp_path: pathlib.Path
 ) -> None:
     entry = example.entry(
@@ -240,10 +244,14 @@ def test_whatever_the_apis_say_is_text(
         text=text,
         since=text,
     )
-    plain = Page(example.report(example.entry(), example.foreign()))
+    plain = Page(example.report(example.entry(), example.foreign_attachment()))
     report = example.report(
         entry,
-        content.Foreign(text, example.foreign().attachment, text),
+        content.Foreign(
+            text,
+            example.foreign_attachment().attachment,
+            foreign.Match(foreign.Reason.PATTERN, text),
+        ),
         cloud=text,
         region=text,
     )
@@ -257,26 +265,26 @@ def test_whatever_the_apis_say_is_text(
     path.read_text(encoding='utf-8')
 
 
-def test_the_page_has_an_end() -> None:
+def test_long_lists_are_cut_and_the_page_shows_it() -> None:
     entries = [example.entry('server-gone', n) for n in range(10)]
     unknown = [example.unknown(n) for n in range(5)]
-    # The audit itself has kept less than it counted.
+    # The audit has counted more than it kept.
     report = example.report(
         *entries[:8],
         *unknown[:3],
-        counts=content.Counts.of([*entries, *unknown]),
+        counts=example.counts(*entries, *unknown),
     )
     read = Page(report, limit=6)
     assert read.headline == '10 findings'
     lists = 'attachguard audit --all -f csv lists them'
     assert f'4 more are not on this page: {lists}' in read.text
-    shows = 'attachguard audit --project PROJECT --html FILE'
-    assert f'2 more are not on this page: {shows}' in read.text
+    lists = 'attachguard audit --project PROJECT --html FILE'
+    assert f'2 more are not on this page: {lists}' in read.text
     assert len(read.attributes('data-row')) == 6 + 3
     assert 'not on this page' not in Page(example.some()).text
 
 
-def test_what_counts_comes_first_and_the_oldest_of_it() -> None:
+def test_confirmed_findings_come_first_and_the_oldest_of_them() -> None:
     pending = content.State.PENDING
     entries = [
         example.entry('duplicate', 1, since='2026-01-01'),
@@ -291,7 +299,7 @@ def test_what_counts_comes_first_and_the_oldest_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ('seconds', 'says'),
+    ('seconds', 'text'),
     [
         (0.2, 'in 0 s'),
         (59.6, 'in 1 min 0 s'),
@@ -299,21 +307,22 @@ def test_what_counts_comes_first_and_the_oldest_of_it() -> None:
         (7384, 'in 2 h 3 min'),
     ],
 )
-def test_how_long_it_took(seconds: float, says: str) -> None:
+def test_the_duration_is_shown(seconds: float, text: str) -> None:
     finished = example.FINISHED
     started = finished - datetime.timedelta(seconds=seconds)
-    assert says in Page(example.report(started=started)).text
+    assert text in Page(example.report(started=started)).text
 
 
-def test_only_its_owner_and_group_read_it(tmp_path: pathlib.Path) -> None:
+def test_only_the_owner_and_group_can_read_the_page(
+    tmp_path: pathlib.Path,
+) -> None:
     path = tmp_path / 'page.html'
     page.write(example.some(), path)
     assert path.read_text() == page.render(example.some())
     assert stat.S_IMODE(path.stat().st_mode) & 0o137 == 0
 
 
-def test_a_big_page_is_not_too_big() -> None:
-    """Some 10 MB with four calls for each finding."""
+def test_a_full_page_with_four_calls_for_each_finding_has_10_mb() -> None:
     kinds = list(checks.CLASSES)
     report = example.report(
         *(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Prometheus reads what an audit has found, as its own library does."""
+"""The metrics, as Prometheus' own library parses them."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CLOUD = {'cloud': 'devstack', 'region': 'RegionOne'}
 
 
 def read(report: content.Report) -> dict[str, dict[str, float]]:
-    """What Prometheus makes of it.
+    """Parse the metrics of a report.
 
-    :returns: by name, by the one label that is not the cloud's, a number
+    :returns: by name, by the label that is not the cloud's, the value
     """
     text = prometheus.render(report).decode()
     result: dict[str, dict[str, float]] = {}
@@ -53,7 +53,7 @@ def read(report: content.Report) -> dict[str, dict[str, float]]:
     return result
 
 
-def test_what_was_found() -> None:
+def test_findings_are_metrics_by_class() -> None:
     metrics = read(example.some())
     none = dict.fromkeys(checks.CLASSES, 0)
     assert metrics['findings'] == none | {
@@ -73,7 +73,7 @@ def test_what_was_found() -> None:
     assert metrics['unknown'] == {'': 2}
 
 
-def test_how_old_the_oldest_is() -> None:
+def test_the_age_is_that_of_the_oldest_confirmed_finding() -> None:
     metrics = read(
         example.report(
             example.entry('duplicate', 1, days=1),
@@ -87,7 +87,7 @@ def test_how_old_the_oldest_is() -> None:
     }
 
 
-def test_the_audit_itself() -> None:
+def test_the_audit_has_metrics_of_its_own() -> None:
     metrics = read(example.report())
     assert metrics['success'] == {'': 1}
     assert metrics['duration_seconds'] == {'': 112}
@@ -100,8 +100,8 @@ def test_the_audit_itself() -> None:
     assert set(metrics['findings'].values()) == {0}
 
 
-def test_an_audit_that_failed_does_not_say_that_nothing_is_wrong() -> None:
-    metrics = read(example.report(error='Nova did not answer'))
+def test_a_failed_audit_has_no_metrics_of_findings() -> None:
+    metrics = read(example.report(error='Nova does not respond'))
     assert metrics == {
         'success': {'': 0},
         'duration_seconds': {'': 112},
@@ -109,17 +109,17 @@ def test_an_audit_that_failed_does_not_say_that_nothing_is_wrong() -> None:
     }
 
 
-def test_patterns_do_not_become_labels() -> None:
+def test_a_pattern_is_no_label() -> None:
     metrics = read(
         example.report(
-            *(example.foreign(n, f'pattern:host={n}') for n in range(20))
+            *(example.foreign_attachment(n, f'host={n}') for n in range(20))
         )
     )
     assert metrics['foreign']['pattern'] == 20
     assert len(metrics['foreign']) == 5
 
 
-def test_a_cloud_can_have_any_name_and_no_region() -> None:
+def test_a_cloud_has_any_name_and_may_have_no_region() -> None:
     name = 'my "cloud"\n\\'
     text = prometheus.render(example.report(cloud=name, region=None)).decode()
     for family in parser.text_string_to_metric_families(text):
@@ -128,7 +128,9 @@ def test_a_cloud_can_have_any_name_and_no_region() -> None:
             assert sample.labels['region'] == ''
 
 
-def test_node_exporter_can_read_the_file(tmp_path: pathlib.Path) -> None:
+def test_the_file_is_readable_for_node_exporter(
+    tmp_path: pathlib.Path,
+) -> None:
     path = tmp_path / 'attachguard.prom'
     prometheus.write(example.some(), path)
     assert path.read_bytes() == prometheus.render(example.some())

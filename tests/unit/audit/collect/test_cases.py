@@ -10,38 +10,28 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""What is suspect in a whole cloud, and what is asked about it."""
+"""The cases of the suspects of a whole cloud."""
 
 from __future__ import annotations
 
-from typing import Any
-from typing import cast
-
 from attachguard.audit import checks
-from attachguard.audit.collect import api
-from attachguard.audit.collect import inventory as inventories
+from attachguard.audit.collect import inventory
 from tests.unit.audit import models
+from tests.unit.audit.collect import fakes
 
 
 def found(world: models.World) -> list[str]:
     """The classes of what an inventory finds."""
-    cloud = api.Cloud(
-        cast(
-            Any,
-            models.Connection(world, lambda *_call: None, lambda *_call: None),
-        )
-    )
-    with inventories.Inventory(cloud) as inventory:
-        inventory.read()
+    with inventory.Inventory(fakes.of_world(world)) as read:
+        read.read()
         return [
             finding.kind
-            for case in inventory.cases(lambda *_volume: True)
+            for case in read.cases.suspects(lambda _project: True)
             for finding in checks.find(case)
         ]
 
 
-def test_what_is_attaching_waits_for_what_nova_has_it_by() -> None:
+def test_an_attaching_volume_is_compared_with_novas_attachment() -> None:
     world = models.World()
     for name in ('nova_attach', 'step', 'step', 'step', 'crash'):
         world.act(models.Action(name))

@@ -10,40 +10,37 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""What is seen of one volume."""
+"""The case of one volume."""
 
 from __future__ import annotations
 
 from typing import Any
-from typing import cast
 
 from attachguard.audit import foreign
-from attachguard.audit import recheck
-from attachguard.audit.collect import api
+from attachguard.audit.collect import case_builder
 from tests.unit.audit import models
+from tests.unit.audit.collect import fakes
 
 
-def test_what_is_listed_twice_is_there_once() -> None:
+def test_an_attachment_that_is_listed_twice_is_one() -> None:
     world = models.World()
     for server in (0, 1):
         world.act(models.Action('forge', 1, server))
-    asked: list[str] = []
+    paths: list[str] = []
 
     def lose_a_page(*call: Any) -> models.Fault | None:
-        # The list begins anew, as when what a page ended with is deleted.
-        asked.append(call[2])
-        pages = [path for path in asked if 'marker' in path]
-        if 'marker' in call[2] and len(pages) == 1:
+        # The list is read again, as if its last attachment were deleted.
+        paths.append(call[2])
+        marked = [path for path in paths if 'marker' in path]
+        if 'marker' in call[2] and len(marked) == 1:
             return models.Fault('proxy', False)
         return None
 
-    cloud = api.Cloud(
-        cast(Any, models.Connection(world, lose_a_page, lambda *_call: None))
-    )
     volume_id = list(world.cinder.volumes)[1]
-    case = recheck.read_case(cloud, volume_id, foreign.Rules())
-    assert sum('/attachments?' in path for path in asked) > 2
+    case = case_builder.read_case(
+        fakes.of_world(world, lose_a_page), volume_id, foreign.Rules()
+    )
+    assert sum('/attachments?' in path for path in paths) > 2
     assert [item.id for item in case.attachments] == [
         item.id for item in world.cinder.of(volume_id)
     ]

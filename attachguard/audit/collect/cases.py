@@ -1,0 +1,196 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the tables of a cloud show of single volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import json
+import sqlite3
+
+from attachguard.audit import foreign
+from attachguard.audit import model
+from attachguard.audit.collect import api
+from attachguard.audit.collect import case_builder
+from attachguard.audit.collect import comparison
+from attachguard.audit.collect import reader
+from attachguard.audit.collect import rows
+
+# After so many queries in a row without a response, no more are made.
+_PATIENCE = 10
+
+# Named as the APIs name them, to be parsed likewise.
+_VOLUME = """
+SELECT volumes.id, project AS "os-vol-tenant-attr:tenant_id", status,
+       migration_status, multiattach, updated_at, evidence
+FROM volumes JOIN pages ON pages.id = page WHERE volumes.id = ?
+"""
+_ATTACHMENTS = """
+SELECT attachments.volume, attachments.id, server AS instance,
+       attachments.status, host_name, device, attached_at, evidence, (
+           SELECT project FROM volumes WHERE volumes.id = attachments.volume
+       ) AS project
+FROM attachments JOIN pages ON pages.id = attachments.page
+LEFT JOIN volumes ON volumes.id = attachments.volume
+                 AND volumes.attachment = attachments.id
+"""
+_SERVERS = """
+SELECT server_volumes.server, task_state, status, evidence
+FROM server_volumes JOIN pages ON pages.id = page
+LEFT JOIN busy_servers ON busy_servers.server = server_volumes.server
+WHERE volume = ?
+"""
+_ATTACH_STATUS = """
+SELECT attach_status, evidence
+FROM mismatched JOIN pages ON pages.id = page WHERE volume = ? AND status = ?
+"""
+
+
+class Cases:
+    """Cases of suspects, from the tables and one query for each suspect.
+
+    :param cloud: to query
+    :param tables: with everything that was read
+    :param rules: which attachments are foreign
+    :param progress: called for each query
+    """
+
+    def __init__(
+        self,
+        cloud: api.Cloud,
+        tables: sqlite3.Connection,
+        rules: foreign.Rules,
+        progress: reader.Progress,
+    ) -> None:
+        self._cloud = cloud
+        self._tables = tables
+        self._rules = rules
+        self._progress = progress
+        self._failures = 0
+
+    def suspects(
+        self, wanted: Callable[[str | None], bool]
+    ) -> Iterator[model.Case]:
+        """The cases of all suspects.
+
+        :param wanted: whether to include the volumes of a project; it is None
+            where the volume was not listed
+        """
+        for volume_id, project_id in self._tables.execute(
+            """
+            SELECT DISTINCT volume, project FROM suspects
+            LEFT JOIN volumes ON volumes.id = suspects.volume ORDER BY volume
+            """
+        ):
+            if wanted(project_id):
+                yield self._case(volume_id)
+
+    def without_server(
+        self, wanted: Callable[[str | None], bool]
+    ) -> Iterator[tuple[str, model.Attachment]]:
+        """The attachments that name no server, which need no query.
+
+        :param wanted: as for :meth:`suspects`
+        :returns: with the ids of their volumes
+        """
+        for row in self._tables.execute(
+            f'{_ATTACHMENTS} WHERE server IS NULL'
+        ):
+            if wanted(row['project']):
+                yield row['volume'], rows.attachment(dict(row))
+
+    def holders(self, volume_id: str) -> list[str]:
+        """The servers that Nova listed with a volume."""
+        found = self._tables.execute(_SERVERS, (volume_id,))
+        return [row['server'] for row in found]
+
+    def _case(self, volume_id: str) -> model.Case:
+        builder = case_builder.CaseBuilder(self._cloud, volume_id)
+        if self._failures >= _PATIENCE:
+            builder.unknown = (
+                f'not queried: the last {_PATIENCE} queries failed'
+            )
+            return builder.build(self._rules)
+        self._load(builder, volume_id)
+        builder.limit(builder.servers)
+        if builder.unknown:
+            return builder.build(self._rules)
+        self._query(builder, volume_id)
+        status = None if builder.volume is None else builder.volume.status
+        for row in self._tables.execute(_ATTACH_STATUS, (volume_id, status)):
+            builder.set_attach_status(row['attach_status'])
+            builder.evidence.append(
+                _evidence(row, f'attach_status is {row["attach_status"]}')
+            )
+        case = builder.build(self._rules)
+        failed = case.unknown or case.silent_servers
+        self._failures = self._failures + 1 if failed else 0
+        return case
+
+    def _load(self, builder: case_builder.CaseBuilder, volume_id: str) -> None:
+        """Start a case with what was listed."""
+        row = self._tables.execute(_VOLUME, (volume_id,)).fetchone()
+        if row is not None:
+            builder.volume = rows.volume(dict(row))
+            builder.evidence.append(_evidence(row, f'volume {row["status"]}'))
+        for row in self._tables.execute(
+            f'{_ATTACHMENTS} WHERE attachments.volume = ?', (volume_id,)
+        ):
+            item = rows.attachment(dict(row))
+            builder.attachments[item.id] = item
+            text = f'attachment {item.id} {item.status} to {item.server_id}'
+            builder.evidence.append(_evidence(row, text))
+        for row in self._tables.execute(_SERVERS, (volume_id,)):
+            server_id = row['server']
+            builder.servers[server_id] = model.Server(
+                server_id,
+                model.Presence.HAS,
+                task_state=row['task_state'],
+                status=row['status'],
+            )
+            builder.evidence.append(
+                _evidence(row, f'Nova: server {server_id} has it')
+            )
+
+    def _query(
+        self, builder: case_builder.CaseBuilder, volume_id: str
+    ) -> None:
+        """Query what the lists leave open."""
+        read_volume = builder.volume is None
+        for server_id, query in self._tables.execute(
+            'SELECT server, query FROM suspects WHERE volume = ?', (volume_id,)
+        ):
+            self._progress('suspects', 1)
+            if query == comparison.Query.SERVER:
+                builder.read_server(server_id)
+            elif query == comparison.Query.ATTACHMENT_ID:
+                builder.read_attachment_id(server_id)
+            else:
+                read_volume = True
+        if read_volume:
+            builder.read_volume()
+        if builder.volume is not None and builder.volume.status == 'attaching':
+            # It waits for the attachment that Nova has, or for a forged one.
+            for item in builder.attachments.values():
+                server = builder.servers.get(item.server_id or '')
+                if (
+                    item.status == 'attaching'
+                    and server is not None
+                    and server.attachment_id is None
+                ):
+                    builder.read_attachment_id(server.id)
+
+
+def _evidence(row: sqlite3.Row, result: str) -> model.Evidence:
+    return model.Evidence(**json.loads(row['evidence'])).with_result(result)

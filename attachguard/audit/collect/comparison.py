@@ -1,0 +1,164 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Cinder's tables compared with Nova's: suspects, and doubts about the whole.
+
+A list proves that something exists, never that it does not: Nova leaves out
+servers whose cell is down, and a deletion during the reading shifts the pages.
+So each difference is a suspect, which costs one query of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import sqlite3
+
+from attachguard.audit.collect import api
+from attachguard.audit.collect import reader
+
+# This many attachments that Nova does not have prove nothing.
+_FEW = 20
+
+
+class Query(enum.StrEnum):
+    """How a suspect is resolved, as in the table."""
+
+    SERVER = 'server'
+    ATTACHMENT_ID = 'attachment id'
+    VOLUME = 'volume'
+
+
+# The server of a suspect is '' where it is the volume as a whole. Of several
+# queries for a pair, the first is made.
+_FIND_SUSPECTS = """
+-- Cinder names a server that Nova did not list with the volume.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'server' FROM attachments
+WHERE server IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM server_volumes
+    WHERE server_volumes.volume = attachments.volume
+      AND server_volumes.server = attachments.server);
+
+-- Nova lists a server that Cinder does not name.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'volume' FROM server_volumes
+WHERE NOT EXISTS (
+    SELECT 1 FROM attachments
+    WHERE attachments.volume = server_volumes.volume
+      AND attachments.server = server_volumes.server);
+
+-- Cinder has several attachments for what Nova has once.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'attachment id' FROM attachments
+WHERE server IS NOT NULL GROUP BY volume, server HAVING count(*) > 1;
+
+-- The volume was not listed, or was listed without attachments.
+INSERT OR IGNORE INTO suspects
+SELECT volume, '', 'volume' FROM attachments
+WHERE NOT EXISTS (SELECT 1 FROM volumes WHERE volumes.id = attachments.volume);
+
+-- A status that needs a reason. The volumes of a shelved server are reserved
+-- rightly.
+INSERT OR IGNORE INTO suspects
+SELECT id, '', 'volume' FROM volumes
+WHERE status NOT IN ('in-use', 'reserved') OR NOT EXISTS (
+    SELECT 1 FROM attachments WHERE attachments.volume = volumes.id);
+
+INSERT OR IGNORE INTO suspects SELECT volume, '', 'volume' FROM mismatched;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How many of Cinder's attachments to servers Nova has.
+
+    :param attachments: which were compared
+    :param confirmed: which Nova has
+    """
+
+    attachments: int = 0
+    confirmed: int = 0
+
+    def doubts(self, servers: int) -> list[str]:
+        """Why both sides may not belong together.
+
+        :param servers: how many servers Nova lists
+        """
+        missing = self.attachments - self.confirmed
+        if self.attachments and not servers:
+            return [
+                'Nova lists no server at all, and Cinder has '
+                f'{self.attachments} attachments to servers'
+            ]
+        if self.attachments and not self.confirmed:
+            return [
+                'Cinder and Nova agree on none of the compared attachments: '
+                'are they of the same cloud and region?'
+            ]
+        if missing > max(_FEW, self.confirmed):
+            return [
+                f'Nova does not have {missing} of {self.attachments} '
+                'attachments that Cinder has: does another Nova use this '
+                'Cinder?'
+            ]
+        return []
+
+
+def compare(tables: sqlite3.Connection) -> Agreement:
+    """Find the suspects.
+
+    :param tables: with everything that was read
+    """
+    tables.executescript(_FIND_SUSPECTS)
+    total, missing = tables.execute(
+        """
+        SELECT count(*), count(suspects.query) FROM attachments
+        LEFT JOIN suspects ON suspects.volume = attachments.volume
+                          AND suspects.server = attachments.server
+                          AND suspects.query = 'server'
+        WHERE attachments.server IS NOT NULL
+        """
+    ).fetchone()
+    return Agreement(total, total - missing)
+
+
+def compare_samples(cloud: api.Cloud, read: reader.Reader) -> Agreement:
+    """Compare some of Nova's attachments, where only Nova's side was read."""
+    for server_id, volume_id in read.samples.values():
+        for page in cloud.attachments(instance_id=server_id):
+            if any(row['volume_id'] == volume_id for row in page.rows):
+                return Agreement(1, 1)
+    return Agreement(len(read.samples), 0)
+
+
+def doubts(cloud: api.Cloud, read: reader.Reader) -> list[str]:
+    """Why Nova may show less than there is.
+
+    Without the right to see a server of another project, each of them would
+    look as if it did not exist.
+    """
+    found = []
+    if read.silent_cell is not None:
+        found.append(
+            f'a cell of Nova does not respond (that of server '
+            f'{read.silent_cell})'
+        )
+    if read.other_server is not None:
+        response = cloud.nova(f'/servers/{read.other_server}')
+        if response.not_found or response.status == 403:
+            found.append(
+                f'Nova lists server {read.other_server} of another project, '
+                f'and does not show it ({response.why}): the credentials need '
+                'the role admin'
+            )
+    return found

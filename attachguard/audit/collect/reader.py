@@ -1,0 +1,294 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The volumes, attachments and servers of a cloud, read into tables.
+
+The tables are in a temporary file of SQLite, so that both sides of a cloud of
+any size are compared in some 64 MiB of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import json
+import sqlite3
+from typing import Any
+
+from attachguard.audit import model
+from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
+from attachguard.audit.collect import rows
+
+#: Called with what is read, and how much more of it.
+Progress = Callable[[str, int], None]
+
+# Servers, each of another project, of which one has to have a volume in Cinder
+# that it has in Nova.
+_SAMPLES = 20
+
+# Statuses that depend on attachments. A volume of another status that shows
+# no attachment is consistent, and not stored.
+_DEPENDENT = frozenset(('attaching', 'detaching', 'in-use', 'reserved'))
+
+# A volume has a row for each attachment that it shows, and one if none.
+_SCHEMA = """
+PRAGMA cache_size = -65536;
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA temp_store = FILE;
+CREATE TABLE pages (id INTEGER PRIMARY KEY, evidence TEXT);
+CREATE TABLE volumes (id, project, status, migration_status, multiattach,
+                      updated_at, page, attachment, host_name, device,
+                      attached_at);
+CREATE TABLE attachments (volume, server, id, status, page);
+CREATE TABLE server_volumes (volume, server, page);
+CREATE TABLE busy_servers (server, task_state, status);
+CREATE TABLE mismatched (volume, status, attach_status, page);
+CREATE TABLE suspects (volume, server, query,
+                       PRIMARY KEY (volume, server)) WITHOUT ROWID;
+"""
+
+_INDEXES = """
+CREATE INDEX volumes_ids ON volumes (id);
+CREATE INDEX attachments_pairs ON attachments (volume, server);
+CREATE INDEX server_volumes_pairs ON server_volumes (volume, server);
+CREATE INDEX busy_servers_ids ON busy_servers (server);
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """How much was read."""
+
+    volumes: int
+    attachments: int
+    servers: int
+
+
+def open_tables() -> sqlite3.Connection:
+    """Create empty tables, in a private file that is gone once closed."""
+    tables = sqlite3.connect('', isolation_level=None)
+    tables.row_factory = sqlite3.Row
+    tables.executescript(_SCHEMA)
+    return tables
+
+
+class Reader:
+    """Reads a cloud.
+
+    :param cloud: to read
+    :param tables: to fill
+    :param progress: called with what is read
+    :ivar silent_cell: a server whose cell does not respond
+    :ivar other_server: a server of another project
+    :ivar samples: by project, a server and a volume that it has
+    """
+
+    def __init__(
+        self, cloud: api.Cloud, tables: sqlite3.Connection, progress: Progress
+    ) -> None:
+        self._cloud = cloud
+        self._tables = tables
+        self._progress = progress
+        self._last = model.Evidence('no call', None, '')
+        self._pages = 0
+        self._counts = {'volumes': 0, 'attachments': 0, 'servers': 0}
+        self.silent_cell: str | None = None
+        self.other_server: str | None = None
+        self.samples: dict[str, tuple[str, str]] = {}
+
+    @property
+    def totals(self) -> Totals:
+        """How much was read until now."""
+        return Totals(**self._counts)
+
+    def read(self) -> None:
+        """Read everything, Cinder's side first.
+
+        :raises attachguard.audit.collect.rest.CloudError: where a list cannot
+            be read, or not of all projects
+        """
+        with self._filling():
+            self._read_volumes()
+            self._read_attachments()
+            self._read_servers(lambda _volume, _server: True)
+
+    def read_selected(
+        self, volumes: Collection[str], servers: Collection[str]
+    ) -> list[str]:
+        """Read the servers that have one of some volumes: all have to be read.
+
+        :param volumes: ids of volumes
+        :param servers: ids of servers, for all their volumes
+        :returns: the ids of the volumes
+        :raises attachguard.audit.collect.rest.CloudError: as :meth:`read`
+        """
+        wanted = dict.fromkeys(volumes)
+        with self._filling():
+            for server_id in servers:
+                for page in self._cloud.attachments(instance_id=server_id):
+                    for row in page.rows:
+                        wanted[str(row['volume_id'])] = None
+            self._read_servers(
+                lambda volume, server: volume in wanted or server in servers
+            )
+        for (volume,) in self._tables.execute(
+            'SELECT volume FROM server_volumes'
+        ):
+            wanted[volume] = None
+        return list(wanted)
+
+    @contextlib.contextmanager
+    def _filling(self) -> Iterator[None]:
+        """Check what is read, and index it at the end."""
+        try:
+            yield
+            self._tables.executescript(_INDEXES)
+        except (AttributeError, KeyError, TypeError, ValueError) as exc:
+            raise rest.CloudError(
+                f'The response to {self._last.call} is not valid: {exc!r} '
+                f'({self._last.request_id})'
+            ) from exc
+
+    def _begin(self, page: rest.Page, what: str, count: int) -> int:
+        """Store a page, for the evidence of its rows."""
+        self._pages += 1
+        self._last = page.evidence
+        self._counts[what] += count
+        self._progress(what, count)
+        self._tables.execute(
+            'INSERT INTO pages VALUES (?, ?)',
+            (self._pages, json.dumps(dataclasses.asdict(page.evidence))),
+        )
+        return self._pages
+
+    def _insert(self, table: str, found: Sequence[tuple[Any, ...]]) -> None:
+        if found:
+            places = ','.join('?' * len(found[0]))
+            self._tables.execute('BEGIN')
+            self._tables.executemany(
+                f'INSERT INTO {table} VALUES ({places})',  # noqa: S608
+                found,
+            )
+            self._tables.execute('COMMIT')
+
+    def _read_volumes(self) -> None:
+        for page in self._cloud.volumes():
+            number = self._begin(page, 'volumes', len(page.rows))
+            found: list[tuple[Any, ...]] = []
+            try:
+                if page.rows:
+                    # Only administrators see the host of a volume.
+                    page.rows[0]['os-vol-host-attr:host']
+                for row in page.rows:
+                    found += _volume(row, number)
+            except KeyError as exc:
+                raise rest.CloudError(
+                    f'Cinder does not show {exc} of a volume: the audit needs '
+                    'the role admin there, which sees every project'
+                ) from None
+            self._insert('volumes', found)
+        for status, attach_status in (
+            ('available', 'attached'),
+            ('in-use', 'detached'),
+        ):
+            for page in self._cloud.volumes(
+                status=status, attach_status=attach_status
+            ):
+                # These volumes are already counted.
+                number = self._begin(page, 'volumes', 0)
+                self._insert(
+                    'mismatched',
+                    [
+                        (row['id'], status, attach_status, number)
+                        for row in page.rows
+                    ],
+                )
+
+    def _read_attachments(self) -> None:
+        for page in self._cloud.attachments():
+            number = self._begin(page, 'attachments', len(page.rows))
+            self._insert(
+                'attachments',
+                [
+                    (
+                        row['volume_id'],
+                        rows.canonical(row['instance']),
+                        row['id'],
+                        row['status'],
+                        number,
+                    )
+                    for row in page.rows
+                ],
+            )
+
+    def _read_servers(self, wanted: Callable[[str, str], bool]) -> None:
+        own_project = self._cloud.project_id()
+        for page in self._cloud.servers():
+            number = self._begin(page, 'servers', len(page.rows))
+            attached, busy = [], []
+            for row in page.rows:
+                server, status = row['id'], row['status']
+                volumes = row.get('os-extended-volumes:volumes_attached')
+                if volumes is None or status == 'UNKNOWN':
+                    self.silent_cell = self.silent_cell or server
+                    continue
+                if row['tenant_id'] != own_project:
+                    self.other_server = self.other_server or server
+                if not volumes:
+                    continue
+                if len(self.samples) < _SAMPLES:
+                    self.samples.setdefault(
+                        row['tenant_id'], (server, volumes[0]['id'])
+                    )
+                task_state = row['OS-EXT-STS:task_state']
+                if model.is_busy(task_state, status):
+                    busy.append((server, task_state, status))
+                attached += [
+                    (item['id'], server, number)
+                    for item in volumes
+                    if wanted(item['id'], server)
+                ]
+            self._insert('server_volumes', attached)
+            self._insert('busy_servers', busy)
+
+
+def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
+    attachments, status = row['attachments'], row['status']
+    if not attachments and status not in _DEPENDENT:
+        return []
+    volume = (
+        row['id'],
+        row['os-vol-tenant-attr:tenant_id'],
+        status,
+        row['migration_status'],
+        row['multiattach'],
+        row['updated_at'],
+        page,
+    )
+    if not attachments:
+        return [(*volume, None, None, None, None)]
+    return [
+        (
+            *volume,
+            item['attachment_id'],
+            item['host_name'],
+            item['device'],
+            item['attached_at'],
+        )
+        for item in attachments
+    ]

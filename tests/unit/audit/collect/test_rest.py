@@ -1,0 +1,155 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""Calls of a service, and lists in pages."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+import requests
+
+from attachguard.audit.collect import api
+from attachguard.audit.collect import rest
+from tests.unit.audit.collect import fakes
+
+
+class Shelf:
+    """A list in pages of two, from which rows can be deleted.
+
+    :ivar deleted: by marker, what is deleted before that page is read
+    """
+
+    def __init__(self, key: str, names: str, links: bool) -> None:
+        self.key = key
+        self.ids = list(names)
+        self.links = links
+        self.deleted: dict[str, list[str]] = {}
+
+    def __call__(self, method: str, path: str) -> requests.Response:
+        marker = fakes.query(path).get('marker')
+        for name in self.deleted.pop(marker or '', []):
+            self.ids.remove(name)
+        start = 0
+        if marker is not None:
+            if marker not in self.ids:
+                status = 404 if self.key == 'volumes' else 400
+                return fakes.reply(status, fakes.NOT_FOUND)
+            start = self.ids.index(marker) + 1
+        page = self.ids[start : start + 2]
+        body: dict[str, Any] = {self.key: [{'id': name} for name in page]}
+        if self.links and len(page) == 2:
+            body[f'{self.key}_links'] = [{'rel': 'next', 'href': '...'}]
+        return fakes.reply(200, body)
+
+
+def ids(cloud: api.Cloud, key: str) -> str:
+    return ''.join(
+        row['id'] for page in getattr(cloud, key)() for row in page.rows
+    )
+
+
+@pytest.mark.parametrize('key', ['volumes', 'attachments', 'servers'])
+@pytest.mark.parametrize('names', ['', 'a', 'ab', 'abc', 'abcdef'])
+def test_a_list_is_read_to_its_end(key: str, names: str) -> None:
+    cloud, adapter = fakes.make(Shelf(key, names, key != 'attachments'))
+    assert ids(cloud, key) == names
+    for _method, path, _options in adapter.requests:
+        assert fakes.query(path)['all_tenants'] == '1'
+        assert fakes.query(path)['limit'] == '1000'
+
+
+@pytest.mark.parametrize(
+    ('key', 'names', 'deleted', 'found'),
+    [
+        ('volumes', 'abcdef', 'b', 'abcdef'),
+        ('servers', 'abcdef', 'b', 'abcdef'),
+        ('volumes', 'abcdef', 'ab', 'abcdef'),
+        ('attachments', 'abcdef', 'ab', 'abcdef'),
+        ('attachments', 'a', 'a', 'a'),
+    ],
+)
+def test_a_list_is_continued_where_the_end_of_a_page_is_deleted(
+    key: str, names: str, deleted: str, found: str
+) -> None:
+    shelf = Shelf(key, names, True)
+    shelf.deleted = {deleted[-1]: list(deleted)}
+    assert ids(fakes.make(shelf)[0], key) == found
+
+
+def test_a_list_whose_markers_are_never_found_is_an_error() -> None:
+    def respond(method: str, path: str) -> requests.Response:
+        if 'marker' in fakes.query(path):
+            return fakes.reply(404, fakes.NOT_FOUND)
+        return fakes.reply(200, {'attachments': [{'id': 'a'}]})
+
+    with pytest.raises(rest.CloudError, match='cannot be listed'):
+        ids(fakes.make(respond)[0], 'attachments')
+
+
+@pytest.mark.parametrize(
+    ('status', 'text'),
+    [
+        (401, 'log in again'),
+        (403, 'needs the role admin'),
+        (406, 'too old'),
+        (500, 'HTTP 500: broken'),
+        (200, 'without a list'),
+    ],
+)
+def test_the_error_of_a_list_says_what_to_do(status: int, text: str) -> None:
+    cloud = fakes.always(
+        status,
+        {'fault': {'message': 'broken'}},
+        **{'x-openstack-request-id': 'req-1'},
+    )
+    with pytest.raises(rest.CloudError, match=text) as caught:
+        list(cloud.volumes())
+    assert 'req-1' in str(caught.value)
+
+
+def test_reads_are_retried_and_writes_are_not() -> None:
+    cloud, adapter = fakes.make(lambda method, path: fakes.reply(200, {}))
+    cloud.cinder('GET', '/volumes/x')
+    cloud.cinder('DELETE', '/attachments/x')
+    cloud.cinder('POST', '/volumes/x/action', {'os-detach': {}})
+    read, *writes = (options for _method, _path, options in adapter.requests)
+    assert read['status_code_retries']
+    for write in writes:
+        assert 'status_code_retries' not in write
+        assert 'connect_retries' not in write
+    for options in (read, *writes):
+        assert options['timeout'] == 120
+        assert options['redirect'] is False
+        assert options['microversion'] == '3.27'
+
+
+@pytest.mark.parametrize('length', [True, False])
+@pytest.mark.parametrize('encoding', [None, 'gzip'])
+def test_a_body_is_read_whole_in_any_encoding(
+    length: bool, encoding: str | None
+) -> None:
+    content = json.dumps({'server': {'id': 'x' * 100_000}}).encode()
+    sent = content if encoding is None else gzip.compress(content)
+    headers = {'Content-Length': str(len(sent))} if length else {}
+    if encoding is not None:
+        headers['Content-Encoding'] = encoding
+    response = fakes.always(200, sent, **headers).nova('/servers/x')
+    assert response.body == json.loads(content)
+
+
+def test_a_body_that_ends_early_is_no_response() -> None:
+    cloud = fakes.always(200, b'{}', **{'Content-Length': '3'})
+    assert cloud.nova('/servers/x').status is None
