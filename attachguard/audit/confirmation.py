@@ -135,13 +135,6 @@ class StateFile:
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
-        except OSError as exc:
-            raise StateError(self._cannot('read', exc)) from exc
-        except ValueError:
-            content = None
-        try:
             if content['format'] != _FORMAT:
                 raise KeyError
             cloud, entries = content['cloud'], content['findings']
@@ -149,6 +142,10 @@ class StateFile:
                 int(entry['times'])
                 for name in ('first', 'kind', 'volume_id', 'project_id'):
                     entry[name]
+        except FileNotFoundError:
+            return {}
+        except OSError as exc:
+            raise StateError(self._cannot('read', exc)) from exc
         except (AttributeError, KeyError, TypeError, ValueError):
             raise StateError(
                 f'{self._path} is no state file of attachguard audit; remove '

@@ -89,29 +89,29 @@ class Agreement:
     attachments: int = 0
     confirmed: int = 0
 
-    def doubts(self, servers: int) -> list[str]:
-        """Why both sides may not belong together.
+    def doubt(self, servers: int) -> str:
+        """Why both sides may not belong together; empty where they do.
 
         :param servers: how many servers Nova lists
         """
         missing = self.attachments - self.confirmed
         if self.attachments and not servers:
-            return [
+            return (
                 'Nova lists no server at all, and Cinder has '
                 f'{self.attachments} attachments to servers'
-            ]
+            )
         if self.attachments and not self.confirmed:
-            return [
+            return (
                 'Cinder and Nova agree on none of the compared attachments: '
                 'are they of the same cloud and region?'
-            ]
+            )
         if missing > max(_FEW, self.confirmed):
-            return [
+            return (
                 f'Nova does not have {missing} of {self.attachments} '
                 'attachments that Cinder has: does another Nova use this '
                 'Cinder?'
-            ]
-        return []
+            )
+        return ''
 
 
 def compare(tables: sqlite3.Connection) -> Agreement:
@@ -141,24 +141,18 @@ def compare_samples(cloud: api.Cloud, read: reader.Reader) -> Agreement:
     return Agreement(len(read.samples), 0)
 
 
-def doubts(cloud: api.Cloud, read: reader.Reader) -> list[str]:
-    """Why Nova may show less than there is.
+def can_see(cloud: api.Cloud, server_id: str) -> str:
+    """Check that Nova shows a server of another project.
 
-    Without the right to see a server of another project, each of them would
-    look as if it did not exist.
+    Without the right to see it, each of them would look as if it did not
+    exist.
+
+    :returns: the doubt; empty where Nova shows it
     """
-    found = []
-    if read.silent_cell is not None:
-        found.append(
-            f'a cell of Nova does not respond (that of server '
-            f'{read.silent_cell})'
+    response = cloud.nova(f'/servers/{server_id}')
+    if response.not_found or response.status == 403:
+        return (
+            f'Nova lists server {server_id} of another project, and does not '
+            f'show it ({response.why}): the credentials need the role admin'
         )
-    if read.other_server is not None:
-        response = cloud.nova(f'/servers/{read.other_server}')
-        if response.not_found or response.status == 403:
-            found.append(
-                f'Nova lists server {read.other_server} of another project, '
-                f'and does not show it ({response.why}): the credentials need '
-                'the role admin'
-            )
-    return found
+    return ''

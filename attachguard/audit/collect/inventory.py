@@ -54,7 +54,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         #: what was read of single volumes
         self.cases = cases.Cases(cloud, self._tables, self.rules, progress)
         self._agreement = comparison.Agreement()
-        self._doubts: list[str] = []
+        self._hidden = ''
 
     def __exit__(self, *_exc: object) -> None:
         self._tables.close()
@@ -67,11 +67,12 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     @property
     def doubts(self) -> list[str]:
         """Why the inventory looks wrong; empty where it does not."""
-        return [
-            *self._doubts,
+        found = (
+            self._hidden,
             *self._down[:1],
-            *self._agreement.doubts(self.totals.servers),
-        ]
+            self._agreement.doubt(self.totals.servers),
+        )
+        return [doubt for doubt in found if doubt]
 
     def check_cells(self) -> None:
         """Check whether a cell of Nova has gone down in the meantime.
@@ -108,7 +109,9 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
 
     def _check(self) -> None:
         self.check_cells()
-        self._doubts = comparison.doubts(self._cloud, self._reader)
+        server_id = self._reader.other_server
+        if server_id is not None:
+            self._hidden = comparison.can_see(self._cloud, server_id)
 
     def holders(self, volume_id: str) -> list[str]:
         """The servers that Nova listed with a volume."""

@@ -93,7 +93,6 @@ class Reader:
     :param cloud: to read
     :param tables: to fill
     :param progress: called with what is read
-    :ivar silent_cell: a server whose cell does not respond
     :ivar other_server: a server of another project
     :ivar samples: by project, a server and a volume that it has
     """
@@ -107,7 +106,6 @@ class Reader:
         self._last = model.Evidence('no call', None, '')
         self._pages = 0
         self._counts = {'volumes': 0, 'attachments': 0, 'servers': 0}
-        self.silent_cell: str | None = None
         self.other_server: str | None = None
         self.samples: dict[str, tuple[str, str]] = {}
 
@@ -245,7 +243,7 @@ class Reader:
                 server, status = row['id'], row['status']
                 volumes = row.get('os-extended-volumes:volumes_attached')
                 if volumes is None or status == 'UNKNOWN':
-                    self.silent_cell = self.silent_cell or server
+                    # Its cell does not respond: a query shows that again.
                     continue
                 if row['tenant_id'] != own_project:
                     self.other_server = self.other_server or server
@@ -280,15 +278,7 @@ def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
         row['updated_at'],
         page,
     )
-    if not attachments:
-        return [(*volume, None, None, None, None)]
+    details = ('attachment_id', 'host_name', 'device', 'attached_at')
     return [
-        (
-            *volume,
-            item['attachment_id'],
-            item['host_name'],
-            item['device'],
-            item['attached_at'],
-        )
-        for item in attachments
+        (*volume, *map(item.get, details)) for item in attachments or [{}]
     ]

@@ -36,9 +36,10 @@ LOG = logging.getLogger(__name__)
 #: Rows of a page: the most that both services return by default.
 PAGE_SIZE = 1000
 
-# Rows at the end of a page, each of which can be the marker of the next page
-# if those after it are deleted in the meantime.
+# The last resources, of which each can be the marker of the next page if those
+# after it are deleted in the meantime; and how often that may happen.
 _MARKERS = 20
+_MAX_LOST = 100
 
 # The statuses with which a proxy or a rate limit asks for a retry.
 _RETRIABLE = (429, 502, 503, 504)
@@ -199,7 +200,7 @@ class Service:
         :raises CloudError: where a page cannot be read
         """
         markers: list[str] = []
-        attempt = 1
+        lost = 0
         while True:
             query = {'all_tenants': '1', 'limit': str(PAGE_SIZE), **filters}
             if markers:
@@ -209,19 +210,11 @@ class Service:
                 f'{path}?{urllib.parse.urlencode(query)}',
                 retry_connect=True,
             )
-            if response.status in (400, 404) and len(markers) > 1:
-                # The last resource of the page is deleted: continue after the
-                # one before. Some resources are listed twice then.
+            if response.status in (400, 404) and markers and lost < _MAX_LOST:
+                # The marker is deleted: continue after the one before it, or
+                # from the start. Some resources are listed twice then.
                 markers.pop()
-                continue
-            if (
-                response.status in (400, 404)
-                and markers
-                and attempt < _RETRIES
-            ):
-                # All of them are deleted: start from the beginning.
-                attempt += 1
-                markers = []
+                lost += 1
                 continue
             found = response.body.get(key)
             if response.status != 200 or not isinstance(found, list):
@@ -229,16 +222,16 @@ class Service:
             yield Page(found, response.evidence)
             if not found or links is not None and not response.body.get(links):
                 return
-            last = markers[-1:]
             try:
-                markers = [str(row['id']) for row in found[-_MARKERS:]]
+                ids = [str(row['id']) for row in found[-_MARKERS:]]
             except (KeyError, TypeError):
                 raise cannot_list(key, response) from None
-            if markers[-1:] == last:
+            if markers[-1:] == ids[-1:]:
                 raise CloudError(
                     f'{key} cannot be listed: the pages have no end '
                     f'({response.evidence.call})'
                 )
+            markers = [*markers, *ids][-_MARKERS:]
 
 
 def cannot_list(what: str, response: Response) -> CloudError:

@@ -21,12 +21,10 @@ of attachguard.
 from __future__ import annotations
 
 import base64
-import dataclasses
 import datetime
 import hashlib
 from importlib import metadata
 from importlib import resources
-import itertools
 import pathlib
 from typing import Any
 
@@ -40,25 +38,6 @@ from attachguard.audit.report import content
 #: The most findings, foreign attachments and unknown volumes on a page, each:
 #: a browser filters them while the user types (10 MB).
 LIMIT = 5000
-
-
-@dataclasses.dataclass(frozen=True)
-class _Group:
-    """The findings of a class.
-
-    :param entries: those to list
-    :param found: how many are confirmed
-    :param pending: how many are not
-    """
-
-    kind: checks.Class
-    entries: list[content.Entry]
-    found: int
-    pending: int
-
-    @property
-    def total(self) -> int:
-        return self.found + self.pending
 
 
 def write(report: content.Report, path: pathlib.Path) -> None:
@@ -83,51 +62,37 @@ def render(report: content.Report, limit: int = LIMIT) -> str:
         there are
     :returns: HTML
     """
-    style = _asset('report.css')
-    script = _asset('report.js')
     counts = report.counts
     entries = sorted(report.entries, key=_place)[:limit]
-    by_class = {
-        kind: list(group)
-        for kind, group in itertools.groupby(
-            entries, lambda entry: entry.finding.kind
-        )
-    }
     groups = [
-        _Group(
-            kind,
-            by_class.get(name, []),
-            counts.found[name],
-            counts.pending[name],
-        )
+        {
+            'kind': kind,
+            'entries': [e for e in entries if e.finding.kind == name],
+            'found': counts.found[name],
+            'pending': counts.pending[name],
+            'total': counts.found[name] + counts.pending[name],
+        }
         for name, kind in checks.CLASSES.items()
     ]
     found = sum(counts.found.values())
     pending = sum(counts.pending.values())
-    foreign = sum(counts.foreign.values())
+    mood, headline = _verdict(report, found, pending)
     return (
         _environment()
         .get_template('report.html')
         .render(
             report=report,
-            mood=_mood(report, found, pending),
-            headline=_headline(report, found, pending),
+            limit=limit,
+            mood=mood,
+            headline=headline,
             version=metadata.version('attachguard'),
             groups=groups,
-            most=max(1, *(group.total for group in groups)),
             found=found,
             pending=pending,
             listed=entries,
-            left_out=found + pending - len(entries),
-            foreign=foreign,
-            foreign_listed=report.foreign[:limit],
-            foreign_left_out=foreign - len(report.foreign[:limit]),
-            unknown_listed=report.unknown[:limit],
-            unknown_left_out=counts.unknown - len(report.unknown[:limit]),
-            style=style,
-            style_hash=_hash(style),
-            script=script,
-            script_hash=_hash(script),
+            foreign=sum(counts.foreign.values()),
+            style=_asset('report.css'),
+            script=_asset('report.js'),
         )
     )
 
@@ -141,7 +106,11 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        duration=_duration, many=_many, minute=_minute, number=_number
+        duration=_duration,
+        hash=_hash,
+        many=_many,
+        minute=_minute,
+        number=_number,
     )
     return environment
 
@@ -166,23 +135,20 @@ def _place(entry: content.Entry) -> tuple[Any, ...]:
     )
 
 
-def _mood(report: content.Report, found: int, pending: int) -> str:
+def _verdict(
+    report: content.Report, found: int, pending: int
+) -> tuple[str, str]:
+    """The class of the page, which sets its colour, and the headline."""
     if not report.success:
-        return 'failed'
+        return 'failed', 'The audit failed'
     if found:
-        return 'found'
-    return 'unsure' if pending or report.counts.unknown else 'clean'
-
-
-def _headline(report: content.Report, found: int, pending: int) -> str:
-    if not report.success:
-        return 'The audit failed'
-    if found:
-        return _many(found, 'finding')
-    if pending or report.counts.unknown:
+        return 'found', _many(found, 'finding')
+    if pending:
+        return 'unsure', 'No findings yet'
+    if report.counts.unknown:
         # "Clean" would claim more than was checked.
-        return 'No findings yet' if pending else 'No findings'
-    return 'Clean'
+        return 'unsure', 'No findings'
+    return 'clean', 'Clean'
 
 
 def _many(number: int, one: str, more: str | None = None) -> str:

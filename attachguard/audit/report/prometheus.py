@@ -46,95 +46,70 @@ def write(report: content.Report, path: pathlib.Path) -> None:
 
 def render(report: content.Report) -> bytes:
     """The metrics of an audit, in Prometheus' text format."""
-    metrics = _Metrics(report)
-    metrics.gauge(
+    registry = prometheus_client.CollectorRegistry()
+    cloud = {'cloud': report.cloud, 'region': report.region or ''}
+
+    def gauges(
+        name: str, text: str, values: Mapping[str, float], *label: str
+    ) -> None:
+        gauge = prometheus_client.Gauge(
+            f'attachguard_audit_{name}',
+            text,
+            (*cloud, *label),
+            registry=registry,
+        )
+        for each, value in values.items():
+            labels = cloud | dict.fromkeys(label, each)
+            gauge.labels(**labels).set(value)
+
+    def gauge(name: str, text: str, value: float) -> None:
+        gauges(name, text, {'': value})
+
+    gauge(
         'success',
         '1 if the last audit was completed. After a failed one there are no '
         'metrics of what it found.',
         int(report.success),
     )
-    metrics.gauge(
+    gauge(
         'last_run_timestamp_seconds',
         'When the last audit ended or failed.',
         report.finished.timestamp(),
     )
-    metrics.gauge(
+    gauge(
         'duration_seconds',
         'How long the last audit took.',
         (report.finished - report.started).total_seconds(),
     )
-    if report.success:
-        _found(metrics, report)
-    return prometheus_client.generate_latest(metrics.registry)
-
-
-def _found(metrics: _Metrics, report: content.Report) -> None:
+    if not report.success:
+        return prometheus_client.generate_latest(registry)
     counts = report.counts
-    metrics.gauges(
-        'findings',
-        'Confirmed findings, by class.',
-        'class',
-        counts.found,
-    )
-    metrics.gauges(
+    gauges('findings', 'Confirmed findings, by class.', counts.found, 'class')
+    gauges(
         'pending',
         'Findings seen for the first time, confirmed if the next audit finds '
         'them again.',
-        'class',
         counts.pending,
+        'class',
     )
-    metrics.gauges(
+    ages = {
+        kind: report.finished - counts.oldest.get(kind, report.finished)
+        for kind in counts.found
+    }
+    gauges(
         'oldest_finding_age_seconds',
         'Time from the first audit that saw the oldest confirmed finding to '
         'the end of the last audit; 0 without one.',
+        {kind: age.total_seconds() for kind, age in ages.items()},
         'class',
-        {
-            kind: (
-                report.finished - counts.oldest.get(kind, report.finished)
-            ).total_seconds()
-            for kind in counts.found
-        },
     )
-    metrics.gauges(
+    gauges(
         'foreign',
         'Attachments that Nova did not make, by how they are recognised.',
-        'why',
         counts.foreign,
+        'why',
     )
-    metrics.gauge(
-        'unknown',
-        'Volumes that could not be checked.',
-        counts.unknown,
-    )
+    gauge('unknown', 'Volumes that could not be checked.', counts.unknown)
     for what in ('volumes', 'attachments', 'servers'):
-        metrics.gauge(
-            what, f'How many {what} were read.', getattr(report, what)
-        )
-
-
-class _Metrics:
-    """Gauges of one audit."""
-
-    def __init__(self, report: content.Report) -> None:
-        self.registry = prometheus_client.CollectorRegistry()
-        self._labels = {'cloud': report.cloud, 'region': report.region or ''}
-
-    def gauge(self, name: str, text: str, value: float) -> None:
-        self._new(name, text).labels(**self._labels).set(value)
-
-    def gauges(
-        self, name: str, text: str, label: str, values: Mapping[str, float]
-    ) -> None:
-        gauge = self._new(name, text, label)
-        for each, value in values.items():
-            gauge.labels(**self._labels, **{label: each}).set(value)
-
-    def _new(
-        self, name: str, text: str, *labels: str
-    ) -> prometheus_client.Gauge:
-        return prometheus_client.Gauge(
-            f'attachguard_audit_{name}',
-            text,
-            (*self._labels, *labels),
-            registry=self.registry,
-        )
+        gauge(what, f'How many {what} were read.', getattr(report, what))
+    return prometheus_client.generate_latest(registry)

@@ -24,7 +24,19 @@ from attachguard.audit import model
 from attachguard.audit.report import content
 
 FINISHED = datetime.datetime(2026, 11, 25, 19, 8, 7, tzinfo=datetime.UTC)
+#: The fields of a finding that come from the APIs.
+TEXTS = (
+    'volume_id',
+    'attachment_id',
+    'server_id',
+    'project_id',
+    'text',
+    'since',
+)
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+
+
+Item = content.Entry | content.Foreign | content.Unknown
 
 
 def an_id(what: str, number: int) -> str:
@@ -104,9 +116,7 @@ def unknown(number: int = 1) -> content.Unknown:
     )
 
 
-def counts(
-    *items: content.Entry | content.Foreign | content.Unknown,
-) -> content.Counts:
+def counts(*items: Item) -> content.Counts:
     """Counts of items."""
     counted = content.Counts()
     for item in items:
@@ -114,10 +124,7 @@ def counts(
     return counted
 
 
-def report(
-    *items: content.Entry | content.Foreign | content.Unknown,
-    **changes: Any,
-) -> content.Report:
+def report(*items: Item, **changes: Any) -> content.Report:
     """The report of an audit.
 
     :param items: what it found

@@ -63,20 +63,12 @@ def test_a_finding_is_confirmed_when_it_is_seen_twice(
 ) -> None:
     (first,) = see(path, NOW, finding())
     assert (first.times, first.is_confirmed(MIN_AGE, NOW)) == (1, False)
-    (second,) = see(path, LATER, finding())
-    assert (second.first, second.times) == (NOW, 2)
-    assert second.is_confirmed(MIN_AGE, LATER)
-
-
-def test_a_finding_is_not_confirmed_too_soon(path: pathlib.Path) -> None:
-    see(path, NOW, finding())
-    (second,) = see(path, NOW, finding())
-    assert not second.is_confirmed(MIN_AGE, NOW)
-
-
-def test_a_new_attachment_is_a_new_finding(path: pathlib.Path) -> None:
-    see(path, NOW, finding())
-    (other,) = see(path, LATER, finding(cases.SECOND))
+    (soon,) = see(path, NOW, finding())
+    assert not soon.is_confirmed(MIN_AGE, NOW)
+    (later, other) = see(path, LATER, finding(), finding(cases.SECOND))
+    assert (later.first, later.times) == (NOW, 3)
+    assert later.is_confirmed(MIN_AGE, LATER)
+    # A new attachment is a new finding.
     assert other.times == 1
 
 

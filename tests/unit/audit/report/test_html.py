@@ -24,11 +24,11 @@ import html.parser
 import pathlib
 import re
 import stat
+from typing import Any
 
 import pytest
 
 from attachguard.audit import checks
-from attachguard.audit import foreign
 from attachguard.audit.report import content
 from attachguard.audit.report import html as page
 from tests.unit.audit import example
@@ -37,6 +37,7 @@ from tests.unit.audit import example
 _VOID = {'input', 'link', 'meta'}
 # Elements that are separated from the next one.
 _CELLS = {'dd', 'dt', 'td', 'th'}
+PENDING = content.State.PENDING
 HOSTILE = (
     '<script>window.pwned = 1</script>',
     '</script><script>window.pwned = 1</script>',
@@ -94,42 +95,22 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.mark.parametrize(
-    ('report', 'headline'),
+    ('items', 'error', 'headline'),
     [
-        pytest.param(example.report(), 'Clean', id='clean'),
-        pytest.param(
-            example.report(example.foreign_attachment()),
-            'Clean',
-            id='foreign only',
-        ),
-        pytest.param(example.report(example.entry()), '1 finding', id='found'),
-        pytest.param(
-            example.report(*(example.entry(number=n) for n in range(1200))),
-            '1,200 findings',
-            id='many',
-        ),
-        pytest.param(
-            example.report(example.entry(state=content.State.PENDING)),
-            'No findings yet',
-            id='pending',
-        ),
-        pytest.param(
-            example.report(example.unknown()), 'No findings', id='unknown'
-        ),
-        pytest.param(
-            example.report(error='Nova is down'),
-            'The audit failed',
-            id='failed',
-        ),
-        pytest.param(
-            example.report(example.entry(), error=''),
-            'The audit failed',
-            id='failed with findings',
-        ),
+        ([], None, 'Clean'),
+        ([example.foreign_attachment()], None, 'Clean'),
+        ([example.entry()], None, '1 finding'),
+        ([example.entry()] * 1200, None, '1,200 findings'),
+        ([example.entry(state=PENDING)], None, 'No findings yet'),
+        ([example.unknown()], None, 'No findings'),
+        ([], 'Nova is down', 'The audit failed'),
+        ([example.entry()], '', 'The audit failed'),
     ],
 )
-def test_the_headline(report: content.Report, headline: str) -> None:
-    read = Page(report)
+def test_the_headline(
+    items: list[example.Item], error: str | None, headline: str
+) -> None:
+    read = Page(example.report(*items, error=error))
     assert read.headline == headline
     assert ('Nova agree about' in read.text) == (headline == 'Clean')
 
@@ -189,11 +170,10 @@ def test_foreign_attachments_and_unknown_volumes_have_sections() -> None:
 
 
 def test_the_chart_has_a_bar_for_each_class() -> None:
-    pending = content.State.PENDING
     read = Page(
         example.report(
             *(example.entry('server-gone', n) for n in range(6)),
-            *(example.entry('server-gone', n, state=pending) for n in (6, 7)),
+            *(example.entry('server-gone', n, state=PENDING) for n in (6, 7)),
             example.entry('duplicate'),
         )
     )
@@ -236,22 +216,11 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script() -> None:
 def test_a_text_of_the_apis_is_never_markup(
     text: str, tmp_path: pathlib.Path
 ) -> None:
-    entry = example.entry(
-        volume_id=text,
-        attachment_id=text,
-        server_id=text,
-        project_id=text,
-        text=text,
-        since=text,
-    )
+    texts: dict[str, Any] = dict.fromkeys(example.TEXTS, text)
     plain = Page(example.report(example.entry(), example.foreign_attachment()))
     report = example.report(
-        entry,
-        content.Foreign(
-            text,
-            example.foreign_attachment().attachment,
-            foreign.Match(foreign.Reason.PATTERN, text),
-        ),
+        example.entry(**texts),
+        example.foreign_attachment(pattern=text),
         cloud=text,
         region=text,
     )
@@ -285,11 +254,10 @@ def test_long_lists_are_cut_and_the_page_shows_it() -> None:
 
 
 def test_confirmed_findings_come_first_and_the_oldest_of_them() -> None:
-    pending = content.State.PENDING
     entries = [
         example.entry('duplicate', 1, since='2026-01-01'),
         example.entry('server-gone', 2, since='2026-03-03'),
-        example.entry('server-gone', 3, since='2026-01-01', state=pending),
+        example.entry('server-gone', 3, since='2026-01-01', state=PENDING),
         example.entry('server-gone', 4, since='2026-02-02'),
         example.entry('server-gone', 5, since=None),
     ]
