@@ -47,7 +47,7 @@ def read_case(
     """Read everything about one volume, from the APIs.
 
     Cinder is read first: what is attached in between is then in Nova's
-    response, and does not look like an attachment that Nova does not have.
+    response, and is not taken for an attachment that Nova does not have.
 
     :param volume_id: a UUID
     :param rules: which attachments are foreign
@@ -159,7 +159,7 @@ class CaseBuilder:
     def read_attach_status(self) -> None:
         """Read the attach_status, if it may contradict the rest.
 
-        The API shows it to nobody, but lets administrators filter by it.
+        The API does not show it, but administrators can filter by it.
         """
         if self.volume is None:
             return

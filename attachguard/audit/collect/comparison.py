@@ -122,11 +122,11 @@ def compare(tables: sqlite3.Connection) -> Agreement:
     tables.executescript(_FIND_SUSPECTS)
     total, missing = tables.execute(
         """
-        SELECT count(*), count(suspects.query) FROM attachments
-        LEFT JOIN suspects ON suspects.volume = attachments.volume
-                          AND suspects.server = attachments.server
-                          AND suspects.query = 'server'
-        WHERE attachments.server IS NOT NULL
+        SELECT (SELECT count(*) FROM attachments WHERE server IS NOT NULL), (
+            SELECT count(*) FROM suspects JOIN attachments
+            ON attachments.volume = suspects.volume
+            AND attachments.server = suspects.server
+            WHERE suspects.query = 'server')
         """
     ).fetchone()
     return Agreement(total, total - missing)
@@ -144,8 +144,7 @@ def compare_samples(cloud: api.Cloud, read: reader.Reader) -> Agreement:
 def can_see(cloud: api.Cloud, server_id: str) -> str:
     """Check that Nova shows a server of another project.
 
-    Without the right to see it, each of them would look as if it did not
-    exist.
+    Without the right to see them, all of them would seem not to exist.
 
     :returns: the doubt; empty where Nova shows it
     """

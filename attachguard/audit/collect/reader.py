@@ -279,6 +279,4 @@ def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
         page,
     )
     details = ('attachment_id', 'host_name', 'device', 'attached_at')
-    return [
-        (*volume, *map(item.get, details)) for item in attachments or [{}]
-    ]
+    return [(*volume, *map(item.get, details)) for item in attachments or [{}]]

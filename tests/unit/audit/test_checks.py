@@ -34,10 +34,16 @@ from tests.unit.audit.cases import volume
 
 LIVE = (attachment(), server(HAS, FIRST))
 
+
+def of_status(status: str, *servers: model.Server) -> model.Case:
+    """A volume and its attachment, both of a status."""
+    return case(volume(status), attachment(status=status), *servers)
+
+
 FOUND = {
     'server-gone': [
         case(volume(), attachment(), server(GONE)),
-        case(volume('reserved'), attachment(status='reserved'), server(GONE)),
+        of_status('reserved', server(GONE)),
         case(volume('error'), attachment(), server(GONE)),
         case(volume('available'), attachment(), server(GONE)),
     ],
@@ -46,15 +52,9 @@ FOUND = {
         case(volume('detaching'), attachment(), server(LACKS)),
     ],
     'stuck-attachment': [
-        case(volume('reserved'), attachment(status='reserved'), server(LACKS)),
-        case(
-            volume('attaching'), attachment(status='attaching'), server(LACKS)
-        ),
-        case(
-            volume('error_attaching'),
-            attachment(status='error_attaching'),
-            server(LACKS),
-        ),
+        of_status('reserved', server(LACKS)),
+        of_status('attaching', server(LACKS)),
+        of_status('error_attaching', server(LACKS)),
     ],
     'in-use-without-attachment': [
         case(volume()),
@@ -66,11 +66,7 @@ FOUND = {
         # A multiattach volume that is reserved once more.
         case(volume('attaching', multiattach=True), *LIVE),
         # The compute node failed while it attached.
-        case(
-            volume('attaching'),
-            attachment(status='attaching'),
-            server(HAS, FIRST),
-        ),
+        of_status('attaching', server(HAS, FIRST)),
     ],
     'stuck-reserved': [case(volume('reserved'))],
     'stuck-detaching': [
@@ -118,9 +114,7 @@ HEALTHY = {
     'attached': case(volume(), *LIVE),
     'attached before Queens': case(volume(), attachment(), server(HAS)),
     'available': case(volume('available')),
-    'of a shelved server': case(
-        volume('reserved'), attachment(status='reserved'), server(HAS, FIRST)
-    ),
+    'of a shelved server': of_status('reserved', server(HAS, FIRST)),
     'multiattach': case(
         volume(multiattach=True),
         *LIVE,

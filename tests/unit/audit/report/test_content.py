@@ -45,13 +45,9 @@ def test_foreign_attachments_are_counted_by_reason() -> None:
         example.foreign_attachment(3, 'device=/x'),
         example.unknown(),
     )
-    assert counts.foreign == {
-        'no-server': 0,
-        'no-uuid': 0,
-        'ironic': 1,
-        'other-host': 0,
-        'pattern': 2,
-    }
+    reasons = ('no-server', 'no-uuid', 'ironic', 'other-host', 'pattern')
+    expected = dict.fromkeys(reasons, 0) | {'ironic': 1, 'pattern': 2}
+    assert counts.foreign == expected
     assert counts.unknown == 1
 
 
