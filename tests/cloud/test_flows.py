@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import pytest
 
-from attachguard.guard import request as guard_request
+from attachguard.guard import operations
 from tests.cloud import cloud as clouds
 from tests.cloud import flows
 from tests.cloud import mode as modes
@@ -95,7 +95,7 @@ def test_nova_is_a_service_and_not_asked_about(
     runs: all_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
     for call in runs.of(mode)[flow.name].calls:
-        if call.operation not in guard_operations.OPERATIONS:
+        if call.operation not in operations.OPERATIONS:
             continue
         assert call.decision is not None, call
         assert call.decision['service'], call
