@@ -66,8 +66,8 @@ _NOT_COPIED = frozenset(
     )
 )
 _LAYERS = ('webob.', 'wsgiorg.', 'routes.')
-# What Cinder's response reports of the request: its microversion.
-_API_HEADERS = ('OpenStack-API-Version', 'Vary')
+# What Cinder's response reports of the request: its microversion, its id.
+_API_HEADERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
 # Routes that have a word where others have an id: /volumes/detail.
 _ROUTES = frozenset(('detail', 'new', 'summary'))
 
@@ -102,7 +102,7 @@ class Volume:
 
     :param id: its canonical UUID
     :param project_id: its project, or None if the caller may not see it
-    :param api_headers: the microversion headers of Cinder's response, which
+    :param api_headers: headers of Cinder's response about the request, which
         is to the microversion that the caller requests
     """
 

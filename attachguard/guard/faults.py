@@ -129,7 +129,7 @@ def response_to(
     """The response to a request that is not forwarded.
 
     :param decision: about the request; any but :attr:`Verdict.ALLOWED`
-    :param api_headers: the microversion headers of Cinder's response to the
+    :param api_headers: headers of Cinder's response about the request, to the
         caller
     :param retry_after: seconds to wait before a retry, where that may help
     """

@@ -147,7 +147,7 @@ def _server(seen: dict[str, Any] | None) -> str:
 
 def _questions(outcome: runs.Outcome) -> list[str]:
     asked = [
-        call.decision['nova_questions']
+        call.decision['nova_queries']
         for call in outcome.calls
         if call.decision
     ]
@@ -168,7 +168,7 @@ def _call(call: traffics.Call) -> str:
     if call.decision is not None:
         if call.decision['verdict'] != 'allowed':
             words.append(call.decision['reason'])
-        asked = _count(call.decision['nova_questions'], 'question')
+        asked = _count(call.decision['nova_queries'], 'question')
         words.append(f'({asked})')
     return ' '.join(words)
 

@@ -100,7 +100,7 @@ def test_nova_is_a_service_and_not_asked_about(
         assert call.decision is not None, call
         assert call.decision['service'], call
         assert call.decision['verdict'] == 'allowed', call
-        assert call.decision['nova_questions'] == 0, call
+        assert call.decision['nova_queries'] == 0, call
 
 
 @every_forgery
@@ -150,7 +150,7 @@ def test_each_step_of_forgery_is_refused(
         refused = call.decision['verdict'] == 'refused'
         assert refused is not call.decision['service'], call
         assert (call.status == 403) is refused, call
-        assert call.decision['nova_questions'] <= 1, call
+        assert call.decision['nova_queries'] <= 1, call
 
 
 def test_the_table_in_the_documentation(
