@@ -9,10 +9,11 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Everybody but Nova who attaches volumes, and what the README tells them.
+"""Everybody but Nova who attaches volumes, and the rules that allow it.
 
 Each attaches a volume and detaches it again: without the guard, with its
-defaults, and with the very lines that the README has for whom they refuse.
+default rules, and with the rules that the administration guide recommends for
+those which these refuse.
 """
 
 from __future__ import annotations
@@ -115,8 +116,8 @@ class Scene:
 class Consumer:
     """Somebody who attaches volumes, call for call as they do.
 
-    :cvar advice: where in the README the lines are that let it through; None
-        where the defaults do
+    :cvar advice: title of the documentation's section with the rules that
+        allow it; None where the defaults do
     :cvar by: whose token
     :cvar service: whose service token
     :cvar holder: who has the volume afterwards, as the stage tells it
@@ -142,7 +143,7 @@ class Consumer:
 class CommandLine(Consumer):
     """``openstack volume attachment create, set, complete, delete``."""
 
-    advice = '``openstack volume attachment'
+    advice = 'openstack volume attachment create'
     holder = 'MyVm'
 
     def attach(self, scene: Scene) -> str:
@@ -168,7 +169,7 @@ class CommandLine(Consumer):
 class Sdk(Consumer):
     """The same by openstacksdk, for a server's id that is invented."""
 
-    advice = '``openstack volume attachment'
+    advice = 'openstack volume attachment create'
 
     def attach(self, scene: Scene) -> str:
         storage: Any = scene.caller.sdk.block_storage
@@ -185,7 +186,7 @@ class Sdk(Consumer):
 class Brick(Consumer):
     """python-brick-cinderclient-ext: ``local-attach``, ``local-detach``."""
 
-    advice = '**python-brick-cinderclient-ext**'
+    advice = 'python-brick-cinderclient-ext'
 
     def attach(self, scene: Scene) -> str:
         attachments = scene.cinder.attachments
@@ -244,14 +245,14 @@ class ByActions(Consumer):
 class BrickLegacy(ByActions):
     """python-brick-cinderclient-ext before the microversion 3.44."""
 
-    advice = '**Terraform'
+    advice = 'Terraform'
     holder = None
 
 
 class Terraform(ByActions):
     """``openstack_blockstorage_volume_attach_v3``."""
 
-    advice = '**Terraform'
+    advice = 'Terraform'
     holder = None
     reserves = False
 
@@ -259,7 +260,7 @@ class Terraform(ByActions):
 class Zun(ByActions):
     """A container's volume, with the token of its user."""
 
-    advice: str | None = '**Zun**'
+    advice: str | None = 'Zun'
     server = True
 
     def tidy(self, scene: Scene) -> None:
@@ -420,7 +421,7 @@ class TestWithoutTheGuard:
 
 
 class TestWithTheGuard:
-    """By default, and by the lines that the README has."""
+    """By default, and by the rules of the documentation."""
 
     @pytest.fixture
     def file(self, whole_cloud: clouds.Cloud) -> rules.Rules:
@@ -450,7 +451,7 @@ class TestWithTheGuard:
             attaches_and_detaches(consumer, scene, stage)
 
     @over(*BROKEN)
-    def test_let_through_as_the_readme_says(
+    def test_forwarded_with_the_documented_rules(
         self,
         consumer: Consumer,
         set_scene: Callable[[Consumer], Scene],
@@ -487,7 +488,7 @@ class TestWithTheGuard:
         file: rules.Rules,
     ) -> None:
         scene = set_scene(consumer)
-        file.write(rules.documented('**Terraform', id=scene.caller.project_id))
+        file.write(rules.documented('Terraform', id=scene.caller.project_id))
         attaches_and_detaches(consumer, scene, stage)
         file.write({})
         is_refused(consumer, scene, stage)
@@ -498,9 +499,7 @@ class TestWithTheGuard:
         stage: stages.Stage,
         file: rules.Rules,
     ) -> None:
-        file.write(
-            rules.documented('An attachment that names', 'What remains')
-        )
+        file.write(rules.documented('Attachments without a server', 'limits'))
         scene = set_scene(Glance())
         is_refused(Glance(), scene, stage)
         scene.service = stage.caller('glance')

@@ -21,6 +21,9 @@ import re
 import tomllib
 
 import pytest
+import yaml
+
+from attachguard.guard import default_rules
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _SOURCE = _ROOT / 'doc' / 'source'
@@ -205,6 +208,20 @@ def test_the_code_has_each_reason_that_the_documentation_lists() -> None:
 
     assert reasons
     assert not [reason for reason in reasons if f"'{reason}'" not in code]
+
+
+def test_a_rule_that_the_administration_guide_recommends_exists() -> None:
+    blocks = re.findall(
+        r'^\.\. code-block:: yaml\n\n((?:(?:   .*)?\n)+)',
+        ''.join(page.read_text() for page in _SOURCE.glob('admin/*.rst')),
+        re.M,
+    )
+    names = {name for block in blocks for name in yaml.safe_load(block)}
+    known = {rule.name for rule in default_rules.list_rules()}
+
+    assert names & known
+    # Cinder's own.
+    assert names - known == {'volume_extension:volume_actions:attach'}
 
 
 def test_the_readme_has_300_to_500_words() -> None:
