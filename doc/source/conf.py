@@ -14,11 +14,13 @@
 from __future__ import annotations
 
 import argparse
+from importlib import metadata
 
 from openstack import config
 
 project = 'attachguard'
 copyright = 'attachguard contributors'
+version = release = metadata.version('attachguard')
 
 extensions = [
     'cliff.sphinxext',
@@ -76,4 +78,5 @@ html_theme_options = {
 html_static_path = ['_static']
 html_css_files = ['attachguard.css']
 templates_path = ['_templates']
+openstackdocs_auto_version = False
 openstackdocs_repo_name = 'attachguard'

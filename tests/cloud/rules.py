@@ -24,7 +24,7 @@ from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
 
 _ROOT = pathlib.Path(__file__).parents[2]
-_TITLE = re.compile(r'^(.+)\n=+\n', re.MULTILINE)
+_BULLET = re.compile(r'^\* ', re.MULTILINE)
 _RULE = re.compile(r'"(attachguard:[^"]+)":\s+"([^"]+)"')
 
 
@@ -55,24 +55,28 @@ class Rules:
 
 
 def documented(
-    title: str, page: str = 'compatibility', **ids: str
+    about: str, section: str = 'Whom it could break', **ids: str
 ) -> dict[str, str]:
-    """Return the rules that the administration guide recommends.
+    """What the README advises to write.
 
-    :param title: of the section
-    :param page: name of the page
+    :param about: what the paragraph begins with
+    :param section: where the paragraph is
     :param ids: what to write for ``<name>``, by name
     :returns: name to text of each rule
-    :raises LookupError: if the page has no such section, or it has no rule
+    :raises LookupError: the README says nothing about it
     """
-    text = (_ROOT / f'doc/source/admin/{page}.rst').read_text()
-    parts = _TITLE.split(text)
-    section = dict(zip(parts[1::2], parts[2::2], strict=True))[title]
+    text = (_ROOT / 'README.rst').read_text()
+    _before, _title, text = text.partition(f'\n{section}\n')
+    for bullet in _BULLET.split(text.partition('\n===')[0]):
+        if bullet.startswith(about):
+            break
+    else:
+        raise LookupError(about)
     rules = {
-        name: ' '.join(rule.split()) for name, rule in _RULE.findall(section)
+        name: ' '.join(rule.split()) for name, rule in _RULE.findall(bullet)
     }
     if not rules:
-        raise LookupError(f'{title}: no rule')
+        raise LookupError(f'{about}: no rule')
     for name, value in ids.items():
         rules = {
             key: rule.replace(f'<{name}>', value)

@@ -164,7 +164,7 @@ def victim(cloud: clouds.Cloud, holder: Holder) -> Iterator[Victim]:
 @pytest.fixture
 def file(whole_cloud: clouds.Cloud) -> rules.Rules:
     """The operator's file of rules, with none in it."""
-    # As documented, for the sixteen threads that there are.
+    # As the README advises, for the sixteen threads that there are.
     file = rules.Rules(whole_cloud, nova_max_concurrency=8)
     file.write({})
     return file
@@ -857,7 +857,7 @@ class TestWhileNovaIsAtIt:
         file: rules.Rules,
         forge: Callable[[], int],
     ) -> None:
-        file.write(rules.documented('Simultaneous calls', 'limits'))
+        file.write(rules.documented('Between a question', 'What remains'))
         # Which is what reads the new rules; who comes meanwhile still has
         # the old ones.
         assert forge() == 403
@@ -908,13 +908,13 @@ class TestAReservation:
         stage.admin.cinder.volumes.unreserve(stage.volumes['MyVol'])
         assert self.move(stage)
 
-    def test_can_be_closed_as_documented(
+    def test_can_be_closed_as_the_readme_says(
         self,
         stage: stages.Stage,
         reserve: Callable[[], int],
         file: rules.Rules,
     ) -> None:
-        file.write(rules.documented('Multiattach volumes', 'limits'))
+        file.write(rules.documented('A volume that several', 'What remains'))
         assert reserve() == 403
         assert self.move(stage)
 

@@ -9,11 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Everybody but Nova who attaches volumes, and the rules that allow it.
+"""Everybody but Nova who attaches volumes, and what the README tells them.
 
 Each attaches a volume and detaches it again: without the guard, with its
-default rules, and with the rules that the administration guide recommends for
-those which these refuse.
+defaults, and with the very lines that the README has for whom they refuse.
 """
 
 from __future__ import annotations
@@ -116,8 +115,8 @@ class Scene:
 class Consumer:
     """Somebody who attaches volumes, call for call as they do.
 
-    :cvar advice: title of the documentation's section with the rules that
-        allow it; None where the defaults do
+    :cvar advice: where in the README the lines are that let it through; None
+        where the defaults do
     :cvar by: whose token
     :cvar service: whose service token
     :cvar holder: who has the volume afterwards, as the stage tells it
@@ -143,7 +142,7 @@ class Consumer:
 class CommandLine(Consumer):
     """``openstack volume attachment create, set, complete, delete``."""
 
-    advice = 'openstack volume attachment create'
+    advice = '``openstack volume attachment'
     holder = 'MyVm'
 
     def attach(self, scene: Scene) -> str:
@@ -169,7 +168,7 @@ class CommandLine(Consumer):
 class Sdk(Consumer):
     """The same by openstacksdk, for a server's id that is invented."""
 
-    advice = 'openstack volume attachment create'
+    advice = '``openstack volume attachment'
 
     def attach(self, scene: Scene) -> str:
         storage: Any = scene.caller.sdk.block_storage
@@ -186,7 +185,7 @@ class Sdk(Consumer):
 class Brick(Consumer):
     """python-brick-cinderclient-ext: ``local-attach``, ``local-detach``."""
 
-    advice = 'python-brick-cinderclient-ext'
+    advice = '**python-brick-cinderclient-ext**'
 
     def attach(self, scene: Scene) -> str:
         attachments = scene.cinder.attachments
@@ -245,14 +244,14 @@ class ByActions(Consumer):
 class BrickLegacy(ByActions):
     """python-brick-cinderclient-ext before the microversion 3.44."""
 
-    advice = 'Terraform'
+    advice = '**Terraform'
     holder = None
 
 
 class Terraform(ByActions):
     """``openstack_blockstorage_volume_attach_v3``."""
 
-    advice = 'Terraform'
+    advice = '**Terraform'
     holder = None
     reserves = False
 
@@ -260,7 +259,7 @@ class Terraform(ByActions):
 class Zun(ByActions):
     """A container's volume, with the token of its user."""
 
-    advice: str | None = 'Zun'
+    advice: str | None = '**Zun**'
     server = True
 
     def tidy(self, scene: Scene) -> None:
@@ -421,7 +420,7 @@ class TestWithoutTheGuard:
 
 
 class TestWithTheGuard:
-    """By default, and by the rules of the documentation."""
+    """By default, and by the lines that the README has."""
 
     @pytest.fixture
     def file(self, whole_cloud: clouds.Cloud) -> rules.Rules:
@@ -451,7 +450,7 @@ class TestWithTheGuard:
             attaches_and_detaches(consumer, scene, stage)
 
     @over(*BROKEN)
-    def test_forwarded_with_the_documented_rules(
+    def test_let_through_as_the_readme_says(
         self,
         consumer: Consumer,
         set_scene: Callable[[Consumer], Scene],
@@ -488,7 +487,7 @@ class TestWithTheGuard:
         file: rules.Rules,
     ) -> None:
         scene = set_scene(consumer)
-        file.write(rules.documented('Terraform', id=scene.caller.project_id))
+        file.write(rules.documented('**Terraform', id=scene.caller.project_id))
         attaches_and_detaches(consumer, scene, stage)
         file.write({})
         is_refused(consumer, scene, stage)
@@ -499,7 +498,9 @@ class TestWithTheGuard:
         stage: stages.Stage,
         file: rules.Rules,
     ) -> None:
-        file.write(rules.documented('Attachments without a server', 'limits'))
+        file.write(
+            rules.documented('An attachment that names', 'What remains')
+        )
         scene = set_scene(Glance())
         is_refused(Glance(), scene, stage)
         scene.service = stage.caller('glance')
