@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Write the documentation's page of the audit's classes.
+"""Write the documentation's page about the classes of findings.
 
-What it says stands in :mod:`attachguard.audit.checks`, where it is decided.
-``make genconfig`` writes the page anew.
+The texts are in :mod:`attachguard.audit.checks`.  ``make genconfig`` runs
+this.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from attachguard.audit import checks
 PAGE = pathlib.Path(__file__).parents[1] / 'doc/source/reference/classes.rst'
 
 _HEADER = """\
-=========================
-What an audit tells apart
-=========================
+===================
+Classes of findings
+===================
 
-.. Written by tools/generate_classes.py from attachguard/audit/findings.py.
+.. Written by tools/generate_classes.py from attachguard/audit/checks.py.
 """
 
 
