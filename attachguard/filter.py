@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from attachguard.guard import middleware
+from attachguard.guard import paste_file
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -33,8 +34,12 @@ def filter_factory(
 ) -> Callable[[WSGIApplication], middleware.AttachGuard]:
     """The paste.deploy factory, as the pipeline's other filters name it.
 
-    :param global_conf: the paste file's ``[DEFAULT]`` section, not used
-    :param local_conf: the filter's own section
-    :returns: what puts the filter before an application
+    :param global_conf: the paste file's ``[DEFAULT]`` section, used only to
+        find the file
+    :param local_conf: the options of the filter's section
+    :returns: what puts the filter in front of an application
+    :raises attachguard.opts.ConfigError: for an invalid option, rule or
+        credential
     """
-    return middleware.AttachGuard.factory(None, **local_conf)
+    left_out = paste_file.left_out(global_conf, local_conf)
+    return middleware.AttachGuard.factory(None, **local_conf, **left_out)

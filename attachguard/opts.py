@@ -10,12 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Every option, where it comes from, and what is wrong with it.
+"""The options, and their validation.
 
-Options live in the ``[attachguard]`` group of the service's own configuration
-(``cinder.conf``), and may be given in the filter's section of the paste file,
-which wins.  A bad one stops the service at start-up with its name and the
-values that it allows: a guard that silently stands open is worse than none.
+Options are in the ``[attachguard]`` group of the service's own configuration
+(``cinder.conf``), and may be set in the filter's section of the paste file,
+which takes precedence.  An invalid one stops the service at start-up, with
+its name and the values that it allows: a guard that is silently open is worse
+than none.
 """
 
 from __future__ import annotations
@@ -42,104 +43,105 @@ OPTS: list[cfg.Opt] = [
     cfg.BoolOpt(
         'enforce',
         default=True,
-        help='Refuse what the rules refuse. With false, the filter decides, '
-        'logs and counts, and lets everything through: run it so for a while '
-        'to see who would be refused. (A body that is longer than '
-        'max_body_size, or shorter than announced, is refused all the same.)',
+        help='Refuse what the rules refuse. With false (shadow mode), the '
+        'filter decides, logs and counts, and forwards every request: use it '
+        'for a while to see which callers would be refused. (A body that is '
+        'longer than max_body_size, or shorter than announced, is refused all '
+        'the same.)',
     ),
     cfg.StrOpt(
         'on_nova_error',
         default='deny',
         choices=[
-            ('deny', 'answer 503 with Retry-After'),
-            ('allow', 'let the request through, and log a warning'),
+            ('deny', 'respond with 503 and Retry-After'),
+            ('allow', 'forward the request, and log a warning'),
         ],
-        help='What becomes of a request whose rule asks Nova, when Nova is '
-        "down, slow or not understood. Where Nova refuses the caller's own "
-        'token, which a caller can bring about, the answer is 503 in any '
-        'case.',
+        help='How to treat a request whose rule queries Nova, while Nova is '
+        'down, slow or sends an invalid response. If Nova refuses the '
+        "caller's own token, which a caller can cause, the response is 503 in "
+        'any case.',
     ),
     cfg.StrOpt(
         'auth_strategy',
         default='keystone',
         choices=[
-            ('keystone', 'auth_token stands before this filter'),
+            ('keystone', 'auth_token is in front of this filter'),
             ('noauth', 'nobody is authenticated: for test clouds only'),
         ],
-        help='Who says who the caller is. With "keystone", a guarded request '
-        'that auth_token has not seen is refused. With "noauth" the '
-        'identity headers are believed, which anybody can send.',
+        help='How callers are identified. With "keystone", a guarded request '
+        'that auth_token has not processed is refused. With "noauth", the '
+        'identity headers are trusted, which anybody can send.',
     ),
     cfg.StrOpt(
         'policy_file',
         default='attachguard-policy.yaml',
         help='File with the rules that differ from the defaults, absolute or '
-        'relative to the configuration directories. It is read again when it '
-        'changes. Only the default name may be missing.',
+        'relative to the configuration directories. It is reloaded when it '
+        'changes. Only a file of the default name may be missing.',
     ),
     cfg.FloatOpt(
         'nova_timeout',
         default=10.0,
         min=0.1,
-        help='Seconds within which a question to Nova is answered or given '
-        'up, with everything in it: connecting, a token, waiting, reading. '
-        'Several questions for one request share the time. '
-        'The option "timeout" bounds a single connect or read within it.',
+        help='Total time in seconds for the queries of one request to Nova: '
+        'connect, token, response. After it the query has failed. '
+        'The option "timeout" limits a single connect or read within it.',
     ),
     cfg.IntOpt(
         'nova_max_concurrency',
         default=16,
         min=1,
-        help='How many requests of one process may wait for Nova at a time. '
-        'Beyond, one that needs to gets 503 at once, so that a slow Nova does '
-        "not take all of the API's workers. At most half as many as the "
-        'process has threads: where all of them can wait for Nova, and Nova '
-        'for them, neither gets an answer.',
+        help='Maximum number of queries to Nova that one process sends at a '
+        'time. A request that needs another one gets 503 at once, so that a '
+        "slow Nova does not block all of the API's threads. Set it to at most "
+        'half the threads of the process: if all of them can wait for Nova, '
+        'and Nova for them, neither gets a response.',
     ),
     cfg.IntOpt(
         'nova_breaker_failures',
         default=5,
         min=0,
-        help='After so many questions in a row that come to nothing, or one '
-        'to which Nova says nothing for nova_timeout, Nova is left alone for '
-        'a while: who needs its answer gets 503 at once, or is let through '
-        'where on_nova_error says so. 0: it is asked always.',
+        help='Number of failed queries in a row that open the circuit '
+        'breaker. '
+        'One without any response within nova_timeout opens it, too. '
+        'While it is open no query is sent: a request that needs one gets '
+        '503 at once, or is forwarded if on_nova_error is "allow". 0: never.',
     ),
     cfg.FloatOpt(
         'nova_breaker_seconds',
         default=5.0,
         min=0.1,
-        help='For how many seconds Nova is left alone. Then one request asks '
-        'it: when it is answered, all do again.',
+        help='Seconds until an open circuit breaker permits one query. If '
+        'Nova responds to it, the circuit breaker closes.',
     ),
     cfg.IntOpt(
         'retry_after',
         default=5,
         min=1,
-        help='Seconds that a 503 asks its caller to wait (Retry-After).',
+        help='Seconds in the Retry-After header of a 503.',
     ),
     cfg.IntOpt(
         'max_body_size',
         default=1024 * 1024,
         min=1024,
-        help='The longest body of a volume or attachment action that is '
-        'read, in bytes. oslo.middleware\'s sizelimit, which stands before '
-        'this filter in the usual pipeline, stops at 114688 by default.',
+        help='Maximum size of the body of a volume or attachment action, in '
+        "bytes. oslo.middleware's sizelimit, which is in front of this filter "
+        'in the usual pipeline, has a limit of 114688 by default.',
     ),
     cfg.StrOpt(
         'statsd_host',
         help='Send counters to the statsd daemon on this host. Needs the '
-        'package "statsd". Without it, nothing is counted.',
+        'package "statsd". If it is not set, nothing is counted.',
     ),
     cfg.PortOpt('statsd_port', default=8125, help='Its UDP port.'),
     cfg.StrOpt(
         'statsd_prefix',
         default='attachguard',
-        help='What the names of the counters begin with.',
+        help='Prefix of the names of the counters.',
     ),
 ]
 
-# Those of the adapter's options that mean something for one known request.
+# The options of an adapter that apply to one known request.
 _ADAPTER_OPTS = (
     'service-type',
     'service-name',
@@ -157,7 +159,7 @@ _PASTE_OPTS = (
 
 
 class ConfigError(ValueError):
-    """An option, rule or credential that cannot be right."""
+    """An invalid option, rule or credential."""
 
 
 def _nova_opts() -> list[cfg.Opt]:
@@ -181,7 +183,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 
     :returns: pairs of a group's name and its options
     """
-    # keystoneauth1 must find it, but it keeps every timing for ever.
+    # keystoneauth1 must find collect_timing, but it would keep all timings.
     nova = [opt for opt in _nova_opts() if opt.dest != 'collect_timing']
     auth = loading.get_auth_common_conf_options()
     password = loading.get_auth_plugin_conf_options('password')
@@ -192,13 +194,13 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
 def configured(
     conf: cfg.ConfigOpts, paste: Mapping[str, str]
 ) -> Iterator[Any]:
-    """The options, with the paste file's values on top, for as long as it is.
+    """The options, with the paste file's values on top, within a context.
 
-    The configuration is the service's own, and perhaps another filter's: what
-    stands in one section of the paste file must not be seen by the next.
+    The configuration is the service's own, and perhaps another filter's: the
+    values of one section of the paste file must not apply to the next.
 
     :param conf: the service's configuration
-    :param paste: what stands in the filter's section of the paste file
+    :param paste: the options of the filter's section of the paste file
     :returns: the group, to be read within the context
     :raises ConfigError: with the option's name and its allowed values
     """
@@ -212,10 +214,10 @@ def configured(
 
 
 def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
-    """Register the options, put the paste file's values on top, check all.
+    """Register the options, put the paste file's values on top, validate.
 
     :param conf: the service's configuration
-    :param paste: what stands in the filter's section of the paste file
+    :param paste: the options of the filter's section of the paste file
     :raises ConfigError: with the option's name and its allowed values
     """
     conf.register_opts(OPTS, group=GROUP)
@@ -226,7 +228,7 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
         for name, value in paste.items()
         if name not in _PASTE_OPTS
     }
-    # They say which further options there are.
+    # These determine which further options there are.
     for name in ('auth_section', 'auth_type'):
         if name in values:
             conf.set_override(name, values.pop(name), group=GROUP)
@@ -252,10 +254,10 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
 
 
 def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
-    """The credentials to ask Nova with.
+    """Load the credentials to query Nova with.
 
-    :returns: None where none are configured: Nova is asked as the caller
-    :raises ConfigError: where they are not complete
+    :returns: None if none are configured: Nova is queried as the caller
+    :raises ConfigError: if they are not complete
     """
     group = conf[GROUP]
     if not group.auth_type and not group.auth_section:
@@ -277,27 +279,27 @@ def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
 
 
 def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
-    """oslo.config passes over a name that it does not know."""
+    """Reject unknown names, which oslo.config ignores."""
     names = _names(known)
-    # Legal, if idle, beside an auth_section or without an auth_type.
-    idle = _names(_auth_plugin_opts('password'))
+    # Valid, but unused beside an auth_section or without an auth_type.
+    unused = _names(_auth_plugin_opts('password'))
     for path in _config_files(conf):
         sections: dict[str, dict[str, list[str]]] = {}
         try:
             cfg.ConfigParser(path, sections).parse()
         except (OSError, cfg.Error) as exc:
             # oslo.config has read it, by another name or at another time.
-            LOG.warning('The names of options are not checked: %s', exc)
+            LOG.warning('Names of options not checked: error=%s', exc)
             continue
         for option in sections.get(GROUP, {}):
             name = option.replace('-', '_')
             if name in names:
                 continue
-            if name not in idle:
+            if name not in unused:
                 raise _unknown(option, path, known)
             LOG.warning(
-                '[%s] %s in %s is not used: there is no auth_type, or '
-                'auth_section says otherwise',
+                'Option not used, because auth_type is not set or '
+                'auth_section names another section: option=[%s]%s file=%s',
                 GROUP,
                 option,
                 path,
@@ -325,7 +327,7 @@ def _config_files(conf: cfg.ConfigOpts) -> list[str]:
             path for path in conf.config_dirs if path not in directories
         ]
     except (cfg.NoSuchOptError, cfg.NotInitializedError):
-        # Nobody has loaded any.
+        # None were loaded.
         return []
     for directory in map(os.path.expanduser, directories):
         files += sorted(glob.glob(os.path.join(directory, '*.conf')))

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Write the page of the documentation with the classes of findings.
+"""Write the documentation's page about the classes of findings.
 
-The texts are in :mod:`attachguard.audit.checks`.
-``make genconfig`` runs this script.
+The texts are in :mod:`attachguard.audit.checks`.  ``make genconfig`` runs
+this.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from attachguard.audit import checks
 PAGE = pathlib.Path(__file__).parents[1] / 'doc/source/reference/classes.rst'
 
 _HEADER = """\
-=======================
-The classes of findings
-=======================
+===================
+Classes of findings
+===================
 
 .. Written by tools/generate_classes.py from attachguard/audit/checks.py.
 """

@@ -31,17 +31,17 @@ PRESET = (
 
 _HEADER = """
 For clouds whose Nova sends no service tokens to Cinder ([service_user]
-send_service_user_token = false). Use it as it is: policy_file in the
-[attachguard] group names it.
+send_service_user_token = false). Use it as it is: set policy_file in the
+[attachguard] group to its name.
 
-Without a service token, Nova's own calls cannot be told from a user's, so
-these rules let everybody clear and reserve attachments, as without
-attachguard. os-attach and attachment-complete still ask Nova: to forge a
-volume that is in-use by a server stays impossible, but for an admin, as whom
-Nova swaps a volume that is migrated.
+Without a service token, Nova's own calls look like a user's, so these rules
+let every caller clear and reserve attachments, as without attachguard.
+os-attach and attachment-complete still query Nova: only an admin can forge a
+volume that is in-use by a server, because Nova swaps a volume that is being
+migrated as that admin.
 
 Better: set send_service_user_token on every Nova process, as Cinder has
-demanded since CVE-2023-2088, and remove this file.
+required since CVE-2023-2088, and remove this file.
 """
 
 

@@ -265,7 +265,7 @@ class JudgingCommand(CloudCommand):
             default=[],
             type=_pattern,
             help='attachments that are none of Nova\'s: a shell pattern for '
-            f'one of {", ".join(foreign.KEYS)}, such as host=k8s-*; may be '
+            f'one of {", ".join(foreign.KEYS)}, such as host=k8s*; may be '
             'repeated',
         )
         apart.add_argument(

@@ -131,4 +131,4 @@ class Preflight(lister.Lister):
         if paste_ini is None:
             found = conf.find_file(conf.api_paste_config)
             paste_ini = None if found is None else pathlib.Path(found)
-        return list(preflight.look(conf, paste_ini, parsed_args.nova_conf))
+        return list(preflight.run(conf, paste_ini, parsed_args.nova_conf))

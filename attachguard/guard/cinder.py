@@ -9,13 +9,12 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+"""Reads of Cinder's API, made through the wrapped application.
 
-"""What Cinder knows, asked of the wrapped application as the caller.
-
-The application behind the filter is asked with the caller's own environ, so
-that it answers what the caller may see, resolves an id exactly as it will when
-it performs the request, and says in its own words what is missing or
-malformed.  Nothing here changes anything.
+The application behind the filter is queried with the caller's own environ, so
+that it shows what the caller may see, resolves an id exactly as it will when
+it performs the request, and reports in its own words what is missing.
+Nothing here changes anything.
 
 Sources: the Block Storage API v3 reference; ``cinder.api.v3.attachments``
 (``allowed_filters``; an admin sees other projects with ``all_tenants``).
@@ -24,6 +23,7 @@ Sources: the Block Storage API v3 reference; ``cinder.api.v3.attachments``
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 import functools
 import io
@@ -31,26 +31,23 @@ from typing import Any
 from typing import TYPE_CHECKING
 from urllib import parse
 
-from oslo_log import log as logging
 import webob
 
-from attachguard.guard import request as guard_request
+from attachguard.guard import request as request_parser
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from _typeshed.wsgi import WSGIEnvironment
 
-LOG = logging.getLogger(__name__)
-
-# The first with the attachments API, and the last whose filters an operator's
-# resource_filters file does not redefine.
-MICROVERSION = '3.27'
+# For lists: the first with the attachments API, and the last whose filters an
+# operator's resource_filters file does not redefine.
+LIST_MICROVERSION = '3.27'
 
 _MAX_PAGES = 20
 
-# Of the caller's request, not of ours; and what layers behind this one keep of
-# a request in its environ.
-_NOT_OURS = frozenset(
+# Headers of the caller's request that do not apply to a read, and what layers
+# behind this one keep of a request in its environ.
+_NOT_COPIED = frozenset(
     (
         'CONTENT_LENGTH',
         'CONTENT_TYPE',
@@ -68,27 +65,30 @@ _NOT_OURS = frozenset(
         'wsgi.input_terminated',
     )
 )
-# What stands in the place of an id and is none: /volumes/detail.
-_ROUTES = frozenset(('detail', 'new', 'summary'))
 _LAYERS = ('webob.', 'wsgiorg.', 'routes.')
+# What Cinder's response reports of the request: its microversion, its id.
+_API_HEADERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
+# Routes that have a word where others have an id: /volumes/detail.
+_ROUTES = frozenset(('detail', 'new', 'summary'))
 
 
 class Unknown(Exception):
-    """Cinder did not say.
+    """Cinder's response does not answer the query.
 
-    :param why: for the operator's log
+    :param detail: for the operator's log
     """
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
 
 
-class Refused(Exception):
-    """Cinder itself refuses what the request is about.
+class NotShown(Exception):
+    """Cinder does not show the volume or attachment to the caller.
 
-    :param response: Cinder's answer (404 for what is missing, say); None
-        where the id is the name of another route, so that there is none
+    :param response: Cinder's response (404 if it does not exist, for
+        example); None if the id is the name of another route, so that there
+        is none
     """
 
     def __init__(self, response: webob.Response | None) -> None:
@@ -101,20 +101,25 @@ class Volume:
     """A volume.
 
     :param id: its canonical UUID
-    :param project_id: its project, or None where the caller is not told
+    :param project_id: its project, or None if the caller may not see it
+    :param api_headers: headers of Cinder's response about the request, which
+        is to the microversion that the caller requests
     """
 
     id: str
     project_id: str | None
+    api_headers: Mapping[str, str] = dataclasses.field(
+        default_factory=dict, compare=False
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Attachment:
     """An attachment.
 
-    :param id: its canonical UUID
+    :param id: its canonical UUID; empty for one that does not exist yet
     :param volume_id: its volume's
-    :param server_id: what was given as ``instance_uuid``: a server's id, or
+    :param server_id: the value of ``instance_uuid``: a server's id, or
         another consumer's; None for a host
     :param status: Cinder's ``attach_status``: reserved, attaching, attached...
     """
@@ -126,7 +131,7 @@ class Attachment:
 
 
 class Cinder:
-    """Asks the wrapped application in the name of one request's caller.
+    """Cinder's API as the caller of one request sees it.
 
     :param application: the rest of the pipeline
     :param environ: the caller's request
@@ -141,155 +146,141 @@ class Cinder:
         self._root = root
 
     def volume(self, volume_id: str) -> Volume:
-        """A volume.
+        """Read a volume.
 
         :param volume_id: as the caller wrote it
-        :raises Refused: when Cinder does not show it
-        :raises Unknown: when Cinder does not say
+        :raises NotShown: if Cinder does not show it
+        :raises Unknown: if Cinder's response does not say
         """
-        found = self._get_one(f'/volumes/{volume_id}', 'volume')
+        response = self._get_one('/volumes/', volume_id)
+        row = _content(response, 'volume')
+        headers = {
+            name: response.headers[name]
+            for name in _API_HEADERS
+            if name in response.headers
+        }
         try:
-            return Volume(
-                found['id'], found.get('os-vol-tenant-attr:tenant_id')
-            )
+            project_id = row.get('os-vol-tenant-attr:tenant_id')
+            return Volume(row['id'], project_id, headers)
         except (KeyError, TypeError, AttributeError) as exc:
             raise Unknown('a volume without an id') from exc
 
     def attachment(self, attachment_id: str) -> Attachment:
-        """An attachment.
+        """Read an attachment.
 
         :param attachment_id: as the caller wrote it
-        :raises Refused: when Cinder does not show it
-        :raises Unknown: when Cinder does not say
+        :raises NotShown: if Cinder does not show it
+        :raises Unknown: if Cinder's response does not say
         """
         try:
-            return self._attachment(
-                self._get_one(f'/attachments/{attachment_id}', 'attachment')
-            )
-        except Refused as exc:
+            response = self._get_one('/attachments/', attachment_id)
+            return _attachment(_content(response, 'attachment'))
+        except NotShown as exc:
             if exc.response is None or exc.response.status_int != 400:
                 raise
         # Cinder cannot show an attachment without connection_info when its
-        # volume has a "format" (NFS): it answers 400, but lists it.
-        wanted = guard_request.canonical_uuid(attachment_id)
-        for attachment in self._all_attachments({}):
-            if attachment.id == wanted:
+        # volume has a "format" (NFS): it responds with 400, but lists it.
+        canonical = request_parser.canonical_uuid(attachment_id)
+        for attachment in self._list_attachments({}):
+            if attachment.id == canonical:
                 return attachment
-        raise Unknown(f'attachment {attachment_id[:64]!r} can not be shown')
+        raise Unknown(f'attachment {attachment_id[:64]!r} cannot be shown')
 
-    def attachments_of(self, volume_id: str) -> list[Attachment]:
-        """All of a volume's attachments, whatever their state.
+    def attachments(self, volume_id: str) -> list[Attachment]:
+        """Read all attachments of a volume, in any state.
 
         :param volume_id: its canonical UUID
-        :raises Unknown: when Cinder does not say
+        :raises Unknown: if Cinder's response does not say
         """
-        return list(self._all_attachments({'volume_id': volume_id}))
+        return list(self._list_attachments({'volume_id': volume_id}))
 
-    def rehearse(self, asked: guard_request.Request) -> webob.Response | None:
-        """What Cinder says to the same request about nothing.
-
-        A refusal must not hide what Cinder has to say to a bad request, and
-        only Cinder knows.  So the request is sent on with the nil UUID in the
-        place of the volume's or the attachment's id: it can do nothing, and
-        Cinder checks everything else before it looks for the volume.
-
-        :returns: Cinder's answer; None where it fails to give one, or where
-            the request cannot be turned into one about nothing
-        """
-        nothing = asked.on_nothing()
-        if nothing is None:
-            return None
-        path, body = nothing
-        environ = self._copy(path)
-        for name in ('QUERY_STRING', 'REQUEST_METHOD', 'CONTENT_TYPE'):
-            if name in self._environ:
-                environ[name] = self._environ[name]
-        environ['CONTENT_LENGTH'] = str(len(body))
-        environ['wsgi.input'] = io.BytesIO(body)
-        try:
-            response = webob.Request(environ).send(self._application)
-        except Exception as exc:
-            LOG.warning(
-                'Cinder failed on a rehearsed request: %s', type(exc).__name__
-            )
-            return None
-        if response.status_int < 300:
-            LOG.critical(
-                'Cinder answered %s to %s of the nil UUID, which does not '
-                'exist: please report it to the authors of attachguard',
-                response.status,
-                environ['REQUEST_METHOD'],
-            )
-        return response
-
-    def _all_attachments(
+    def _list_attachments(
         self, filters: dict[str, str]
     ) -> Iterator[Attachment]:
         query = {**filters, 'all_tenants': '1'}
         for _page in range(_MAX_PAGES):
             try:
-                page = self._get('/attachments', 'attachments', query)
-            except Refused as exc:
+                response = self._get(
+                    '/attachments',
+                    QUERY_STRING=parse.urlencode(query),
+                    HTTP_OPENSTACK_API_VERSION=f'volume {LIST_MICROVERSION}',
+                )
+            except NotShown as exc:
                 raise Unknown(f'attachments are not listed: {exc}') from exc
+            page = _content(response, 'attachments')
             if not isinstance(page, list):
-                raise Unknown('attachments that are no list')
+                raise Unknown('attachments that are not a list')
             if not page:
                 return
-            # How long a page may be (osapi_max_limit) is not for us to know.
-            for item in page:
-                last = self._attachment(item)
+            # The length of a page (osapi_max_limit) is not known here.
+            for row in page:
+                last = _attachment(row)
                 yield last
             query['marker'] = last.id
         raise Unknown(f'more than {_MAX_PAGES} pages of attachments')
 
-    @staticmethod
-    def _attachment(item: Any) -> Attachment:
-        try:
-            return Attachment(
-                item['id'],
-                item['volume_id'],
-                item['instance'],
-                item.get('status'),
-            )
-        except (KeyError, TypeError) as exc:
-            raise Unknown('an attachment without id, volume, server') from exc
+    def _get_one(self, path: str, id_: str) -> webob.Response:
+        if id_ in _ROUTES:
+            raise NotShown(None)
+        return self._get(path + id_)
 
-    def _get_one(self, path: str, key: str) -> Any:
-        if path.rpartition('/')[2] in _ROUTES:
-            raise Refused(None)
-        return self._get(path, key)
-
-    def _get(
-        self, path: str, key: str, query: dict[str, str] | None = None
-    ) -> Any:
-        environ = self._copy(self._root + path)
-        environ['REQUEST_METHOD'] = 'GET'
-        environ['QUERY_STRING'] = parse.urlencode(query) if query else ''
-        environ['HTTP_OPENSTACK_API_VERSION'] = f'volume {MICROVERSION}'
+    def _get(self, path: str, **changed: str) -> webob.Response:
+        environ = {
+            **self._copied,
+            'PATH_INFO': self._root + path,
+            'REQUEST_METHOD': 'GET',
+            'QUERY_STRING': '',
+            'CONTENT_LENGTH': '0',
+            'HTTP_ACCEPT': 'application/json',
+            'wsgi.input': io.BytesIO(),
+            **changed,
+        }
         try:
-            response = webob.Request(environ).send(self._application)
+            response = _call(self._application, environ)
         except Exception as exc:
             raise Unknown(f'Cinder failed: {type(exc).__name__}') from exc
         if 400 <= response.status_int < 500:
-            raise Refused(response)
+            raise NotShown(response)
         if response.status_int != 200:
-            raise Unknown(f'Cinder answered {response.status}')
-        try:
-            return response.json_body[key]
-        except (ValueError, KeyError, TypeError) as exc:
-            raise Unknown('Cinder answered something else') from exc
+            raise Unknown(f'HTTP {response.status} from Cinder')
+        return response
 
     @functools.cached_property
-    def _bare(self) -> WSGIEnvironment:
+    def _copied(self) -> WSGIEnvironment:
         return {
             name: value
             for name, value in self._environ.items()
-            if name not in _NOT_OURS and not name.startswith(_LAYERS)
+            if name not in _NOT_COPIED and not name.startswith(_LAYERS)
         }
 
-    def _copy(self, path: str) -> WSGIEnvironment:
-        environ = {**self._bare, 'PATH_INFO': path}
-        environ['wsgi.input'] = io.BytesIO()
-        environ['CONTENT_LENGTH'] = '0'
-        environ['HTTP_ACCEPT'] = 'application/json'
-        return environ
+
+def _call(
+    application: WSGIApplication, environ: WSGIEnvironment
+) -> webob.Response:
+    """Call an application, and read and close its response (:pep:`3333`)."""
+    status, headers, app_iter = webob.Request(environ).call_application(
+        application
+    )
+    try:
+        body = b''.join(app_iter)
+    finally:
+        close = getattr(app_iter, 'close', None)
+        if close is not None:
+            close()
+    return webob.Response(status=status, headerlist=headers, app_iter=[body])
+
+
+def _content(response: webob.Response, key: str) -> Any:
+    try:
+        return response.json_body[key]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise Unknown(f'HTTP 200 without "{key}" from Cinder') from exc
+
+
+def _attachment(row: Any) -> Attachment:
+    try:
+        return Attachment(
+            row['id'], row['volume_id'], row['instance'], row.get('status')
+        )
+    except (KeyError, TypeError) as exc:
+        raise Unknown('an attachment without id, volume, server') from exc

@@ -9,64 +9,63 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-
 """One log line and one counter for each decision.
 
 The line is JSON behind a fixed word, so that a person can read it and a
-program can take it apart.  What comes from a request is cut and escaped, and
+program can parse it.  What comes from a request is truncated and escaped, and
 a token is never in it.
 
 =======  ==========================================================
 level    decision
 =======  ==========================================================
-DEBUG    a service was let through (many a second, in a cloud)
-INFO     another caller was let through, or asked for what is
-         missing or malformed
-WARNING  refused, or not decided; or let through all the same,
-         because the filter does not enforce or Nova did not answer
+DEBUG    a service is allowed (many a second, in a cloud)
+INFO     another caller is allowed, or the volume is missing, or
+         the request malformed
+WARNING  refused or unknown; also where the request is forwarded
+         all the same, because the filter does not enforce or Nova
+         did not respond
 =======  ==========================================================
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import logging as python_logging
 from typing import Any
+from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_serialization import jsonutils
 
 from attachguard import opts
+from attachguard.guard import decision as decision_
+from attachguard.guard import facts as facts_
+from attachguard.guard import identity
+from attachguard.guard import request as request_parser
+from attachguard.guard.decision import Verdict
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 LOG = logging.getLogger(__name__)
 
 _MAX_LENGTH = 256
 
 
-class Verdict(enum.Enum):
-    """What is done with a request."""
-
-    ALLOWED = 'allowed'
-    REFUSED = 'refused'
-    UNKNOWN = 'unknown'
-    MALFORMED = 'malformed'
-    MISSING = 'missing'
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Event:
-    """A decision, and what it rests on.
+    """A decision, and the facts that it is based on.
 
     :param verdict: what was decided
     :param reason: the stable code of why
-    :param enforced: False where the caller was let through all the same
+    :param enforced: False if the request was forwarded all the same
     :param service: whether the caller is a service
-    :param operation: of :data:`attachguard.guard.request.OPERATIONS`
+    :param operation: of :data:`attachguard.guard.operations.OPERATIONS`
     :param detail: for the operator: what went wrong
     :param nova_answer: whether Nova has the volume on a claimed server
-    :param nova_ms: what the questions to Nova took, in milliseconds
+    :param nova_queries: how many servers Nova was queried about
+    :param nova_ms: the duration of these queries, in milliseconds
     """
 
     verdict: Verdict
@@ -83,13 +82,13 @@ class Event:
     project_id: str | None = None
     service_user_id: str | None = None
     nova_answer: bool | None = None
-    nova_questions: int = 0
+    nova_queries: int = 0
     nova_ms: float = 0.0
     detail: str | None = None
 
     @property
     def level(self) -> int:
-        """The level on which it is logged."""
+        """The level at which it is logged."""
         if self.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
             return python_logging.WARNING
         if self.service:
@@ -97,12 +96,12 @@ class Event:
         return python_logging.INFO
 
     def as_dict(self) -> dict[str, Any]:
-        """What there is to say of it.
+        """The event as it is logged.
 
         :returns: only what is known, each text cut to 256 characters
         """
         values = {
-            name: _cut(value)
+            name: _truncate(value)
             for name, value in vars(self).items()
             if value is not None
         }
@@ -111,17 +110,69 @@ class Event:
         return values
 
 
-def _cut(value: Any) -> Any:
+def event(
+    environ: WSGIEnvironment,
+    decision: decision_.Decision,
+    enforced: bool,
+    request: request_parser.Request | None,
+    caller: identity.Caller,
+    known: facts_.Known,
+    queries: facts_.NovaQueries | None,
+) -> Event:
+    """Describe a decision.
+
+    :param environ: of the request
+    :param decision: about it
+    :param enforced: whether the decision is acted on
+    :param request: as it was parsed, or None if it could not be
+    :param caller: who sent it
+    :param known: the facts that were looked up
+    :param queries: the queries to Nova that were made
+    """
+    named: dict[str, str | None] = {}
+    if request is not None:
+        named = {
+            'operation': request.operation.name,
+            'volume_id': request.volume_id,
+            'attachment_id': request.attachment_id,
+            'server_id': request.server_id,
+        }
+    if known.volume_id is not None:
+        named['volume_id'] = known.volume_id
+    if known.server_ids:
+        named['server_id'] = ' '.join(known.server_ids)
+    count = queries.count if queries else 0
+    return Event(
+        decision.verdict,
+        decision.reason.value,
+        enforced,
+        decision.service,
+        request_id=environ.get('openstack.request_id'),
+        global_request_id=environ.get('openstack.global_request_id'),
+        user_id=caller.credentials['user_id'],
+        project_id=caller.credentials['project_id'],
+        service_user_id=caller.service_user_id,
+        nova_answer=known.presence.has_volume
+        if known.presence and count
+        else None,
+        nova_queries=count,
+        nova_ms=1000 * queries.seconds if queries else 0.0,
+        detail=decision.detail,
+        **named,
+    )
+
+
+def _truncate(value: Any) -> Any:
     if isinstance(value, str) and len(value) > _MAX_LENGTH:
         return value[:_MAX_LENGTH] + '...'
     return value
 
 
-class Events:
-    """Where decisions are written down.
+class DecisionLog:
+    """Writes decisions to the log, and counts them in statsd.
 
-    :param conf: where the ``[attachguard]`` options are registered
-    :raises attachguard.opts.ConfigError: when statsd is asked for and missing
+    :param conf: with the ``[attachguard]`` options
+    :raises attachguard.opts.ConfigError: if statsd is configured and missing
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
@@ -147,7 +198,7 @@ class Events:
                 ) from None
 
     def record(self, event: Event) -> None:
-        """Write a decision down."""
+        """Log and count a decision."""
         if LOG.isEnabledFor(event.level):
             LOG.log(
                 event.level,
@@ -159,15 +210,15 @@ class Events:
             self._statsd.incr(f'{operation}.{event.verdict.value}')
             if event.verdict is Verdict.UNKNOWN:
                 self._statsd.incr(f'unknown.{event.reason}')
-            if event.nova_questions:
+            if event.nova_queries:
                 self._statsd.timing('nova', event.nova_ms)
 
-    def nova_left_alone(self, is_left: bool) -> None:
-        """Count that Nova is left alone from now on, or is asked again.
+    def breaker_changed(self, is_open: bool) -> None:
+        """Count that the circuit breaker of Nova has opened or closed.
 
-        :param is_left: whether it is left alone
+        :param is_open: whether it is open now
         """
         if self._statsd is not None:
             self._statsd.incr(
-                'nova.left-alone' if is_left else 'nova.asked-again'
+                'nova.breaker-opened' if is_open else 'nova.breaker-closed'
             )

@@ -9,25 +9,23 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The default rules: the table of who may do what, a rule to each row.
+"""The default rules: the table of who may do what, one rule a row.
 
-What they are made of is :mod:`attachguard.guard.policy`; what they look at is
-:mod:`attachguard.guard.facts`.
+The checks that they name are in :mod:`attachguard.guard.policy`, the facts
+that these read in :mod:`attachguard.guard.facts`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
 from oslo_policy import policy
 
-from attachguard.guard import request as guard_request
+from attachguard.guard import operations
 
 PREFIX = 'attachguard:'
 SERVICE = 'rule:attachguard:service'
 
 _OPEN = '@'
-# A second record of the same attachment would stay when Nova removes the
+# A second record of the same attachment would remain when Nova removes the
 # first, and keep the volume in-use.
 _IF_ATTACHED_AND_NEW = f'{SERVICE} or (False:%(recorded)s and nova:attached)'
 # A live attachment that is updated goes back to attaching, and Nova cannot
@@ -38,93 +36,86 @@ _IF_ATTACHED_AND_RESERVED = (
 )
 _IF_ATTACHED_OR_NO_SERVER = f'{SERVICE} or nova:no_server or nova:attached'
 _IF_NOT_ATTACHED = f'{SERVICE} or not nova:attached'
-# A second attachment, left behind by a migration that failed, can be removed
-# while Nova has the volume by the first.
-_IF_NOT_THE_SAME = f'{SERVICE} or not nova:same_attachment'
+# A second attachment that a failed migration left can be removed while Nova
+# has the volume by the first.
+_IF_NOT_SAME_ATTACHMENT = f'{SERVICE} or not nova:same_attachment'
 
+_ADMIN_IN_CINDER = "Left to Cinder's own policy, which requires an admin."
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    default: str
-    why: str
-
-
-_ROWS: dict[str, _Row] = {
-    'os-attach': _Row(
+# By the name of the rule: its default, and why.
+_ROWS: dict[str, tuple[str, str]] = {
+    'os-attach': (
         _IF_ATTACHED_AND_NEW,
-        'Naming a server: only if Nova says that the server has the volume, '
-        'and Cinder has no record of it yet.',
+        'Naming a server: allowed if Nova has the volume on that server, and '
+        'Cinder has no record of it yet.',
     ),
-    'os-attach:no-server': _Row(
+    'os-attach:no-server': (
         SERVICE,
-        'Naming only a host. Open it for a project whose own hosts attach '
-        'volumes (Terraform, brick clients): '
+        'Naming only a host: refused. Open it for a project whose own hosts '
+        'attach volumes (Terraform, brick clients): '
         '"rule:attachguard:service or project_id:<id>".',
     ),
-    'os-detach': _Row(
+    'os-detach': (
         _IF_NOT_ATTACHED,
-        'Only if Nova does not have it, by whichever attachment: Cinder '
-        'removes the export of the whole volume. What recovers a volume from '
-        'a forged or stale attachment, and pulls none from a live server.',
+        'Allowed if Nova does not have the volume, by any attachment: Cinder '
+        'removes the export of the whole volume. It recovers a volume from a '
+        'forged or stale attachment, and detaches none from a live server.',
     ),
-    'os-reserve': _Row(
-        _OPEN, 'It marks no volume as attached; os-unreserve takes it back.'
-    ),
-    'os-unreserve': _Row(_OPEN, 'The way out of os-reserve.'),
-    'os-begin_detaching': _Row(
-        _IF_NOT_ATTACHED,
-        "Only if Nova does not have it: else a live server's volume sticks "
-        'in detaching.',
-    ),
-    'os-roll_detaching': _Row(_OPEN, 'The way out of os-begin_detaching.'),
-    'os-initialize_connection': _Row(
+    'os-reserve': (
         _OPEN,
-        'It shows a connection, and attaches nothing. Close it where '
+        'Allowed: it marks no volume as attached, and os-unreserve undoes it.',
+    ),
+    'os-unreserve': (_OPEN, 'Allowed: it undoes os-reserve.'),
+    'os-begin_detaching': (
+        _IF_NOT_ATTACHED,
+        "Allowed if Nova does not have the volume: otherwise a live server's "
+        'volume stays in detaching.',
+    ),
+    'os-roll_detaching': (_OPEN, 'Allowed: it undoes os-begin_detaching.'),
+    'os-initialize_connection': (
+        _OPEN,
+        'Allowed: it shows a connection, and attaches nothing. Close it where '
         'only hypervisors may reach the storage.',
     ),
-    'os-terminate_connection': _Row(
-        _IF_NOT_ATTACHED, 'Only if Nova does not have it.'
+    'os-terminate_connection': (
+        _IF_NOT_ATTACHED,
+        'Allowed if Nova does not have the volume.',
     ),
-    'os-force_detach': _Row(
-        _OPEN, "Left to Cinder's own policy, which wants an admin."
-    ),
-    'os-reset_status': _Row(
-        _OPEN, "Left to Cinder's own policy, which wants an admin."
-    ),
-    'os-migrate_volume_completion': _Row(
-        _OPEN, "Left to Cinder's own policy, which wants an admin."
-    ),
-    'attachment-create': _Row(
+    'os-force_detach': (_OPEN, _ADMIN_IN_CINDER),
+    'os-reset_status': (_OPEN, _ADMIN_IN_CINDER),
+    'os-migrate_volume_completion': (_OPEN, _ADMIN_IN_CINDER),
+    'attachment-create': (
         _IF_ATTACHED_AND_NEW,
-        'Naming a server: only if Nova says that the server has the volume, '
-        'and Cinder has no record of it yet.',
+        'Naming a server: allowed if Nova has the volume on that server, and '
+        'Cinder has no record of it yet.',
     ),
-    'attachment-create:no-server': _Row(
+    'attachment-create:no-server': (
         _OPEN,
-        "Naming no server: Glance's Cinder store does so, without a service "
-        'token.',
+        "Naming no server: allowed, because Glance's Cinder store does so, "
+        'without a service token.',
     ),
-    'attachment-update': _Row(
+    'attachment-update': (
         _IF_ATTACHED_AND_RESERVED,
-        "Only if Nova says that the attachment's server has the volume, and "
-        'the attachment is still reserved; or if there is no server.',
+        "Allowed if Nova has the volume on the attachment's server, and the "
+        'attachment is still reserved; or if it names no server.',
     ),
-    'attachment-complete': _Row(
+    'attachment-complete': (
         _IF_ATTACHED_OR_NO_SERVER,
-        "Only if Nova says that the attachment's server has the volume, or "
-        'there is no server.',
+        "Allowed if Nova has the volume on the attachment's server, or if it "
+        'names no server.',
     ),
-    'attachment-delete': _Row(
-        _IF_NOT_THE_SAME,
-        'Only if Nova does not have the volume by this attachment. While Nova '
-        'moves a server that has the volume, none of its attachments.',
+    'attachment-delete': (
+        _IF_NOT_SAME_ATTACHMENT,
+        'Allowed if Nova does not have the volume by this attachment. Refused '
+        'for all attachments while Nova moves a server that has the volume.',
     ),
 }
 
-# Where Nova sends no service token, its own calls look like a user's: detach,
-# and attachment-create and -update for a server that is only being built, of
-# which Nova itself says 404 until the update is done (nova.virt.block_device).
-# Without attachment-complete, none of these makes a volume in-use.
+# Without service tokens, Nova's own calls look like a user's: detach, and
+# attachment-create and -update for a server that is still being built, for
+# which Nova itself responds with 404 until the update is done
+# (nova.virt.block_device). Without attachment-complete, none of these makes a
+# volume in-use.
 NO_SERVICE_TOKEN = {
     PREFIX + name: _OPEN
     for name in (
@@ -137,9 +128,8 @@ NO_SERVICE_TOKEN = {
     )
 }
 # An admin who migrates a volume in use makes Nova swap it: Nova completes the
-# new attachment while it still has the old volume in its books, and when that
-# is refused, takes the export from under the guest (nova.compute.manager,
-# swap_volume).
+# new attachment while it still records the old volume, and if that is refused,
+# removes the export that the guest uses (nova.compute.manager, swap_volume).
 NO_SERVICE_TOKEN[PREFIX + 'attachment-complete'] = (
     f'{SERVICE} or role:admin or nova:no_server or nova:attached'
 )
@@ -154,21 +144,21 @@ def list_rules() -> list[policy.RuleDefault]:
         policy.RuleDefault(
             PREFIX + 'service',
             'service_roles:service or role:service',
-            description='Who is a service, and let through by the other '
-            'rules: the request carries a confirmed service token with the '
-            "role, or its own user has it (Nova's periodic tasks, "
-            'nova-manage, Ironic). To pin it to one user: '
+            description='The callers that are services, and allowed by the '
+            'other rules: the request carries a confirmed service token with '
+            "the role, or its own user has the role (Nova's periodic tasks, "
+            'nova-manage, Ironic). To restrict it to one user: '
             '"(service_roles:service and service_user_id:<id>) or '
             '(role:service and user_id:<id>)".',
         )
     ]
-    for name, row in _ROWS.items():
-        operation = guard_request.OPERATIONS[name.partition(':')[0]]
+    for name, (default, why) in _ROWS.items():
+        operation = operations.OPERATIONS[name.partition(':')[0]]
         rules.append(
             policy.DocumentedRuleDefault(
                 PREFIX + name,
-                row.default,
-                f'{operation.what} {row.why}',
+                default,
+                f'{operation.description} {why}',
                 [{'method': operation.method, 'path': operation.path}],
             )
         )

@@ -9,36 +9,98 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What a request is about, found out as far as a rule looks.
+"""Facts about a request: what Cinder and Nova have of its volume and servers.
 
-Between a request and its rule: which server it speaks of, what Cinder knows of
-the volume and of its attachments, and whether Nova has it.  Each is asked when
-a rule wants it, and once.
+Each fact is looked up when a rule reads it, and once.  A look-up changes
+nothing: what it finds is a value of its own, and the decision
+(:mod:`attachguard.guard.decision`) derives the reason from these values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable
 import dataclasses
+import enum
 import functools
-import time
-from typing import Any
+from typing import Protocol
 
-from attachguard.guard import cinder as cinders
-from attachguard.guard import identity as callers
-from attachguard.guard import request as guard_request
-from attachguard.nova import client as novas
+from keystoneauth1 import plugin
+
+from attachguard.guard import cinder
+from attachguard.guard import operations
+from attachguard.guard import request as request_parser
 
 # A volume can have many attachments (multiattach), and each of their servers
-# is a question to Nova: beyond this, one call is too dear.
-_MAX_QUESTIONS = 16
+# costs a query: a request about more servers than this is refused.
+MAX_SERVERS = 16
+
+
+class CinderReader(Protocol):
+    """Reads of Cinder's API; see :class:`attachguard.guard.cinder.Cinder`."""
+
+    def volume(self, volume_id: str) -> cinder.Volume:
+        """Read a volume."""
+
+    def attachment(self, attachment_id: str) -> cinder.Attachment:
+        """Read an attachment."""
+
+    def attachments(self, volume_id: str) -> list[cinder.Attachment]:
+        """Read all attachments of a volume."""
+
+
+class NovaQueries(Protocol):
+    """Queries to Nova for one request.
+
+    See :class:`attachguard.nova.client.Queries`.
+    """
+
+    @property
+    def count(self) -> int:
+        """How many queries were made."""
+
+    @property
+    def seconds(self) -> float:
+        """The duration of all queries."""
+
+    def has_volume(self, server_id: str, volume_id: str) -> bool:
+        """Whether a server has a volume."""
+
+    def attachment_id(self, server_id: str, volume_id: str) -> str | None:
+        """The id of the attachment by which a server has a volume."""
+
+    def is_idle(self, server_id: str) -> bool:
+        """Whether Nova performs no task on a server."""
+
+
+class Nova(Protocol):
+    """Nova; see :class:`attachguard.nova.client.Nova`."""
+
+    @property
+    def as_caller(self) -> bool:
+        """Whether queries carry the caller's own token."""
+
+    def queries(self, auth: plugin.BaseAuthPlugin | None) -> NovaQueries:
+        """The queries for one request."""
+
+
+class Presence(enum.Enum):
+    """Whether Nova has a volume on a server."""
+
+    HAS = 'has'
+    #: it has the volume by another attachment than the one in question
+    HAS_BY_OTHER = 'has by another attachment'
+    LACKS = 'lacks'
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether the server has the volume, by any attachment."""
+        return self is not Presence.LACKS
 
 
 @dataclasses.dataclass(frozen=True)
-class Claimed:
-    """A server that a request says has a volume.
+class Claim:
+    """A server that the request, or Cinder's record, names for a volume.
 
     All ids are canonical UUIDs.
     """
@@ -48,276 +110,223 @@ class Claimed:
     attachment_id: str | None = None
 
 
-class Target(Mapping[str, Any]):
-    """What a request is about, found out as far as a rule looks.
-
-    Iterating shows only what is known without asking: oslo.policy logs its
-    target on the debug level, and that must not ask Nova.
-
-    :param request: what is asked
-    :param caller: who asks
-    :param cinder: what Cinder knows
-    :param nova: what Nova knows
-    """
-
-    KEYS = (
-        'operation',
-        'volume_id',
-        'attachment_id',
-        'attachment_status',
-        'server_id',
-        'host',
-        'project_id',
-        'recorded',
-    )
-
-    def __init__(
-        self,
-        request: guard_request.Request,
-        caller: callers.Caller,
-        cinder: cinders.Cinder,
-        nova: novas.Nova,
-    ) -> None:
-        self.request = request
-        self._caller = caller
-        self._cinder = cinder
-        self._nova = nova
-        self.nova_seconds = 0.0
-        self.nova_questions = 0
-        #: whether any claimed server has its volume; None: nobody asked
-        self.nova_answer: bool | None = None
-        self._reason: str | None = None
-        self._give_up: float | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(('operation',))
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, key: str) -> Any:
-        if key == 'operation':
-            assert self.request.operation is not None
-            return self.request.operation.name
-        if key == 'volume_id':
-            return self._volume_id
-        if key == 'attachment_id':
-            return self.request.attachment_id
-        if key == 'server_id':
-            servers = {claimed.server_id for claimed in self.claims}
-            return servers.pop() if len(servers) == 1 else None
-        if key == 'host':
-            return self.request.host
-        if key == 'project_id':
-            return self._volume.project_id
-        if key == 'attachment_status':
-            status = self._attachment and self._attachment.status
-            if status != 'reserved':
-                self._reason = 'already-attached'
-            return status
-        if key == 'recorded':
-            if self._recorded:
-                self._reason = 'already-attached'
-            return self._recorded
-        raise KeyError(key)
-
-    @functools.cached_property
-    def _attachment(self) -> cinders.Attachment | None:
-        attachment_id = self.request.attachment_id
-        if attachment_id is None:
-            return None
-        if (
-            not self._is_of_attachment
-            and guard_request.canonical_uuid(attachment_id) is None
-        ):
-            # From a body, it must not become another path.
-            raise Malformed('attachment_id is not a UUID')
-        return self._cinder.attachment(attachment_id)
-
-    @property
-    def _is_of_attachment(self) -> bool:
-        assert self.request.operation is not None
-        return self.request.operation.claim is guard_request.Claim.ATTACHMENT
-
-    @functools.cached_property
-    def _volume_id(self) -> str:
-        if self._is_of_attachment:
-            assert self._attachment is not None
-            return self._attachment.volume_id
-        return self._volume.id
-
-    @functools.cached_property
-    def _volume(self) -> cinders.Volume:
-        assert self.request.operation is not None
-        if self.request.operation.claim is guard_request.Claim.ATTACHMENT:
-            return self._cinder.volume(self._volume_id)
-        volume_id = self.request.volume_id
-        if (
-            volume_id is None
-            or self.request.operation.claim is guard_request.Claim.BODY
-            and self.request.span is None
-            and guard_request.canonical_uuid(volume_id) is None
-        ):
-            # From a body, it must not become another path.
-            raise Malformed('volume_uuid is not a UUID')
-        return self._cinder.volume(volume_id)
-
-    @functools.cached_property
-    def _recorded(self) -> bool:
-        """Whether Cinder has an attachment of a claimed server already."""
-        claimed = {item.server_id for item in self.claims}
-        if not claimed:
-            return False
-        return any(
-            attachment.server_id is not None
-            and guard_request.canonical_uuid(attachment.server_id) in claimed
-            for attachment in self._cinder.attachments_of(self._volume.id)
-        )
-
-    @functools.cached_property
-    def claims(self) -> list[Claimed]:
-        """The servers that the request speaks of.
-
-        :returns: none where it names none, or what can be no server
-        :raises attachguard.guard.cinder.Refused: where Cinder shows nothing
-        :raises attachguard.guard.cinder.Unknown: where Cinder does not say
-        :raises Malformed: where the request cannot be one
-        """
-        assert self.request.operation is not None
-        claim = self.request.operation.claim
-        if claim is guard_request.Claim.BODY:
-            volume_id = self._volume.id
-            return self._claims(
-                [cinders.Attachment('', volume_id, self.request.server_id)]
-            )
-        if claim is guard_request.Claim.ATTACHMENT:
-            assert self._attachment is not None
-            if self._attachment.server_id is not None:
-                self.check_volume()
-            return self._claims([self._attachment])
-        return self._claims(self._cinder.attachments_of(self._volume.id))
-
-    def check_volume(self) -> None:
-        """See that the volume is there, and the caller may see it.
-
-        Cinder shows attachments of other projects, too: Nova is not asked
-        about what is not the caller's.
-
-        :raises attachguard.guard.cinder.Refused: where Cinder does not show it
-        :raises attachguard.guard.cinder.Unknown: where Cinder does not say
-        :raises Malformed: where the request cannot be one
-        """
-        assert self._volume.id
-
-    @property
-    def known_volume_id(self) -> str | None:
-        """The volume, where it was looked up."""
-        volume = vars(self).get('_volume')
-        if volume is not None:
-            return str(volume.id)
-        attachment = vars(self).get('_attachment')
-        return None if attachment is None else str(attachment.volume_id)
-
-    @property
-    def known_server_ids(self) -> str | None:
-        """The servers that are spoken of, where they were looked up."""
-        claims = vars(self).get('claims') or ()
-        return ' '.join(sorted({item.server_id for item in claims})) or None
-
-    @staticmethod
-    def _claims(attachments: list[cinders.Attachment]) -> list[Claimed]:
-        claims = {}
-        for item in attachments:
-            server = item.server_id and guard_request.canonical_uuid(
-                item.server_id
-            )
-            if server:
-                claims[Claimed(server, item.volume_id, item.id or None)] = 1
-        return list(claims)
-
-    def why(self, allowed: bool) -> str:
-        """The stable code of why a request was allowed or refused."""
-        if self._reason is not None:
-            return self._reason
-        if not allowed and self.request.rule.endswith(':no-server'):
-            return 'no-server'
-        return 'policy'
-
-    def no_server(self) -> bool:
-        """Whether the request speaks of no server at all."""
-        return not self.claims and self.request.server_id is None
-
-    def attached(self) -> bool:
-        """Whether Nova has the volume on any server that is spoken of.
-
-        :raises attachguard.nova.client.Unknown: when Nova does not say
-        """
-        pairs = {(item.server_id, item.volume_id) for item in self.claims}
-        return self._any(self._has, sorted(pairs))
-
-    def same_attachment(self) -> bool:
-        """Whether Nova has the volume by the very attachment of a claim.
-
-        :returns: True also where Nova has it and does not say by which, and
-            where it has it and is doing something with the server
-        :raises attachguard.nova.client.Unknown: when Nova does not say
-        """
-        return self._any(self._has_by, self.claims)
-
-    def _has(self, pair: tuple[str, str]) -> bool:
-        has = self._nova.attached(self._caller.auth, *pair, self._left())
-        self.nova_answer = has
-        self._reason = 'server-has-volume' if has else 'server-lacks-volume'
-        return has
-
-    def _has_by(self, item: Claimed) -> bool:
-        pair = (item.server_id, item.volume_id)
-        by = None
-        if item.attachment_id is not None:
-            by = self._nova.attachment_id(
-                self._caller.auth, *pair, self._left()
-            )
-        if by is None:
-            # Not saved yet, or attached before the Queens release; or not at
-            # all. Whichever: what Nova has is not told apart.
-            return self._has(pair)
-        self.nova_answer = True
-        # While a server moves, what it still runs by is not what Nova says.
-        same = by == item.attachment_id or not self._nova.at_rest(
-            self._caller.auth, item.server_id, self._left()
-        )
-        self._reason = 'server-has-volume' if same else 'other-attachment'
-        return same
-
-    def _left(self) -> float:
-        now = time.monotonic()
-        if self._give_up is None:
-            self._give_up = now + self._nova.timeout
-        return self._give_up - now
-
-    def _any(self, ask: Callable[[Any], bool], items: list[Any]) -> bool:
-        if len(items) > _MAX_QUESTIONS:
-            raise TooManyServers()
-        if not items and self.request.server_id is not None:
-            # What was named is no UUID, and so no server to ask about.
-            self._reason = 'server-lacks-volume'
-        for item in items:
-            start = time.monotonic()
-            try:
-                if ask(item):
-                    return True
-            except novas.Unknown:
-                self.nova_answer = None
-                raise
-            finally:
-                self.nova_questions += 1
-                self.nova_seconds += time.monotonic() - start
-        return False
-
-
 class TooManyServers(Exception):
-    """A request that speaks of more servers than Nova can be asked about."""
+    """The request is about more servers than :data:`MAX_SERVERS`."""
 
 
 class Malformed(Exception):
     """A request that Cinder cannot perform."""
+
+
+class Facts:
+    """The facts about one request.
+
+    Every look-up raises :exc:`attachguard.guard.cinder.NotShown` if Cinder
+    does not show the volume or the attachment to the caller,
+    :exc:`attachguard.guard.cinder.Unknown` and
+    :exc:`attachguard.nova.client.Unknown` if the service does not say, and
+    :exc:`Malformed` if the request names nothing that can be looked up.
+
+    :param request: the request
+    :param cinder_: reads of Cinder's API as the caller
+    :param nova: queries to Nova for this request
+    """
+
+    def __init__(
+        self,
+        request: request_parser.Request,
+        cinder_: CinderReader,
+        nova: NovaQueries,
+    ) -> None:
+        self.request = request
+        self._cinder = cinder_
+        self._nova = nova
+
+    @functools.cached_property
+    def volume(self) -> cinder.Volume:
+        """The volume, as Cinder shows it to the caller."""
+        if self._is_about_attachment:
+            return self._cinder.volume(self.attachment.volume_id)
+        if self.request.volume_id is None:
+            raise Malformed('volume_uuid is not a UUID')
+        return self._cinder.volume(self.request.volume_id)
+
+    @functools.cached_property
+    def attachment(self) -> cinder.Attachment:
+        """The attachment that the request names."""
+        if self.request.attachment_id is None:
+            raise Malformed('attachment_id is not a UUID')
+        return self._cinder.attachment(self.request.attachment_id)
+
+    @functools.cached_property
+    def attachment_status(self) -> str | None:
+        """The status of the attachment that the request names, if any."""
+        if self.request.attachment_id is None:
+            return None
+        return self.attachment.status
+
+    @functools.cached_property
+    def is_recorded(self) -> bool:
+        """Whether Cinder has an attachment of a claimed server."""
+        servers = {claim.server_id for claim in self.claims}
+        return bool(servers) and any(
+            attachment.server_id is not None
+            and request_parser.canonical_uuid(attachment.server_id) in servers
+            for attachment in self._cinder.attachments(self.volume.id)
+        )
+
+    @functools.cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """The servers that the request is about.
+
+        :returns: none if it names no server, or what cannot be one
+        """
+        source = self.request.operation.server_source
+        if source is operations.ServerSource.BODY:
+            named = cinder.Attachment(
+                '', self.volume.id, self.request.server_id
+            )
+            return _claims([named])
+        if source is operations.ServerSource.ATTACHMENT:
+            if self.attachment.server_id is not None:
+                # Cinder shows attachments of other projects, too. Nova gets no
+                # query about a volume that the caller may not see.
+                self.check_visible()
+            return _claims([self.attachment])
+        return _claims(self._cinder.attachments(self.volume.id))
+
+    def check_visible(self) -> None:
+        """Check that the caller may see the volume.
+
+        :raises attachguard.guard.cinder.NotShown: if not
+        """
+        self.volume  # noqa: B018
+
+    @property
+    def names_server(self) -> bool:
+        """Whether the request is about any server, even an invalid one."""
+        return bool(self.claims) or self.request.server_id is not None
+
+    @functools.cached_property
+    def volume_presence(self) -> Presence:
+        """Whether Nova has the volume on any claimed server.
+
+        :raises TooManyServers: if there are too many to query
+        """
+        claims = {
+            dataclasses.replace(claim, attachment_id=None)
+            for claim in self.claims
+        }
+        ordered = sorted(claims, key=lambda claim: claim.server_id)
+        return self._presence(ordered, self._presence_of_volume)
+
+    @functools.cached_property
+    def attachment_presence(self) -> Presence:
+        """Whether Nova has the volume by the very attachment of a claim.
+
+        HAS also where Nova has it and does not say by which attachment, and
+        where it has it and performs a task on the server.
+
+        :raises TooManyServers: if there are too many to query
+        """
+        return self._presence(self.claims, self._presence_of_attachment)
+
+    @property
+    def known(self) -> Known:
+        """What has been looked up so far."""
+        known = vars(self)
+        volume = known.get('volume')
+        attachment = known.get('attachment')
+        return Known(
+            volume=volume,
+            attachment=attachment,
+            attachment_status=known.get('attachment_status'),
+            is_recorded=known.get('is_recorded'),
+            server_ids=tuple(
+                sorted({item.server_id for item in known.get('claims', ())})
+            ),
+            presence=known.get('attachment_presence')
+            or known.get('volume_presence'),
+        )
+
+    @property
+    def _is_about_attachment(self) -> bool:
+        source = self.request.operation.server_source
+        return source is operations.ServerSource.ATTACHMENT
+
+    def _presence(
+        self, claims: Iterable[Claim], query: Callable[[Claim], Presence]
+    ) -> Presence:
+        claims = list(claims)
+        if len(claims) > MAX_SERVERS:
+            raise TooManyServers()
+        presence = Presence.LACKS
+        for claim in claims:
+            presence = query(claim)
+            if presence is Presence.HAS:
+                break
+        return presence
+
+    def _presence_of_volume(self, claim: Claim) -> Presence:
+        has = self._nova.has_volume(claim.server_id, claim.volume_id)
+        return Presence.HAS if has else Presence.LACKS
+
+    def _presence_of_attachment(self, claim: Claim) -> Presence:
+        attachment_id = None
+        if claim.attachment_id is not None:
+            attachment_id = self._nova.attachment_id(
+                claim.server_id, claim.volume_id
+            )
+        if attachment_id is None:
+            # Not saved yet, or attached before the Queens release, or not
+            # attached: any presence counts.
+            return self._presence_of_volume(claim)
+        if attachment_id == claim.attachment_id:
+            return Presence.HAS
+        # While a server moves, Nova does not name the attachment by which the
+        # guest still runs.
+        if not self._nova.is_idle(claim.server_id):
+            return Presence.HAS
+        return Presence.HAS_BY_OTHER
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """The facts that were looked up; None where one was not.
+
+    :param volume: the volume
+    :param attachment: the attachment that the request names
+    :param attachment_status: the status of that attachment
+    :param is_recorded: whether Cinder has an attachment of a claimed server
+    :param server_ids: the claimed servers, sorted
+    :param presence: whether Nova has the volume on a claimed server
+    """
+
+    volume: cinder.Volume | None = None
+    attachment: cinder.Attachment | None = None
+    attachment_status: str | None = None
+    is_recorded: bool | None = None
+    server_ids: tuple[str, ...] = ()
+    presence: Presence | None = None
+
+    @property
+    def volume_id(self) -> str | None:
+        """The volume's id."""
+        if self.volume is not None:
+            return self.volume.id
+        return None if self.attachment is None else self.attachment.volume_id
+
+
+#: the facts about a request that was not looked into
+NOTHING = Known()
+
+
+def _claims(attachments: Iterable[cinder.Attachment]) -> tuple[Claim, ...]:
+    claims: dict[Claim, None] = {}
+    for item in attachments:
+        server_id = item.server_id and request_parser.canonical_uuid(
+            item.server_id
+        )
+        if server_id:
+            claims[Claim(server_id, item.volume_id, item.id or None)] = None
+    return tuple(claims)

@@ -9,27 +9,31 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-
-"""Errors, as Cinder answers them.
+"""Responses to requests that are not forwarded, in Cinder's form.
 
 A WebOb exception raised from a filter would give WebOb's own form, and a
 traceback in the log through Cinder's faultwrap, so the JSON is built here as
 ``cinder.api.openstack.wsgi.Fault`` builds it:
 ``{"forbidden": {"code": 403, "message": "..."}}``.  One more key, ``reason``,
-stays the same whatever becomes of the message.
+is a stable code for programs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 import http
 from typing import TYPE_CHECKING
 
 from oslo_serialization import jsonutils
-import webob
+
+from attachguard.guard import decision as decision_
+from attachguard.guard.decision import Reason
+from attachguard.guard.decision import Verdict
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
+    from _typeshed.wsgi import WSGIApplication
     from _typeshed.wsgi import WSGIEnvironment
 
 _NAMES = {
@@ -40,20 +44,36 @@ _NAMES = {
     http.HTTPStatus.SERVICE_UNAVAILABLE: 'serviceUnavailable',
 }
 
-# What Cinder says of the request itself: its microversion, its id.
-_CINDERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
+_STATUS = {
+    Verdict.REFUSED: http.HTTPStatus.FORBIDDEN,
+    Verdict.UNKNOWN: http.HTTPStatus.SERVICE_UNAVAILABLE,
+    Verdict.MALFORMED: http.HTTPStatus.BAD_REQUEST,
+    Verdict.MISSING: http.HTTPStatus.NOT_FOUND,
+}
 
+_ADVICE = (
+    'Attach and detach volumes with the Compute API: "openstack server add '
+    'volume <server> <volume>" and "openstack server remove volume <server> '
+    '<volume>", or POST /servers/{server_id}/os-volume_attachments and DELETE '
+    '/servers/{server_id}/os-volume_attachments/{volume_id}.'
+)
 
-def set_headers(response: webob.Response, like: webob.Response) -> None:
-    """Let an answer say of the request what another one says of it.
+_REFUSALS = {
+    Reason.SERVER_LACKS_VOLUME: 'The server does not have this volume.',
+    Reason.SERVER_HAS_VOLUME: 'A server has this volume.',
+    Reason.ALREADY_ATTACHED: 'Cinder has this attachment already.',
+    Reason.OTHER_ATTACHMENT: 'The server has this volume by another '
+    'attachment.',
+    Reason.TOO_MANY_SERVERS: 'The volume is attached to more servers than can '
+    'be checked.',
+    Reason.NO_SERVER: 'A volume cannot be attached to a host directly.',
+    Reason.POLICY: 'The policy of this cloud does not allow it.',
+}
 
-    :param response: the answer to change
-    :param like: the answer to the request that the caller sent
-    """
-    for name in _CINDERS:
-        response.headers.pop(name, None)
-        if name in like.headers:
-            response.headers[name] = like.headers[name]
+_NOT_AUTHENTICATED = (
+    'The caller is not authenticated. The operator of this cloud must put '
+    'attachguard after authtoken in the pipeline.'
+)
 
 
 class Fault:
@@ -61,31 +81,21 @@ class Fault:
 
     :param status: the HTTP status
     :param reason: a stable code, for programs
-    :param message: for people: what is wrong, and what to do instead
-    :param like: an answer of Cinder's to take the microversion headers from
-    :param retry_after: seconds to wait before the next try
+    :param message: what is wrong, and what to do instead
+    :param headers: further headers
     """
 
     def __init__(
         self,
         status: http.HTTPStatus,
-        reason: str,
+        reason: Reason,
         message: str,
-        like: webob.Response | None = None,
-        retry_after: int | None = None,
+        headers: Mapping[str, str],
     ) -> None:
         self.status = status
         self.reason = reason
         self.message = message
-        self._headers = [('Content-Type', 'application/json')]
-        if retry_after is not None:
-            self._headers.append(('Retry-After', str(retry_after)))
-        if like is not None:
-            self._headers += [
-                (name, like.headers[name])
-                for name in _CINDERS
-                if name in like.headers
-            ]
+        self.headers = dict(headers)
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -95,13 +105,56 @@ class Fault:
                 _NAMES[self.status]: {
                     'code': self.status.value,
                     'message': self.message,
-                    'reason': self.reason,
+                    'reason': self.reason.value,
                 }
             }
         )
         start_response(
             f'{self.status.value} {self.status.phrase}',
-            [*self._headers, ('Content-Length', str(len(body)))],
+            [
+                ('Content-Type', 'application/json'),
+                *self.headers.items(),
+                ('Content-Length', str(len(body))),
+            ],
         )
-        # By _method in the query, a HEAD can be an attachment operation.
+        # With _method in the query, a HEAD can be an attachment operation.
         return [] if environ.get('REQUEST_METHOD') == 'HEAD' else [body]
+
+
+def response_to(
+    decision: decision_.Decision,
+    api_headers: Mapping[str, str],
+    retry_after: int,
+) -> WSGIApplication:
+    """The response to a request that is not forwarded.
+
+    :param decision: about the request; any but :attr:`Verdict.ALLOWED`
+    :param api_headers: headers of Cinder's response about the request, to the
+        caller
+    :param retry_after: seconds to wait before a retry, where that may help
+    """
+    if decision.response is not None:
+        return decision.response
+    status = _STATUS[decision.verdict]
+    if decision.reason is Reason.BODY_TOO_LARGE:
+        status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    headers = dict(api_headers)
+    if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
+        headers['Retry-After'] = str(retry_after)
+    return Fault(status, decision.reason, _message(decision), headers)
+
+
+def _message(decision: decision_.Decision) -> str:
+    reason = decision.reason
+    if reason is Reason.NOT_AUTHENTICATED:
+        return f'{_NOT_AUTHENTICATED} (attachguard: {reason.value})'
+    if decision.verdict is Verdict.REFUSED:
+        return f'{_REFUSALS[reason]} {_ADVICE} (attachguard: {reason.value})'
+    if decision.verdict is Verdict.UNKNOWN:
+        return (
+            'Cannot verify the attachment with the Compute service. Try again '
+            'later.'
+        )
+    if decision.verdict is Verdict.MISSING:
+        return 'The volume or attachment does not exist.'
+    return decision.detail or 'Malformed request body'

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A backend for oslo.middleware's healthcheck: is Nova being asked?
+"""A backend for oslo.middleware's healthcheck: is the guard loaded?
 
 For ``/healthcheck`` of the process that the guard is in, as an application in
 the same paste file::
@@ -20,10 +20,10 @@ the same paste file::
     backends = disable_by_file, attachguard
     # attachguard_fail_without_nova = true
 
-While Nova does not answer, the process is as available as ever, for nearly
-everything that is asked of it: a balancer that took it out of service would
-make of Nova's outage one of Cinder.  Only a check that no balancer asks should
-fail then: it says ``attachguard_fail_without_nova = true``.
+While Nova does not respond, the process still serves nearly every request: a
+load balancer that removed it would turn an outage of Nova into one of Cinder.
+Only a check that no load balancer uses should fail then: it sets
+``attachguard_fail_without_nova = true``.
 """
 
 from __future__ import annotations
@@ -33,32 +33,33 @@ import weakref
 from oslo_middleware.healthcheck import pluginbase
 from oslo_utils import strutils
 
-from attachguard.nova import circuit_breaker as breakers
+from attachguard.nova import circuit_breaker
 
-_WATCHED: weakref.WeakSet[breakers.Breaker] = weakref.WeakSet()
+_WATCHED: weakref.WeakSet[circuit_breaker.CircuitBreaker] = weakref.WeakSet()
 
 
-def watch(breaker: breakers.Breaker) -> None:
-    """Let a breaker count for the health of this process.
+def watch(breaker: circuit_breaker.CircuitBreaker) -> None:
+    """Include a circuit breaker in the health of this process.
 
-    :param breaker: it is not kept
+    :param breaker: only a weak reference to it is kept
     """
     _WATCHED.add(breaker)
 
 
 class Healthcheck(pluginbase.HealthcheckBaseExtension):
-    """Says whether there is a guard in this process, and asks Nova.
+    """Reports whether this process has a guard, and whether Nova responds.
 
     An extension of oslo.middleware's healthcheck, by the name
     ``attachguard``.
     """
 
     def healthcheck(self, server_port: int) -> pluginbase.HealthcheckResult:
-        """Look.
+        """Check the guards of this process.
 
         :param server_port: of the request, not used
-        :returns: not available where no guard is in this process; where Nova
-            is left alone, only if the paste file says so
+        :returns: not available if this process has no guard; while Nova does
+            not respond, only if the paste file sets
+            ``attachguard_fail_without_nova``
         """
         fails = strutils.bool_from_string(
             self.conf.get('attachguard_fail_without_nova', False), strict=True
@@ -67,7 +68,7 @@ class Healthcheck(pluginbase.HealthcheckBaseExtension):
         if not watched:
             return pluginbase.HealthcheckResult(
                 available=False,
-                reason='attachguard: not in this process',
+                reason='attachguard: not loaded',
                 details='No pipeline of this process has the filter.',
             )
         for breaker in watched:
@@ -75,8 +76,9 @@ class Healthcheck(pluginbase.HealthcheckBaseExtension):
             if open_for is not None:
                 return pluginbase.HealthcheckResult(
                     available=not fails,
-                    reason=f'attachguard: no Nova for {open_for:.0f} s',
-                    details=breaker.why,
+                    reason='attachguard: Nova does not respond since '
+                    f'{open_for:.0f} s',
+                    details=breaker.failure,
                 )
         return pluginbase.HealthcheckResult(
             available=True, reason='attachguard: OK'

@@ -10,13 +10,13 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Who calls, as auth_token says.
+"""The caller of a request, as auth_token identifies it.
 
-Only what stands in the environ under ``keystone.token_auth`` is believed:
-headers before auth_token, and under noauth, are the client's own words.
-A service token counts only when auth_token has confirmed it, and what it
-counts for is a matter of the rules: confirmed alone can be a user's own token
-sent twice (``service_token_roles_required``).
+Only ``keystone.token_auth`` in the environ is trusted: the headers of a
+request that auth_token has not processed, and under noauth, are the client's
+own.  A service token is used only if auth_token has confirmed it, and the
+rules decide what it allows: a confirmed one can be a user's own token sent
+twice (``service_token_roles_required``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from oslo_context import context
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-# What a rule may look at, named as oslo.context names it.
+# What a rule may read, named as oslo.context names it.
 CREDENTIALS = (
     'user_id',
     'user_domain_id',
@@ -61,7 +61,7 @@ class Caller:
     """Who sent a request.
 
     :param credentials: the values of :data:`CREDENTIALS`, for the rules
-    :param auth: what to ask another service with in the caller's name
+    :param auth: the plugin to query another service with as the caller
     """
 
     credentials: Mapping[str, Any]
@@ -74,11 +74,15 @@ class Caller:
         return user_id
 
 
+#: the caller of a request that was not authenticated
+NOBODY = Caller(dict.fromkeys(CREDENTIALS))
+
+
 def identify(environ: WSGIEnvironment, auth_strategy: str) -> Caller:
-    """Who sent a request.
+    """Identify the caller of a request.
 
     :param auth_strategy: ``keystone`` or ``noauth``, see the option
-    :raises NotAuthenticated: when auth_token has not seen it
+    :raises NotAuthenticated: if auth_token has not processed the request
     """
     if auth_strategy == 'noauth':
         return _unauthenticated(environ)

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Is this cloud ready for the guard?  Looked at before it is switched on.
+"""Checks before the guard is switched on: is this cloud ready for it?
 
 Each check is a function from what is configured to a :class:`Finding`, which
-says what to do.  Nothing is changed, and only Nova is asked, only where
+says what to do.  Nothing is changed, and only Nova is queried, only if
 credentials for it are configured.
 """
 
@@ -32,14 +32,13 @@ from oslo_utils import strutils
 
 from attachguard import opts
 from attachguard.guard import default_rules
+from attachguard.guard import paste_file
 from attachguard.guard import policy
 from attachguard.nova import client as nova_client
 
-_FACTORY = 'attachguard.filter:filter_factory'
-
 
 class Result(enum.Enum):
-    """What came of a check."""
+    """The result of a check."""
 
     OK = 'ok'
     UNKNOWN = 'unknown'
@@ -50,8 +49,8 @@ class Result(enum.Enum):
 class Finding:
     """What a check found.
 
-    :param check: what was looked at
-    :param result: whether it is as it has to be
+    :param check: the subject of the check
+    :param result: its result
     :param text: what was found, and what to do about it
     """
 
@@ -60,35 +59,35 @@ class Finding:
     text: str
 
 
-def look(
+def run(
     conf: cfg.ConfigOpts,
     paste_ini: pathlib.Path | None,
     nova_confs: Sequence[pathlib.Path],
 ) -> Iterator[Finding]:
-    """Look at everything.
+    """Run all checks.
 
     :param conf: Cinder's configuration, loaded
-    :param paste_ini: its paste file, or None where none was found
+    :param paste_ini: its paste file, or None if none was found
     :param nova_confs: configuration files of Nova's processes
     """
     try:
         yield from pipelines(paste_ini)
         opts.configure(conf, _filter_options(paste_ini))
         rules = policy.Policy(conf)
-        asked = nova_client.Nova(conf)
+        nova = nova_client.Nova(conf)
     except opts.ConfigError as exc:
         yield Finding('configuration', Result.WRONG, str(exc))
         return
     yield configuration(conf)
     yield authentication(conf)
-    yield credentials(asked)
+    yield credentials(nova)
     yield service_tokens(rules, nova_confs)
 
 
 def configuration(conf: cfg.ConfigOpts) -> Finding:
-    """What was read, and what the filter will do.
+    """Check what was read, and report what the filter will do.
 
-    :param conf: as for :func:`look`, with the guard's options
+    :param conf: as for :func:`run`, with the guard's options
     """
     check = 'configuration'
     if not conf.config_file:
@@ -107,9 +106,9 @@ def configuration(conf: cfg.ConfigOpts) -> Finding:
 
 
 def authentication(conf: cfg.ConfigOpts) -> Finding:
-    """Whether anybody says who calls.
+    """Check that callers are authenticated.
 
-    :param conf: as for :func:`look`, with the guard's options, and Cinder's
+    :param conf: as for :func:`run`, with the guard's options, and Cinder's
         own ``auth_strategy``
     """
     check = 'authentication'
@@ -124,16 +123,16 @@ def authentication(conf: cfg.ConfigOpts) -> Finding:
         return Finding(
             check,
             Result.WRONG,
-            f'[{opts.GROUP}] auth_strategy lets anybody say to be a service: '
-            'remove it',
+            f'[{opts.GROUP}] auth_strategy lets every caller claim to be a '
+            'service: remove it',
         )
-    return Finding(check, Result.OK, 'auth_token says who calls')
+    return Finding(check, Result.OK, 'auth_token authenticates the callers')
 
 
 def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
-    """Whether the filter stands where it can know who calls.
+    """Check the place of the filter in each pipeline.
 
-    :param paste_ini: as for :func:`look`
+    :param paste_ini: as for :func:`run`
     """
     if paste_ini is None:
         yield Finding(
@@ -142,8 +141,8 @@ def pipelines(paste_ini: pathlib.Path | None) -> Iterator[Finding]:
             'there is no api-paste.ini: name it with --paste-ini',
         )
         return
-    config = _read(paste_ini)
-    filters = _filters(config)
+    config = paste_file.read(paste_ini)
+    filters = set(paste_file.filters(config))
     found = False
     for section in config.sections():
         for name, value in config.items(section):
@@ -173,43 +172,41 @@ def _pipeline(
             return Finding(
                 check, Result.WRONG, f'there is no section for {word}'
             )
-    ours = [place for place, word in enumerate(words) if word in filters]
-    if not ours:
+    places = [place for place, word in enumerate(words) if word in filters]
+    if not places:
         return Finding(
             check,
             Result.WRONG,
             f'the filter is not in it; put it before {words[-1]} (by a '
-            f'section with paste.filter_factory = {_FACTORY})',
+            f'section with paste.filter_factory = {paste_file.FACTORY})',
         )
-    if len(ours) > 1:
+    if len(places) > 1:
         return Finding(check, Result.WRONG, 'the filter is in it twice')
-    before = words[: ours[0]]
+    before = words[: places[0]]
     if 'authtoken' not in before or 'keystonecontext' not in before:
         return Finding(
             check,
             Result.WRONG,
-            'the filter stands before authtoken or keystonecontext, where '
-            f'it cannot know who calls; put it before {words[-1]}',
+            'the filter is before authtoken or keystonecontext, where it '
+            f'cannot identify the caller; put it before {words[-1]}',
         )
-    if ours[-1] != len(words) - 2:
+    if places[-1] != len(words) - 2:
         return Finding(
             check,
             Result.WRONG,
-            'another filter stands behind it, and sees the questions that it '
-            f'asks Cinder; put it right before {words[-1]}',
+            'another filter is behind it, and receives its reads of Cinder; '
+            f'put it right before {words[-1]}',
         )
-    return Finding(
-        check, Result.OK, f'the filter stands right before {words[-1]}'
-    )
+    return Finding(check, Result.OK, f'the filter is right before {words[-1]}')
 
 
-def credentials(asked: nova_client.Nova) -> Finding:
-    """Whether Nova tells the truth to whom the guard asks as.
+def credentials(nova: nova_client.Nova) -> Finding:
+    """Check that the guard's credentials see every project's servers.
 
-    :param asked: the guard's own client
+    :param nova: the guard's own client
     """
-    check = 'asking Nova'
-    if asked.as_caller:
+    check = 'queries to Nova'
+    if nova.as_caller:
         return Finding(
             check,
             Result.OK,
@@ -217,12 +214,12 @@ def credentials(asked: nova_client.Nova) -> Finding:
             'an internal or public compute endpoint in the catalog',
         )
     try:
-        if asked.sees_every_project():
+        if nova.sees_every_project():
             return Finding(
                 check, Result.OK, "the credentials see every project's servers"
             )
     except nova_client.Unknown as exc:
-        return Finding(check, Result.UNKNOWN, exc.why)
+        return Finding(check, Result.UNKNOWN, exc.detail)
     except (ksa_exceptions.ClientException, OSError) as exc:
         return Finding(
             check,
@@ -232,19 +229,20 @@ def credentials(asked: nova_client.Nova) -> Finding:
     return Finding(
         check,
         Result.WRONG,
-        "the credentials do not see other projects' servers, so all that is "
-        'attached there looks detached; the role service is not enough: give '
-        'the user the role admin, or ask as the caller (no auth_type)',
+        "the credentials do not see other projects' servers, so every volume "
+        'that is attached there looks detached; the role service is not '
+        'enough: give the user the role admin, or query as the caller (no '
+        'auth_type)',
     )
 
 
 def service_tokens(
     rules: policy.Policy, nova_confs: Sequence[pathlib.Path]
 ) -> Finding:
-    """Which of the two sets of rules this cloud needs.
+    """Find out which of the two sets of rules this cloud needs.
 
-    :param rules: those in force
-    :param nova_confs: as for :func:`look`
+    :param rules: the rules in force
+    :param nova_confs: as for :func:`run`
     """
     check = 'service tokens'
     option = '[service_user] send_service_user_token'
@@ -252,7 +250,7 @@ def service_tokens(
         return Finding(
             check,
             Result.UNKNOWN,
-            f'only nova.conf says whether Nova sends them ({option}): name '
+            f'only nova.conf shows whether Nova sends them ({option}): name '
             'the one of each kind of node (API, conductor, compute) with '
             '--nova-conf',
         )
@@ -262,7 +260,7 @@ def service_tokens(
         return Finding(check, Result.WRONG, str(exc))
     preset = default_rules.NO_SERVICE_TOKEN.items()
     # What is open without the preset stays open with it.
-    missing = [rule for rule in preset if not rules.reads(*rule)]
+    missing = [rule for rule in preset if not rules.equals(*rule)]
     if without and missing:
         return Finding(
             check,
@@ -270,7 +268,7 @@ def service_tokens(
             f'{option} is not true, or without auth_type, in '
             f'{", ".join(map(str, without))}: set it, or use '
             'attachguard-policy.no-service-token.yaml.sample as the policy '
-            'file, or Nova itself is refused',
+            'file; otherwise Nova itself is refused',
         )
     if without:
         return Finding(
@@ -289,7 +287,7 @@ def service_tokens(
 
 
 def _sends_token(path: pathlib.Path) -> bool:
-    config = _read(path)
+    config = paste_file.read(path)
     if not config.has_section('service_user'):
         return False
     section = config['service_user']
@@ -299,41 +297,11 @@ def _sends_token(path: pathlib.Path) -> bool:
     ) and bool({'auth_type', 'auth_plugin', 'auth_section'} & set(section))
 
 
-def _filters(config: configparser.RawConfigParser) -> set[str]:
-    return {
-        section.removeprefix('filter:')
-        for section in config.sections()
-        if section.startswith('filter:')
-        and (
-            config.get(section, 'paste.filter_factory', fallback='')
-            == _FACTORY
-            or config.get(section, 'use', fallback='').startswith(
-                'egg:attachguard'
-            )
-        )
-    }
-
-
 def _filter_options(paste_ini: pathlib.Path | None) -> dict[str, str]:
     if paste_ini is None:
         return {}
-    config = _read(paste_ini)
-    return {
-        name: value
-        for section in _filters(config)
-        for name, value in config.items(f'filter:{section}')
-        if name not in ('paste.filter_factory', 'use')
-    }
-
-
-def _read(path: pathlib.Path) -> configparser.RawConfigParser:
-    # As oslo.config takes them: an option may stand there twice.
-    config = configparser.RawConfigParser(
-        strict=False, interpolation=None, default_section='paste.DEFAULT'
-    )
-    try:
-        with path.open(encoding='utf-8') as file:
-            config.read_file(file)
-    except (OSError, configparser.Error, UnicodeDecodeError) as exc:
-        raise opts.ConfigError(f'{path}: {exc}') from exc
-    return config
+    config = paste_file.read(paste_ini)
+    found: dict[str, str] = {}
+    for name in paste_file.filters(config):
+        found.update(paste_file.options(config, name))
+    return found

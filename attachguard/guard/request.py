@@ -9,24 +9,22 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
+"""Parsing of a request, exactly as Cinder will parse it.
 
-"""What a request asks of Cinder, read exactly as Cinder will read it.
-
-A filter that reads a request otherwise than the service behind it can be
-walked around.  So this module accepts a superset of the routes that Cinder
-connects, looks only at what Cinder's dispatcher looks at (``PATH_INFO``, the
-method as Routes overrides it, the body as ``jsonutils`` parses it), and calls
-unreadable what it cannot read for certain.
+A filter that parses a request differently from the service behind it can be
+bypassed.  So this module accepts a superset of the routes that Cinder
+connects, reads only what Cinder's dispatcher reads (``PATH_INFO``, the method
+as Routes overrides it, the body as ``jsonutils`` parses it), and rejects what
+it cannot parse with certainty.
 
 Sources: ``cinder.api.v3.router`` (the routes), ``routes.middleware`` (the
 method override), ``cinder.api.openstack.wsgi`` (``get_method`` and
-``action_peek_json``: which action a body names).
+``action_peek_json``: the action that a body names).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 import io
 import re
 from typing import Any
@@ -37,184 +35,28 @@ from oslo_serialization import jsonutils
 from oslo_utils import uuidutils
 import webob
 
+from attachguard.guard import operations
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-NIL_UUID = str(uuid.UUID(int=0))
-
-# Cinder hands these bytes to a recursive parser and then to a recursive
-# schema validator; nothing that a client sends nests deeper than a connector.
+# Cinder hands the body to a recursive parser and then to a recursive schema
+# validator; nothing that a client sends nests deeper than a connector.
 MAX_DEPTH = 50
 
 
 class Unreadable(Exception):
-    """A body which does not say for certain what is asked.
-
-    :param request: what could be read: the place of the ids, no operation
-    """
-
-    def __init__(self, message: str, request: Request) -> None:
-        super().__init__(message)
-        self.request = request
+    """A body or path that does not name one operation with certainty."""
 
 
 class BodyTooLarge(Exception):
     """A body longer than the limit."""
 
 
-class Claim(enum.Enum):
-    """Where a request says which server it speaks of."""
-
-    BODY = 'the body'
-    VOLUME = "the volume's attachments"
-    ATTACHMENT = "the attachment's server"
-    NONE = 'nowhere: the decision needs no server'
-
-
-@dataclasses.dataclass(frozen=True)
-class Operation:
-    """One of Cinder's calls that change an attachment.
-
-    :param name: the action's key in the body, or ``attachment-<verb>``
-    :param method: the HTTP method, as Cinder's router sees it
-    :param path: the path, as the API reference writes it
-    :param claim: where to find the server that it speaks of
-    :param what: what it does, for the policy reference
-    """
-
-    name: str
-    method: str
-    path: str
-    claim: Claim
-    what: str
-
-
-_ACTION = '/volumes/{volume_id}/action'
-
-# The one table of what is guarded.  See the Block Storage API v3 reference,
-# "Volume actions" and "Attachments".
-OPERATIONS: dict[str, Operation] = {
-    operation.name: operation
-    for operation in (
-        Operation(
-            'os-attach',
-            'POST',
-            _ACTION,
-            Claim.BODY,
-            'Record that a volume is attached to a server or a host.',
-        ),
-        Operation(
-            'os-detach',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Clear the record of an attachment.',
-        ),
-        Operation(
-            'os-reserve',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Mark a volume as about to be attached.',
-        ),
-        Operation(
-            'os-unreserve',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Take back os-reserve.',
-        ),
-        Operation(
-            'os-begin_detaching',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Mark a volume as about to be detached.',
-        ),
-        Operation(
-            'os-roll_detaching',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Take back os-begin_detaching.',
-        ),
-        Operation(
-            'os-initialize_connection',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Export a volume to a connector.',
-        ),
-        Operation(
-            'os-terminate_connection',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Withdraw the export of a volume from a connector.',
-        ),
-        Operation(
-            'os-force_detach',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Clear an attachment whatever its state.',
-        ),
-        Operation(
-            'os-reset_status',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            "Overwrite a volume's status, attach status or migration status.",
-        ),
-        Operation(
-            'os-migrate_volume_completion',
-            'POST',
-            _ACTION,
-            Claim.VOLUME,
-            'Put a new volume, and its attachments, in the place of another.',
-        ),
-        Operation(
-            'attachment-create',
-            'POST',
-            '/attachments',
-            Claim.BODY,
-            'Reserve a volume for a server, or connect it at once.',
-        ),
-        Operation(
-            'attachment-update',
-            'PUT',
-            '/attachments/{attachment_id}',
-            Claim.ATTACHMENT,
-            'Connect a reserved attachment to a host.',
-        ),
-        Operation(
-            'attachment-complete',
-            'POST',
-            '/attachments/{attachment_id}/action',
-            Claim.ATTACHMENT,
-            'Mark an attachment as attached, and its volume as in-use.',
-        ),
-        Operation(
-            'attachment-delete',
-            'DELETE',
-            '/attachments/{attachment_id}',
-            Claim.ATTACHMENT,
-            'Remove an attachment, and withdraw its export.',
-        ),
-    )
-}
-
-VOLUME_ACTIONS = frozenset(
-    operation.name
-    for operation in OPERATIONS.values()
-    if operation.path == _ACTION
-)
-COMPLETE = 'os-complete'
-
 # A superset of what Routes makes of cinder.api.v3.router: any prefix where it
 # wants a project id, any suffix where it wants ``.json``, and the newline that
-# ``$`` lets through.
-_TARGET = re.compile(
+# ``$`` accepts.
+_PATH = re.compile(
     r'(?P<root>.*)/'
     r'(?:volumes/(?P<volume>[^/]+)/action(?:\.[^/]*)?\n?'
     r'|attachments/(?P<acting>[^/]+)/action(?:\.[^/]*)?\n?'
@@ -224,13 +66,20 @@ _TARGET = re.compile(
 )
 _JSON_SUFFIX = re.compile(r'\.json\n?\Z')
 
-# The first key of a JSON object, when it is written without escapes.  Cinder
-# takes an action only from an object with exactly one key: if the first one
-# is not guarded, then no guarded one is performed.
+# The first key of a JSON object, if it is written without escapes.  Cinder
+# accepts an action only from an object with exactly one key: if the first one
+# is not guarded, then Cinder performs no guarded one.
 _FIRST_KEY = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"([^"\\]*)"[ \t\n\r]*:')
 _GUARDED_KEYS = frozenset(
-    name.encode() for name in (*VOLUME_ACTIONS, COMPLETE)
+    name.encode()
+    for name in (
+        *operations.VOLUME_ACTIONS,
+        *operations.ATTACHMENT_ACTIONS,
+    )
 )
+
+# The actions whose body may name an attachment.
+_NAMING_ATTACHMENT = frozenset(('os-detach', 'os-force_detach'))
 
 _FORM_TYPES = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
@@ -239,143 +88,68 @@ _FORM_TYPES = ('application/x-www-form-urlencoded', 'multipart/form-data')
 class Request:
     """A request for one of Cinder's attachment operations.
 
-    Ids are as the caller wrote them: whether they are UUIDs, and of what, is
-    for Cinder to say.
-
-    :param operation: what is asked, or None when the body does not say
-    :param path: ``PATH_INFO``
-    :param span: where in ``path`` the id stands, or None where there is none
-    :param root: the part of ``path`` before ``/volumes`` or ``/attachments``
-    :param raw: the body, in bytes
-    :param body: the parsed body, or None where it plays no part
+    :param operation: what it requests
+    :param root: the part of the path before ``/volumes`` or ``/attachments``
+    :param volume_id: the volume that it names: in the path as the caller wrote
+        it; in the body only if it is a UUID
+    :param attachment_id: the attachment that it names, in the same way
+    :param server_id: the server that the body names, as the caller wrote it
+    :param host: the host that the body names
     """
 
-    operation: Operation | None
-    path: str
-    span: tuple[int, int] | None
+    operation: operations.Operation
     root: str
-    raw: bytes
-    body: Any = None
+    volume_id: str | None = None
+    attachment_id: str | None = None
+    server_id: str | None = None
+    host: str | None = None
 
     @property
-    def _path_id(self) -> str | None:
-        return None if self.span is None else self.path[slice(*self.span)]
-
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        assert self.operation is not None
-        if not isinstance(self.body, dict):
-            return {}
-        key = self.operation.name
-        if key == 'attachment-create':
-            key = 'attachment'
-        arguments = self.body.get(key)
-        return arguments if isinstance(arguments, dict) else {}
-
-    @property
-    def volume_id(self) -> str | None:
-        """The volume that the request names, in its path or in its body."""
-        assert self.operation is not None
-        if self.operation.path == _ACTION:
-            return self._path_id
-        if self.operation.name == 'attachment-create':
-            volume_id = self._arguments.get('volume_uuid')
-            return volume_id if isinstance(volume_id, str) else None
-        return None
-
-    @property
-    def attachment_id(self) -> str | None:
-        """The attachment that the request names."""
-        assert self.operation is not None
-        if self.operation.claim is Claim.ATTACHMENT:
-            return self._path_id
-        if self.operation.name in ('os-detach', 'os-force_detach'):
-            attachment_id = self._arguments.get('attachment_id')
-            return attachment_id if isinstance(attachment_id, str) else None
-        return None
-
-    @property
-    def server_id(self) -> str | None:
-        """The server that the body names.
-
-        :returns: what the caller wrote (a UUID or not), or None
-        """
-        assert self.operation is not None
-        if self.operation.claim is not Claim.BODY:
-            return None
-        server_id = self._arguments.get('instance_uuid')
-        # Whatever is there and is no null names something, be it a number.
-        return None if server_id is None else str(server_id)
-
-    @property
-    def host(self) -> str | None:
-        """The host that the body names."""
-        arguments = self._arguments
-        host = arguments.get('host_name')
-        connector = arguments.get('connector')
-        if host is None and isinstance(connector, dict):
-            host = connector.get('host')
-        return None if host is None else str(host)
+    def lacks_server(self) -> bool:
+        """Whether the body, which could name a server, names none."""
+        source = self.operation.server_source
+        return (
+            source is operations.ServerSource.BODY and self.server_id is None
+        )
 
     @property
     def rule(self) -> str:
         """The policy rule that decides.
 
-        A host can be attached to, and a volume reserved for nobody, under
-        rules of their own, because only the body tells them apart.
+        A request that names no server has a rule of its own, because only the
+        body distinguishes the two.
         """
-        assert self.operation is not None
         name = f'attachguard:{self.operation.name}'
-        if self.operation.claim is Claim.BODY and self.server_id is None:
-            return f'{name}:no-server'
-        return name
-
-    def on_nothing(self) -> tuple[str, bytes] | None:
-        """The same request about a volume or attachment that cannot exist.
-
-        :returns: the path and the body, with the nil UUID (:rfc:`9562`,
-            section 5.9) in the place of the id; None where it is not known
-            for certain what stands in that place
-        """
-        if self.span is not None:
-            start, end = self.span
-            return self.path[:start] + NIL_UUID + self.path[end:], self.raw
-        if not isinstance(self.body, dict):
-            return None
-        arguments = self.body.get('attachment')
-        if isinstance(arguments, dict) and 'volume_uuid' in arguments:
-            arguments = {**arguments, 'volume_uuid': NIL_UUID}
-        body = {**self.body, 'attachment': arguments}
-        return self.path, jsonutils.dump_as_bytes(body)
+        return f'{name}:no-server' if self.lacks_server else name
 
 
 def canonical_uuid(value: str) -> str | None:
     """A UUID in its canonical form.
 
-    :param value: any form which Cinder takes for a UUID
+    :param value: any form that Cinder accepts as a UUID
     :returns: 32 lower-case hexadecimal digits in five groups (:rfc:`9562`,
-        section 4), or None for what is no UUID
+        section 4), or None if it is not a UUID
     """
     if not uuidutils.is_uuid_like(value):
         return None
     return str(uuid.UUID(value))
 
 
-def is_candidate(environ: WSGIEnvironment) -> re.Match[str] | None:
-    """Whether a request goes where attachment operations go.
+def match_path(environ: WSGIEnvironment) -> re.Match[str] | None:
+    """Match the path of a request that may be an attachment operation.
 
-    :returns: the parsed path, or None for a request that is none of ours
+    :returns: the parsed path, or None if it cannot be one
     """
-    return _TARGET.match(environ.get('PATH_INFO', ''))
+    return _PATH.match(environ.get('PATH_INFO', ''))
 
 
 def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
-    """Read the body, and leave it to be read again.
+    """Read the body, and make it readable again for Cinder.
 
     :param limit: the longest body to accept, in bytes
-    :returns: the body that Cinder will see
-    :raises BodyTooLarge: for a longer one
-    :raises OSError: where the client sent less than it announced
+    :returns: the body that Cinder will read
+    :raises BodyTooLarge: if it is longer
+    :raises OSError: if the client sent less than it announced
     """
     announced = environ.get('CONTENT_LENGTH') or ''
     if (
@@ -384,7 +158,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         and announced.isdigit()
         and not environ.get('webob.is_body_seekable')
     ):
-        # The common case, for a tenth of what WebOb takes.
+        # The common case, for a tenth of the cost of WebOb.
         return _read_announced(environ, int(announced), limit)
     request = webob.Request(environ)
     length = request.content_length
@@ -402,7 +176,7 @@ def read_body(environ: WSGIEnvironment, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise BodyTooLarge()
-    # Not by way of WebOb, which would note a length that nobody announced.
+    # Not through WebOb, which would set a length that nobody announced.
     environ['wsgi.input'] = io.BytesIO(body)
     return bytes(body)
 
@@ -420,68 +194,120 @@ def _read_announced(
 
 
 def parse(
-    environ: WSGIEnvironment, target: re.Match[str], body: bytes
+    environ: WSGIEnvironment, path: re.Match[str], body: bytes
 ) -> Request | None:
-    """What a candidate asks.
+    """Parse what a request asks of Cinder.
 
-    :param target: what :func:`is_candidate` gave
-    :param body: what :func:`read_body` gave
-    :returns: the request, or None when it is no attachment operation
-    :raises Unreadable: when the body does not say
+    :param path: the result of :func:`match_path`
+    :param body: the result of :func:`read_body`
+    :returns: the request, or None if it is no attachment operation
+    :raises Unreadable: if the path or the body does not say with certainty
     """
     method = _method(environ, body)
-    path = target.string
-    root = target['root']
     try:
-        # PEP 3333 puts bytes into a str in this way; WebOb takes them for
+        # PEP 3333 puts bytes into a str in this way; WebOb decodes them as
         # UTF-8, and Cinder fails where they are not.
-        path.encode('latin-1').decode()
+        path.string.encode('latin-1').decode()
     except UnicodeError:
-        raise Unreadable(
-            'The path is not UTF-8', Request(None, path, None, root, body)
-        ) from None
-    if target['collection']:
-        if method != 'POST':
-            return None
-        create = OPERATIONS['attachment-create']
-        found = Request(create, path, None, root, body)
-        found = dataclasses.replace(found, body=_parse_json(body, found))
-        if not isinstance(found.body, dict) or not isinstance(
-            found.body.get('attachment'), dict
-        ):
-            raise Unreadable('The body holds no attachment', found)
-        return found
-    if target['member']:
-        span = target.span('member')
-        if suffix := _JSON_SUFFIX.search(path, *span):
-            span = (span[0], suffix.start())
-        if method == 'PUT':
-            update = OPERATIONS['attachment-update']
-            unread = Request(update, path, span, root, body)
-            return dataclasses.replace(unread, body=_parse_json(body, unread))
-        if method == 'DELETE':
-            delete = OPERATIONS['attachment-delete']
-            return Request(delete, path, span, root, body)
+        raise Unreadable('The path is not UTF-8') from None
+    if path['collection']:
+        return _attachment_create(path, body) if method == 'POST' else None
+    if path['member']:
+        return _attachment_member(method, path, body)
+    return _action(path, body) if method == 'POST' else None
+
+
+def _attachment_create(path: re.Match[str], body: bytes) -> Request:
+    decoded = _parse_json(body)
+    arguments = decoded.get('attachment') if isinstance(decoded, dict) else 0
+    if not isinstance(arguments, dict):
+        raise Unreadable('The body has no object "attachment"')
+    return Request(
+        operations.ATTACHMENT_CREATE,
+        path['root'],
+        volume_id=_uuid_in_body(arguments, 'volume_uuid'),
+        server_id=_server_id(arguments),
+        host=_host(arguments),
+    )
+
+
+def _attachment_member(
+    method: str, path: re.Match[str], body: bytes
+) -> Request | None:
+    attachment_id = _JSON_SUFFIX.sub('', path['member'])
+    if method == 'DELETE':
+        return Request(
+            operations.ATTACHMENT_DELETE,
+            path['root'],
+            attachment_id=attachment_id,
+        )
+    if method != 'PUT':
         return None
-    if method != 'POST':
+    decoded = _parse_json(body)
+    arguments = decoded.get('attachment') if isinstance(decoded, dict) else {}
+    return Request(
+        operations.ATTACHMENT_UPDATE,
+        path['root'],
+        attachment_id=attachment_id,
+        host=_host(arguments if isinstance(arguments, dict) else {}),
+    )
+
+
+def _action(path: re.Match[str], body: bytes) -> Request | None:
+    first = _FIRST_KEY.match(body)
+    if first and first[1] not in _GUARDED_KEYS:
         return None
-    if first := _FIRST_KEY.match(body):
-        if first[1] not in _GUARDED_KEYS:
-            return None
-    of_volume = target['volume'] is not None
-    span = target.span('volume' if of_volume else 'acting')
-    unknown = Request(None, path, span, root, body)
-    decoded = _parse_json(body, unknown)
+    decoded = _parse_json(body)
     if not isinstance(decoded, dict):
-        # Cinder asks it for its keys, and finds no such action.
+        # Cinder reads the keys of an object, and finds no such action.
         return None
-    guarded = VOLUME_ACTIONS if of_volume else {COMPLETE}
-    if not guarded.intersection(decoded):
+    is_of_volume = path['volume'] is not None
+    actions = (
+        operations.VOLUME_ACTIONS
+        if is_of_volume
+        else operations.ATTACHMENT_ACTIONS
+    )
+    if not actions.keys() & decoded:
         return None
     if len(decoded) != 1:
-        raise Unreadable('The body names more than one action', unknown)
-    name = next(iter(decoded)) if of_volume else 'attachment-complete'
-    return Request(OPERATIONS[name], path, span, root, body, decoded)
+        raise Unreadable('The body names more than one action')
+    ((name, arguments),) = decoded.items()
+    operation = actions[name]
+    if not is_of_volume:
+        return Request(operation, path['root'], attachment_id=path['acting'])
+    if not isinstance(arguments, dict):
+        arguments = {}
+    names_server = operation.server_source is operations.ServerSource.BODY
+    return Request(
+        operation,
+        path['root'],
+        volume_id=path['volume'],
+        attachment_id=_uuid_in_body(arguments, 'attachment_id')
+        if name in _NAMING_ATTACHMENT
+        else None,
+        server_id=_server_id(arguments) if names_server else None,
+        host=_host(arguments),
+    )
+
+
+def _uuid_in_body(arguments: dict[str, Any], name: str) -> str | None:
+    # Anything else must not become part of a path.
+    value = arguments.get(name)
+    return canonical_uuid(value) if isinstance(value, str) else None
+
+
+def _server_id(arguments: dict[str, Any]) -> str | None:
+    server_id = arguments.get('instance_uuid')
+    # Any value but null names something, even a number.
+    return None if server_id is None else str(server_id)
+
+
+def _host(arguments: dict[str, Any]) -> str | None:
+    host = arguments.get('host_name')
+    connector = arguments.get('connector')
+    if host is None and isinstance(connector, dict):
+        host = connector.get('host')
+    return None if host is None else str(host)
 
 
 def _method(environ: WSGIEnvironment, body: bytes) -> str:
@@ -500,10 +326,10 @@ def _method(environ: WSGIEnvironment, body: bytes) -> str:
         else:
             return method
     except Exception:
-        # Bytes that are no text, a strange charset, a broken multipart:
-        # Routes reads it by the same means, and ignores it, or fails as well.
+        # Bytes that are not text, an unknown charset, a broken multipart:
+        # Routes parses it in the same way, and ignores it, or fails as well.
         return method
-    # A file upload has no upper(): there Routes itself fails.
+    # A file upload has no upper(): Routes itself fails on it.
     if isinstance(override, str) and override:
         return override.upper()
     return method
@@ -514,13 +340,13 @@ def _is_form(environ: WSGIEnvironment) -> bool:
     return content_type.lower().split(';', 1)[0] in _FORM_TYPES
 
 
-def _parse_json(body: bytes, request: Request) -> Any:
+def _parse_json(body: bytes) -> Any:
     try:
         decoded = jsonutils.loads(body)
     except (ValueError, RecursionError):
-        raise Unreadable('Malformed request body', request) from None
+        raise Unreadable('Malformed request body') from None
     if _depth_exceeds(decoded, MAX_DEPTH):
-        raise Unreadable('The body is nested too deeply', request)
+        raise Unreadable('The body is nested too deeply')
     return decoded
 
 

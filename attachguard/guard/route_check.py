@@ -10,12 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The self-check: does the filter still know every way to an attachment?
+"""A check at start-up: does the filter know every route to an attachment?
 
-At start-up, where the application behind the filter is Cinder's router, its
-own route map is walked.  Each route to the attachments, and each action of a
-volume, has to be one that :mod:`attachguard.guard.request` recognises or that
-is known to change no attachment.  What a later release adds is logged, loudly.
+If the application behind the filter is Cinder's router, its own route map is
+compared.  Each route to the attachments, and each action of a volume, must be
+one that :mod:`attachguard.guard.request` parses, or one that is known to
+change no attachment.  What a later release adds is logged as an error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 import re
 from typing import Any
+import uuid
 
 from oslo_log import log as logging
 
-from attachguard.guard import request as guard_request
+from attachguard.guard import operations
+from attachguard.guard import request as request_parser
 
 LOG = logging.getLogger(__name__)
 
@@ -50,8 +52,8 @@ OTHER_ACTIONS = frozenset(
     )
 )
 
-# Snapshots, groups and backups have an action of this name for their own.
-_OWN = frozenset(('os-reset_status',))
+# Snapshots, groups and backups have an action of this name of their own.
+_AMBIGUOUS = frozenset(('os-reset_status',))
 
 _READS = frozenset(('GET', 'HEAD'))
 _VARIABLE = re.compile(r'\{\w+(?::[^}]*)?\}|:\(\w+\)|:\w+')
@@ -63,47 +65,47 @@ _BODIES = {
 
 
 def check(application: Any) -> list[str]:
-    """Compare what is recognised with Cinder's route map.
+    """Compare the guarded routes with Cinder's route map.
 
-    :param application: what stands behind the filter
-    :returns: what is not recognised, as it was logged; empty where all is, or
-        where no route map can be seen
+    :param application: the application behind the filter
+    :returns: the routes and actions that are not recognised, as they were
+        logged; none also if there is no route map to compare
     """
     resources = getattr(application, 'resources', None)
     mapper = getattr(application, 'map', None)
     if not resources or mapper is None:
         LOG.warning(
-            "Cinder's router is not right behind attachguard, so whether it "
-            'has routes that attachguard does not know cannot be checked'
+            "Cinder's router is not right behind attachguard: cannot check "
+            'whether it has routes that attachguard does not know'
         )
         return []
-    unknown = [*_unknown_routes(resources, mapper), *_unknown(resources)]
-    for what in unknown:
+    unknown = [
+        *_unknown_routes(resources, mapper),
+        *_unknown_actions(resources),
+    ]
+    for item in unknown:
         LOG.error(
-            'attachguard does not know %s, and lets it through to everybody: '
-            'upgrade attachguard, or close it with the policy of the service '
-            'itself',
-            what,
+            'Unknown to attachguard, and open to everybody: %s. Upgrade '
+            "attachguard, or close it with the service's own policy",
+            item,
         )
     if not unknown:
         LOG.info(
-            'attachguard covers each of the %d routes of this release',
+            'attachguard covers all routes of this release: routes=%d',
             len(mapper.matchlist),
         )
     return unknown
 
 
 def _unknown_routes(resources: Any, mapper: Any) -> Iterator[str]:
-    acting = {
+    names = {
         id(resource): name
         for name, resource in resources.items()
         if name == 'attachments'
-        or (guard_request.VOLUME_ACTIONS - _OWN).intersection(
-            _actions(resource)
-        )
+        or (operations.VOLUME_ACTIONS.keys() - _AMBIGUOUS) & _actions(resource)
     }
     for route in mapper.matchlist:
-        name = acting.get(id(route.defaults.get('controller')))
+        name = names.get(id(route.defaults.get('controller')))
         if name is None:
             continue
         if name != 'attachments' and route.defaults.get('action') != 'action':
@@ -115,32 +117,28 @@ def _unknown_routes(resources: Any, mapper: Any) -> Iterator[str]:
 
 
 def _recognised(name: str, route: Any, method: str) -> bool:
-    path = _VARIABLE.sub(_example, route.routepath)
-    target = guard_request.is_candidate({'PATH_INFO': '/' + path.lstrip('/')})
-    if target is None:
+    example = _VARIABLE.sub(_example, route.routepath)
+    path = request_parser.match_path({'PATH_INFO': '/' + example.lstrip('/')})
+    if path is None:
         return False
     if name == 'attachments':
         body = _BODIES.get(route.defaults.get('action'), b'')
     else:
         body = b'{"os-attach": {}}'
-    return (
-        guard_request.parse({'REQUEST_METHOD': method}, target, body)
-        is not None
-    )
+    environ = {'REQUEST_METHOD': method}
+    return request_parser.parse(environ, path, body) is not None
 
 
 def _example(variable: re.Match[str]) -> str:
-    return 'json' if 'format' in variable[0] else guard_request.NIL_UUID
+    return 'json' if 'format' in variable[0] else str(uuid.UUID(int=0))
 
 
-def _unknown(resources: Any) -> Iterator[str]:
-    known = guard_request.VOLUME_ACTIONS | OTHER_ACTIONS
-    for name, theirs in (
-        ('volumes', known),
-        ('attachments', frozenset((guard_request.COMPLETE,))),
+def _unknown_actions(resources: Any) -> Iterator[str]:
+    for name, known in (
+        ('volumes', operations.VOLUME_ACTIONS.keys() | OTHER_ACTIONS),
+        ('attachments', operations.ATTACHMENT_ACTIONS.keys()),
     ):
-        actions = _actions(resources.get(name))
-        for action in sorted(actions - theirs):
+        for action in sorted(_actions(resources.get(name)) - known):
             yield f'the action {action} of {name}'
 
 

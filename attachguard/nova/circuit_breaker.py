@@ -10,18 +10,17 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A circuit breaker: a service that does not answer is left alone for a while.
+"""A circuit breaker: no queries to a service that does not respond.
 
-While Nova hangs, each request would wait for it in vain, and hold one of
-Cinder's threads meanwhile.  So after some questions that came to nothing none
-is asked for a few seconds, and then one, which shows whether it can be asked
+While Nova hangs, each request would wait for it in vain, and block one of
+Cinder's threads meanwhile.  So after several failures no query is sent for a
+few seconds, and then a single one, which shows whether the service responds
 again.
 
-The breakers on PyPI were looked at and not taken: pybreaker 1.4 holds its lock
-while the call is under way, so that there is one at a time; circuitbreaker 2.1
-has none, so that a crowd tries again at once; and neither knows that one
-question which waited in vain for its whole time says more than one which was
-refused at once.
+The circuit breakers on PyPI do not fit: pybreaker 1.4 holds its lock during
+the call, so that there is one at a time; circuitbreaker 2.1 has none, so that
+all callers retry at once; and neither treats a query that waited for its whole
+timeout as more significant than one which was refused at once.
 """
 
 from __future__ import annotations
@@ -35,112 +34,114 @@ from oslo_log import log as logging
 LOG = logging.getLogger(__name__)
 
 
-class Breaker:
-    """Says whether a service may be asked, by what became of the last times.
+class CircuitBreaker:
+    """Decides whether queries may be sent, from the results of the last ones.
 
     :param name: of the service, for the log
-    :param failures: after so many in a row it opens; 0: never
-    :param seconds: for so long nothing is asked then
-    :param patience: seconds that a question may take, at most
-    :param tell: called with whether it is open, each time that this changes
+    :param max_failures: it opens after so many in a row; 0: never
+    :param open_seconds: no query is sent for so long while it is open
+    :param timeout: of a query, in seconds
+    :param on_change: called with whether it is open, each time this changes
     :param clock: seconds, monotonic
     """
 
     def __init__(
         self,
         name: str,
-        failures: int,
-        seconds: float,
-        patience: float,
-        tell: Callable[[bool], None] = lambda is_open: None,
+        max_failures: int,
+        open_seconds: float,
+        timeout: float,
+        on_change: Callable[[bool], None] = lambda is_open: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = name
-        self._most = failures
-        self._seconds = seconds
-        self._patience = patience
-        self._tell = tell
+        self._max_failures = max_failures
+        self._open_seconds = open_seconds
+        self._timeout = timeout
+        self._on_change = on_change
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
-        self._answered = clock()
-        self._opened: float | None = None
-        self._try_at = 0.0
-        self._why = ''
+        self._succeeded_at = clock()
+        self._opened_at: float | None = None
+        self._retry_at = 0.0
+        self._failure = ''
 
     @property
     def open_for(self) -> float | None:
-        """For how many seconds it has been open; None where it is not."""
-        opened = self._opened
-        return None if opened is None else self._clock() - opened
+        """For how many seconds it has been open; None if it is closed."""
+        opened_at = self._opened_at
+        return None if opened_at is None else self._clock() - opened_at
 
     @property
-    def why(self) -> str:
-        """What became of the last question that failed, for the operator."""
-        return self._why
+    def failure(self) -> str:
+        """The last failure, for the operator."""
+        return self._failure
 
     def permits(self) -> bool:
-        """Whether to ask now.
+        """Whether a query may be sent now.
 
-        While it is open, one is let through now and then; until that one has
-        come back, or should have, there is no other.
+        While it is open, a single query is permitted now and then; until that
+        one has ended, or its timeout has passed, there is no other.
         """
-        if self._opened is None:
+        if self._opened_at is None:
             return True
         with self._lock:
             now = self._clock()
-            if self._opened is not None:
-                if now < self._try_at:
+            if self._opened_at is not None:
+                if now < self._retry_at:
                     return False
-                self._try_at = now + self._patience
+                self._retry_at = now + self._timeout
         return True
 
-    def answered(self) -> None:
-        """Note that the service has answered, whatever it said."""
-        self._answered = self._clock()
+    def succeeded(self) -> None:
+        """Note that the service has responded, whatever the response."""
+        self._succeeded_at = self._clock()
         self._failures = 0
-        if self._opened is None:
+        if self._opened_at is None:
             return
         with self._lock:
-            opened, self._opened = self._opened, None
-        if opened is not None:
+            opened_at, self._opened_at = self._opened_at, None
+        if opened_at is not None:
             LOG.warning(
-                '%s answers again, after %.0f s: it is asked as before',
+                'Circuit breaker closed, queries are sent again: service=%s '
+                'open_seconds=%.0f',
                 self._name,
-                self._answered - opened,
+                self._succeeded_at - opened_at,
             )
-            self._tell(False)
+            self._on_change(False)
 
-    def failed(self, asked: float, why: str) -> None:
-        """Note that a question has come to nothing.
+    def failed(self, started: float, failure: str) -> None:
+        """Note that a query has failed.
 
-        :param asked: when it was asked, by the clock
-        :param why: what became of it, without anything secret
+        :param started: when it was sent, by the clock
+        :param failure: what went wrong, without anything secret
         """
-        if not self._most:
+        if not self._max_failures:
             return
         with self._lock:
             now = self._clock()
-            self._why = why
+            self._failure = failure
             self._failures += 1
-            # Nobody has heard of it for as long as anybody waits, give or take
-            # what a request did before it asked.
+            # There was no response for the length of a timeout, give or take
+            # the time that the request took before its query.
             silent = (
-                now - asked >= 0.9 * self._patience and self._answered <= asked
+                now - started >= 0.9 * self._timeout
+                and self._succeeded_at <= started
             )
-            opens = self._opened is None and (
-                silent or self._failures >= self._most
+            opens = self._opened_at is None and (
+                silent or self._failures >= self._max_failures
             )
             if opens:
-                self._opened = now
-            if self._opened is not None:
-                self._try_at = now + self._seconds
+                self._opened_at = now
+            if self._opened_at is not None:
+                self._retry_at = now + self._open_seconds
         if opens:
             LOG.warning(
-                '%s does not answer (%s): who needs it gets 503 at once, and '
-                'every %g s one request tries whether it is back',
+                'Circuit breaker opened, requests that need a query get 503: '
+                'service=%s failure=%r retry_seconds=%g',
                 self._name,
-                why,
-                self._seconds,
+                failure,
+                self._open_seconds,
             )
-            self._tell(True)
+            self._on_change(True)

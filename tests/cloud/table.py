@@ -33,25 +33,25 @@ _INTRODUCTION = """\
 ..
    Made from a run on a whole real cloud: make flows
 
-============================================
-What Nova's flows, and forgery, come to
-============================================
+==========================
+Nova's flows and forgeries
+==========================
 
-Each row was carried out on Keystone, Placement, Glance, Nova and Cinder as
-they are installed from PyPI, with two computes whose hypervisor is a fake, and
-two volume backends without storage: without the guard, with it in shadow mode
-and enforced; and where Nova sends no service tokens (``[service_user]
+Each row was run on Keystone, Placement, Glance, Nova and Cinder from PyPI,
+with two computes with a fake hypervisor and two volume backends without
+storage: without the guard, with it in shadow mode, and with it enforced. The
+last two columns are for a Nova that sends no service tokens (``[service_user]
 send_service_user_token = false``), without the guard and with the rules of
 ``attachguard-policy.no-service-token.yaml.sample``.
 
-For each step it says what the caller was answered and what both sides said
-afterwards; for each call that may change an attachment, what Cinder's API
-answered and how many questions the guard asked Nova: none where a service
-calls. *The same* means: the same answers, the same calls and statuses, the
-same records on both sides after each step.
+For each step, a cell has the response to the caller and the records of both
+services afterwards. For the calls that can change an attachment, it has the
+status of Cinder's response and the number of queries to Nova. A call of a
+service needs no query. *The same* means: the same responses, calls, statuses
+and records on both sides after each step.
 
 Without service tokens Cinder itself refuses Nova's detach (409) since
-CVE-2023-2088, so that volumes stay in ``detaching`` there, guard or no guard.
+CVE-2023-2088. The volumes stay in ``detaching`` then, without the guard too.
 """
 
 # What a mode is compared with, and what is said where nothing differs.
@@ -76,8 +76,8 @@ def render(outcomes: Outcomes) -> str:
     """
     lines = [_INTRODUCTION]
     for heading, forges in (
-        ("What Nova does", False),
-        ('What only Nova may do, tried by a member', True),
+        ('Flows of Nova', False),
+        ('Forgeries by a project member', True),
     ):
         lines += [heading, '=' * len(heading), '']
         lines += _table(
@@ -109,7 +109,7 @@ def _cell(outcomes: Outcomes, flow: str, mode: str) -> list[str]:
     if mode in _SAME:
         baseline, words = _SAME[mode]
         if outcomes[baseline][flow].comparable() == outcome.comparable():
-            return [f'*The same* {words}.', *_questions(outcome)]
+            return [f'*The same* {words}.', *_queries(outcome)]
     steps = [line for step in outcome.steps for line in _step(step)]
     return [*steps, _calls(outcome)]
 
@@ -145,13 +145,13 @@ def _server(seen: dict[str, Any] | None) -> str:
     return f'{seen["status"]} with {has or "no volume"}'
 
 
-def _questions(outcome: runs.Outcome) -> list[str]:
-    asked = [
-        call.decision['nova_questions']
+def _queries(outcome: runs.Outcome) -> list[str]:
+    counts = [
+        call.decision['nova_queries']
         for call in outcome.calls
         if call.decision
     ]
-    return [f'{_count(sum(asked), "question")}.'] if asked else []
+    return [f'{_count(sum(counts))}.'] if counts else []
 
 
 def _calls(outcome: runs.Outcome) -> str:
@@ -168,10 +168,9 @@ def _call(call: traffics.Call) -> str:
     if call.decision is not None:
         if call.decision['verdict'] != 'allowed':
             words.append(call.decision['reason'])
-        asked = _count(call.decision['nova_questions'], 'question')
-        words.append(f'({asked})')
+        words.append(f'({_count(call.decision["nova_queries"])})')
     return ' '.join(words)
 
 
-def _count(number: int, what: str) -> str:
-    return f'{number} {what}' if number == 1 else f'{number} {what}s'
+def _count(queries: int) -> str:
+    return '1 query' if queries == 1 else f'{queries} queries'

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import pytest
 
-from attachguard.guard import request as guard_request
+from attachguard.guard import operations
 from tests.cloud import cloud as clouds
 from tests.cloud import flows
 from tests.cloud import mode as modes
@@ -95,12 +95,12 @@ def test_nova_is_a_service_and_not_asked_about(
     runs: all_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
     for call in runs.of(mode)[flow.name].calls:
-        if call.operation not in guard_request.OPERATIONS:
+        if call.operation not in operations.OPERATIONS:
             continue
         assert call.decision is not None, call
         assert call.decision['service'], call
         assert call.decision['verdict'] == 'allowed', call
-        assert call.decision['nova_questions'] == 0, call
+        assert call.decision['nova_queries'] == 0, call
 
 
 @every_forgery
@@ -150,7 +150,7 @@ def test_each_step_of_forgery_is_refused(
         refused = call.decision['verdict'] == 'refused'
         assert refused is not call.decision['service'], call
         assert (call.status == 403) is refused, call
-        assert call.decision['nova_questions'] <= 1, call
+        assert call.decision['nova_queries'] <= 1, call
 
 
 def test_the_table_in_the_documentation(

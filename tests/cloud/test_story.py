@@ -243,10 +243,10 @@ class TestWhatTheGuardSays:
         assert call.decision is not None
         assert {
             name: call.decision[name]
-            for name in ('verdict', 'reason', 'enforced', 'nova_questions')
+            for name in ('verdict', 'reason', 'enforced', 'nova_queries')
         } == {
             'verdict': 'refused',
             'reason': 'server-lacks-volume',
             'enforced': mode is not modes.SHADOW,
-            'nova_questions': 1,
+            'nova_queries': 1,
         }

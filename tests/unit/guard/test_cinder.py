@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What Cinder knows, asked of the wrapped application."""
+"""Reads of Cinder's API through the wrapped application."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ from typing import Any
 import pytest
 
 from attachguard.guard import cinder
-from attachguard.guard import request
 from tests.unit import fakes
 
 MANY = [(f'cccccccc-1111-4111-8111-{n:012}', fakes.SERVER) for n in range(5)]
 
 
-def asking(app: Any, root: str = '/v3') -> cinder.Cinder:
+def reader(app: Any, root: str = '/v3') -> cinder.Cinder:
     return cinder.Cinder(app, fakes.environ('POST', '/v3/x', {}), root)
 
 
-def test_a_volume_has_its_canonical_id_and_its_project() -> None:
-    volume = asking(fakes.FakeCinder()).volume(fakes.VOLUME)
+def test_a_volume_has_its_canonical_id_and_project() -> None:
+    volume = reader(fakes.FakeCinder()).volume(fakes.VOLUME)
     assert volume == cinder.Volume(fakes.VOLUME, fakes.PROJECT)
+    assert volume.api_headers['OpenStack-API-Version'] == 'volume 3.44'
 
 
-def test_all_pages_of_attachments_are_read_however_short() -> None:
-    found = asking(fakes.FakeCinder(MANY)).attachments_of(fakes.VOLUME)
+def test_all_pages_of_attachments_are_read() -> None:
+    found = reader(fakes.FakeCinder(MANY)).attachments(fakes.VOLUME)
     assert [item.id for item in found] == [id_ for id_, _server in MANY]
     assert {item.server_id for item in found} == {fakes.SERVER}
 
 
-def test_pages_that_never_end_are_unknown() -> None:
+def test_endless_pages_are_unknown() -> None:
     class Endless(fakes.FakeCinder):
         def _answer(self, *_: Any) -> Any:
             return 200, {'attachments': self.attachments}
 
     with pytest.raises(cinder.Unknown, match='pages'):
-        asking(Endless(MANY)).attachments_of(fakes.VOLUME)
+        reader(Endless(MANY)).attachments(fakes.VOLUME)
 
 
 def test_an_attachment_that_cinder_cannot_show_is_found_in_the_list() -> None:
     app = fakes.FakeCinder(MANY)
     app.fails = lambda method, path: 400 if '/attachments/' in path else None
     for id_, server in MANY:
-        assert asking(app).attachment(id_) == cinder.Attachment(
+        assert reader(app).attachment(id_) == cinder.Attachment(
             id_, fakes.VOLUME, server, 'attached'
         )
     with pytest.raises(cinder.Unknown):
-        asking(app).attachment(fakes.UNKNOWN_ID)
+        reader(app).attachment(fakes.UNKNOWN_ID)
 
 
-def test_what_is_missing_is_refused_with_cinders_answer() -> None:
-    with pytest.raises(cinder.Refused) as caught:
-        asking(fakes.FakeCinder()).attachment(fakes.UNKNOWN_ID)
+def test_a_missing_attachment_raises_cinders_response() -> None:
+    with pytest.raises(cinder.NotShown) as caught:
+        reader(fakes.FakeCinder()).attachment(fakes.UNKNOWN_ID)
     response = caught.value.response
     assert response is not None
     assert response.status_int == 404
@@ -70,17 +70,17 @@ def test_what_is_missing_is_refused_with_cinders_answer() -> None:
 
 
 @pytest.mark.parametrize('name', ['detail', 'summary', 'new'])
-def test_the_name_of_another_route_is_no_id(name: str) -> None:
+def test_the_name_of_another_route_is_not_an_id(name: str) -> None:
     app = fakes.FakeCinder()
-    with pytest.raises(cinder.Refused):
-        asking(app).volume(name)
-    with pytest.raises(cinder.Refused):
-        asking(app).attachment(name)
+    with pytest.raises(cinder.NotShown):
+        reader(app).volume(name)
+    with pytest.raises(cinder.NotShown):
+        reader(app).attachment(name)
     assert app.calls == []
 
 
 @pytest.mark.parametrize(
-    'answer',
+    'body',
     [
         {},
         [],
@@ -95,41 +95,22 @@ def test_the_name_of_another_route_is_no_id(name: str) -> None:
     ],
     ids=str,
 )
-def test_an_answer_that_is_something_else_is_unknown(answer: Any) -> None:
+def test_an_invalid_response_is_unknown(body: Any) -> None:
     class Strange(fakes.FakeCinder):
         def _answer(self, *_: Any) -> Any:
-            return 200, answer
+            return 200, body
 
-    asked = asking(Strange())
+    cinder_ = reader(Strange())
     with pytest.raises(cinder.Unknown):
-        asked.volume(fakes.VOLUME)
+        cinder_.volume(fakes.VOLUME)
     with pytest.raises(cinder.Unknown):
-        asked.attachment(fakes.ATTACHMENT)
+        cinder_.attachment(fakes.ATTACHMENT)
     with pytest.raises(cinder.Unknown):
-        asked.attachments_of(fakes.VOLUME)
+        cinder_.attachments(fakes.VOLUME)
 
 
-def test_a_list_that_is_forbidden_is_unknown() -> None:
+def test_a_forbidden_list_is_unknown() -> None:
     app = fakes.FakeCinder()
     app.fails = lambda *_: 403
     with pytest.raises(cinder.Unknown, match='403'):
-        asking(app).attachments_of(fakes.VOLUME)
-
-
-def test_what_can_not_be_asked_of_nothing_is_not_rehearsed() -> None:
-    app = fakes.FakeCinder()
-    asked = request.Request(None, '/v3/attachments', None, '/v3', b'{')
-    assert asking(app).rehearse(asked) is None
-    assert app.calls == []
-
-
-def test_a_rehearsal_that_succeeds_is_a_cry_for_help(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    app = fakes.FakeCinder()
-    app.fails = lambda *_: 202
-    asked = request.Request(
-        None, f'/v3/volumes/{fakes.VOLUME}/action', (12, 48), '/v3', b'{}'
-    )
-    assert asking(app).rehearse(asked) is not None
-    assert caplog.records[-1].levelname == 'CRITICAL'
+        reader(app).attachments(fakes.VOLUME)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""One line, and one counter, for each decision."""
+"""One log line and one counter for each decision."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ import pytest
 
 from attachguard import opts
 from attachguard.guard import decision_log
+from attachguard.guard.decision import Verdict
 
 
-def make(**options: Any) -> decision_log.Events:
+def make(**options: Any) -> decision_log.DecisionLog:
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[])
     opts.configure(conf, {name: str(v) for name, v in options.items()})
-    return decision_log.Events(conf)
+    return decision_log.DecisionLog(conf)
 
 
-def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, Any]]:
+def decisions(caplog: pytest.LogCaptureFixture) -> list[tuple[int, Any]]:
     prefix = 'attachguard decision '
     return [
         (record.levelno, json.loads(record.getMessage().removeprefix(prefix)))
@@ -46,43 +47,43 @@ def said(caplog: pytest.LogCaptureFixture) -> list[tuple[int, Any]]:
 @pytest.mark.parametrize(
     ('verdict', 'service', 'level'),
     [
-        (decision_log.Verdict.ALLOWED, True, logging.DEBUG),
-        (decision_log.Verdict.ALLOWED, False, logging.INFO),
-        (decision_log.Verdict.MISSING, False, logging.INFO),
-        (decision_log.Verdict.MALFORMED, False, logging.INFO),
-        (decision_log.Verdict.REFUSED, False, logging.WARNING),
-        (decision_log.Verdict.REFUSED, True, logging.WARNING),
-        (decision_log.Verdict.UNKNOWN, False, logging.WARNING),
+        (Verdict.ALLOWED, True, logging.DEBUG),
+        (Verdict.ALLOWED, False, logging.INFO),
+        (Verdict.MISSING, False, logging.INFO),
+        (Verdict.MALFORMED, False, logging.INFO),
+        (Verdict.REFUSED, False, logging.WARNING),
+        (Verdict.REFUSED, True, logging.WARNING),
+        (Verdict.UNKNOWN, False, logging.WARNING),
     ],
 )
-def test_the_level_is_one_to_live_with(
+def test_the_level_follows_from_verdict_and_caller(
     caplog: pytest.LogCaptureFixture,
-    verdict: decision_log.Verdict,
+    verdict: Verdict,
     service: bool,
     level: int,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     make().record(decision_log.Event(verdict, 'policy', service=service))
-    [(found, line)] = said(caplog)
+    [(found, line)] = decisions(caplog)
     assert found == level
     assert line['verdict'] == verdict.value
 
 
-def test_a_line_says_what_is_known_and_stays_one_line(
+def test_a_line_has_what_is_known_and_stays_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     event = decision_log.Event(
-        decision_log.Verdict.REFUSED,
+        Verdict.REFUSED,
         'server-lacks-volume',
         operation='os-attach',
         request_id='req-1',
         server_id='\n"evil" \x1b[0m' + 'x' * 10_000,
         nova_answer=False,
-        nova_questions=1,
+        nova_queries=1,
         nova_ms=12.345,
     )
     make().record(event)
-    [(_level, line)] = said(caplog)
+    [(_level, line)] = decisions(caplog)
     assert line == {
         'verdict': 'refused',
         'reason': 'server-lacks-volume',
@@ -92,14 +93,14 @@ def test_a_line_says_what_is_known_and_stays_one_line(
         'request_id': 'req-1',
         'server_id': ('\n"evil" \x1b[0m' + 'x' * 10_000)[:256] + '...',
         'nova_answer': False,
-        'nova_questions': 1,
+        'nova_queries': 1,
         'nova_ms': 12.3,
     }
     assert '\n' not in caplog.messages[0]
     assert '\x1b' not in caplog.messages[0]
 
 
-def test_decisions_are_counted_by_statsd() -> None:
+def test_decisions_are_counted_in_statsd() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
         daemon.bind(('127.0.0.1', 0))
         daemon.settimeout(5)
@@ -109,42 +110,40 @@ def test_decisions_are_counted_by_statsd() -> None:
         )
         counting.record(
             decision_log.Event(
-                decision_log.Verdict.REFUSED,
+                Verdict.REFUSED,
                 'policy',
                 operation='os-attach',
-                nova_questions=1,
+                nova_queries=1,
                 nova_ms=3,
             )
         )
-        counting.record(
-            decision_log.Event(decision_log.Verdict.MALFORMED, 'malformed')
-        )
+        counting.record(decision_log.Event(Verdict.MALFORMED, 'malformed'))
         counting.record(
             decision_log.Event(
-                decision_log.Verdict.UNKNOWN,
+                Verdict.UNKNOWN,
                 'nova-down',
                 operation='os-detach',
             )
         )
-        counting.nova_left_alone(True)
-        counting.nova_left_alone(False)
-        got = [daemon.recv(1024).decode() for _ in range(7)]
-    assert got == [
+        counting.breaker_changed(True)
+        counting.breaker_changed(False)
+        sent = [daemon.recv(1024).decode() for _ in range(7)]
+    assert sent == [
         'cloud.x.os-attach.refused:1|c',
         'cloud.x.nova:3.000000|ms',
         'cloud.x.unreadable.malformed:1|c',
         'cloud.x.os-detach.unknown:1|c',
         'cloud.x.unknown.nova-down:1|c',
-        'cloud.x.nova.left-alone:1|c',
-        'cloud.x.nova.asked-again:1|c',
+        'cloud.x.nova.breaker-opened:1|c',
+        'cloud.x.nova.breaker-closed:1|c',
     ]
 
 
 def test_without_statsd_nothing_is_counted() -> None:
-    make().nova_left_alone(True)
+    make().breaker_changed(True)
 
 
-def test_statsd_that_is_not_installed_is_an_error_at_startup(
+def test_missing_statsd_package_is_an_error_at_startup(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, 'statsd', None)
@@ -153,6 +152,6 @@ def test_statsd_that_is_not_installed_is_an_error_at_startup(
     make()
 
 
-def test_a_statsd_host_that_is_not_found_is_an_error_at_startup() -> None:
+def test_unknown_statsd_host_is_an_error_at_startup() -> None:
     with pytest.raises(opts.ConfigError, match='statsd_host'):
         make(statsd_host='nowhere.invalid')

@@ -9,28 +9,28 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The default table."""
+"""The default rules."""
 
 from __future__ import annotations
 
 from oslo_policy import policy
 
 from attachguard.guard import default_rules
-from attachguard.guard import request
+from attachguard.guard import operations
 
 
 def test_every_operation_has_a_documented_rule() -> None:
     rules = {rule.name: rule for rule in default_rules.list_rules()}
-    for operation in request.OPERATIONS.values():
+    for operation in operations.OPERATIONS.values():
         rule = rules[f'attachguard:{operation.name}']
         assert isinstance(rule, policy.DocumentedRuleDefault)
         assert rule.operations == [
             {'method': operation.method, 'path': operation.path}
         ]
-        assert operation.what in (rule.description or '')
+        assert operation.description in (rule.description or '')
 
 
-def test_every_default_lets_services_through_first() -> None:
+def test_every_default_allows_services_first() -> None:
     for rule in default_rules.list_rules():
         if 'nova:' in rule.check_str:
             assert rule.check_str.startswith('rule:attachguard:service or ')
@@ -39,7 +39,7 @@ def test_every_default_lets_services_through_first() -> None:
 def test_the_preset_changes_rules_that_exist() -> None:
     names = {rule.name for rule in default_rules.list_rules()}
     assert set(default_rules.NO_SERVICE_TOKEN) <= names
-    # The forged in-use stays impossible for everybody but an admin.
+    # Only an admin can forge an in-use volume with it.
     preset = default_rules.NO_SERVICE_TOKEN
     assert 'attachguard:os-attach' not in preset
     complete = preset['attachguard:attachment-complete']

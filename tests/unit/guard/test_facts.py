@@ -9,9 +9,9 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What a request is about, found out as far as a rule looks.
+"""The facts about a request.
 
-What follows from it for a request is in ``test_filter``.
+What the guard decides from them is in ``test_middleware``.
 """
 
 from __future__ import annotations
@@ -21,79 +21,89 @@ from typing import Any
 import pytest
 
 from attachguard.guard import cinder
+from attachguard.guard import decision
 from attachguard.guard import facts
-from attachguard.guard import identity
+from attachguard.guard import policy
 from attachguard.guard import request
+from attachguard.guard.decision import Reason
 from tests.unit import fakes
 
 DELETE = f'/v3/attachments/{fakes.ATTACHMENT}'
 ACTION = f'/v3/volumes/{fakes.VOLUME}/action'
+ATTACHED = [(fakes.ATTACHMENT, fakes.SERVER)]
+OS_ATTACH = {'os-attach': {'instance_uuid': fakes.SERVER}}
 
 
-class Asked:
-    """A target, and who was asked for it."""
+class Lookups:
+    """The facts about a request, and the look-ups that were made."""
 
     def __init__(
-        self, method: str, path: str, body: Any = None, **cinder_knows: Any
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        has: str | None = fakes.ATTACHMENT,
+        **of_cinder: Any,
     ) -> None:
-        self.cinder = fakes.FakeCinder(**cinder_knows)
-        self.nova = fakes.FakeNova({(fakes.SERVER, fakes.VOLUME): None})
+        self.cinder = fakes.FakeCinder(**of_cinder)
+        self.nova = fakes.FakeNova({(fakes.SERVER, fakes.VOLUME): has})
         environ = fakes.environ(method, path, body)
-        candidate = request.is_candidate(environ)
-        assert candidate is not None
+        match = request.match_path(environ)
+        assert match is not None
         raw = request.read_body(environ, 10_000)
-        found = request.parse(environ, candidate, raw)
+        found = request.parse(environ, match, raw)
         assert found is not None
-        nova: Any = self.nova
-        self.target = facts.Target(
+        self.facts = facts.Facts(
             found,
-            identity.identify(environ, 'keystone'),
             cinder.Cinder(self.cinder, environ, found.root),
-            nova,
+            self.nova,
         )
+        self.target = policy.Target(self.facts)
 
 
-ATTACHED = [(fakes.ATTACHMENT, fakes.SERVER)]
+def test_nothing_is_looked_up_before_a_rule_reads_it() -> None:
+    lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
+    assert dict(lookups.target) == {'operation': 'attachment-delete'}
+    assert len(lookups.target) == 1
+    assert lookups.facts.known == facts.NOTHING
+    assert lookups.cinder.calls == []
+    assert lookups.nova.queried == []
 
 
-def test_nobody_is_asked_before_a_rule_looks() -> None:
-    asked = Asked('DELETE', DELETE, attachments=ATTACHED)
-    assert dict(asked.target) == {'operation': 'attachment-delete'}
-    assert len(asked.target) == 1
-    assert asked.cinder.calls == []
-    assert asked.nova.asked == []
-
-
-def test_everybody_is_asked_once() -> None:
-    asked = Asked('DELETE', DELETE, attachments=ATTACHED)
+def test_each_fact_is_looked_up_once() -> None:
+    lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
     for _ in range(3):
-        assert asked.target['server_id'] == fakes.SERVER
-        assert asked.target['volume_id'] == fakes.VOLUME
-        assert asked.target['attachment_status'] == 'attached'
-        assert asked.target['project_id'] == fakes.PROJECT
-    assert [path for _method, path, _body in asked.cinder.calls] == [
+        assert lookups.target['server_id'] == fakes.SERVER
+        assert lookups.target['volume_id'] == fakes.VOLUME
+        assert lookups.target['attachment_status'] == 'attached'
+        assert lookups.target['project_id'] == fakes.PROJECT
+    assert [path for _method, path, _body in lookups.cinder.calls] == [
         DELETE,
         f'/v3/volumes/{fakes.VOLUME}',
     ]
-    assert asked.nova.asked == []
+    assert lookups.nova.queried == []
+    for _ in range(3):
+        presence = lookups.facts.volume_presence
+        assert presence is facts.Presence.HAS
+    assert lookups.nova.queried == [(fakes.SERVER, fakes.VOLUME)]
 
 
-def test_what_is_no_key_is_no_value() -> None:
-    asked = Asked('DELETE', DELETE, attachments=ATTACHED)
-    for key in facts.Target.KEYS:
-        asked.target[key]
+def test_a_rule_reads_only_the_documented_keys() -> None:
+    lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
+    for key in policy.Target.KEYS:
+        lookups.target[key]
     with pytest.raises(KeyError):
-        asked.target['volume']
+        lookups.target['volume']
 
 
-def test_one_server_is_the_server_and_several_are_none() -> None:
+def test_server_id_is_none_if_there_are_several() -> None:
     body: dict[str, Any] = {'os-detach': {}}
-    one = Asked('POST', ACTION, body, attachments=ATTACHED)
+    one = Lookups('POST', ACTION, body, attachments=ATTACHED)
     assert one.target['server_id'] == fakes.SERVER
     two = [*ATTACHED, (fakes.UNKNOWN_ID, fakes.OTHER_SERVER)]
-    many = Asked('POST', ACTION, body, attachments=two)
+    many = Lookups('POST', ACTION, body, attachments=two)
     assert many.target['server_id'] is None
-    assert Asked('POST', ACTION, body).target['server_id'] is None
+    assert Lookups('POST', ACTION, body).target['server_id'] is None
 
 
 @pytest.mark.parametrize(
@@ -107,9 +117,57 @@ def test_one_server_is_the_server_and_several_are_none() -> None:
         ('no uuid', ATTACHED, False),
     ],
 )
-def test_an_attachment_is_recorded_where_cinder_has_one_of_the_server(
+def test_an_attachment_is_recorded_if_cinder_has_one_of_the_server(
     server: str, attachments: Any, recorded: bool
 ) -> None:
     body = {'os-attach': {'instance_uuid': server, 'mountpoint': 'm'}}
-    asked = Asked('POST', ACTION, body, attachments=attachments)
-    assert asked.target['recorded'] is recorded
+    lookups = Lookups('POST', ACTION, body, attachments=attachments)
+    assert lookups.target['recorded'] is recorded
+
+
+@pytest.mark.parametrize(
+    ('has', 'busy', 'presence', 'reason'),
+    [
+        (
+            fakes.ATTACHMENT,
+            False,
+            facts.Presence.HAS,
+            Reason.SERVER_HAS_VOLUME,
+        ),
+        (
+            fakes.UNKNOWN_ID,
+            False,
+            facts.Presence.HAS_BY_OTHER,
+            Reason.OTHER_ATTACHMENT,
+        ),
+        (
+            fakes.UNKNOWN_ID,
+            True,
+            facts.Presence.HAS,
+            Reason.SERVER_HAS_VOLUME,
+        ),
+        # Attached before the Queens release.
+        (None, False, facts.Presence.HAS, Reason.SERVER_HAS_VOLUME),
+    ],
+)
+def test_presence_by_an_attachment(
+    has: str | None, busy: bool, presence: facts.Presence, reason: Reason
+) -> None:
+    lookups = Lookups('DELETE', DELETE, has=has, attachments=ATTACHED)
+    if busy:
+        lookups.nova.busy.add(fakes.SERVER)
+    assert lookups.facts.attachment_presence is presence
+    assert decision.reason_for(lookups.facts, allowed=False) is reason
+
+
+def test_the_reason_is_derived_from_what_is_known() -> None:
+    lookups = Lookups('POST', ACTION, OS_ATTACH, attachments=ATTACHED)
+    assert decision.reason_for(lookups.facts, False) is Reason.POLICY
+    assert lookups.facts.is_recorded
+    assert decision.reason_for(lookups.facts, False) is Reason.ALREADY_ATTACHED
+    lookups = Lookups('POST', ACTION, {'os-attach': {'host_name': 'h'}})
+    assert decision.reason_for(lookups.facts, False) is Reason.NO_SERVER
+    assert decision.reason_for(lookups.facts, True) is Reason.POLICY
+    lookups = Lookups('PUT', DELETE, {'attachment': {}}, attachments=ATTACHED)
+    assert lookups.facts.attachment_status == 'attached'
+    assert decision.reason_for(lookups.facts, False) is Reason.ALREADY_ATTACHED

@@ -9,70 +9,124 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-
-"""Errors, as Cinder answers them."""
+"""Responses in Cinder's form."""
 
 from __future__ import annotations
 
-import http
 import json
 from typing import Any
 
 import pytest
 import webob
 
+from attachguard.guard import decision
 from attachguard.guard import faults
+from attachguard.guard.decision import Reason
+from attachguard.guard.decision import Verdict
+
+API_HEADERS = {
+    'OpenStack-API-Version': 'volume 3.71',
+    'Vary': 'OpenStack-API-Version',
+}
 
 
-def answer(fault: faults.Fault) -> tuple[str, dict[str, str], Any]:
+def respond(
+    verdict: Verdict, reason: Reason, detail: str | None = None
+) -> tuple[str, dict[str, str], Any]:
+    decided = decision.Decision(verdict, reason, detail=detail)
+    fault = faults.response_to(decided, API_HEADERS, 7)
     response = webob.Request.blank('/').send(fault)
     return response.status, dict(response.headers), json.loads(response.body)
 
 
 @pytest.mark.parametrize(
-    ('status', 'name'),
+    ('verdict', 'reason', 'status', 'name'),
     [
-        (http.HTTPStatus.BAD_REQUEST, 'badRequest'),
-        (http.HTTPStatus.FORBIDDEN, 'forbidden'),
-        (http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE, 'overLimit'),
-        (http.HTTPStatus.SERVICE_UNAVAILABLE, 'serviceUnavailable'),
+        (
+            Verdict.MALFORMED,
+            Reason.MALFORMED,
+            '400 Bad Request',
+            'badRequest',
+        ),
+        (Verdict.REFUSED, Reason.POLICY, '403 Forbidden', 'forbidden'),
+        (Verdict.MISSING, Reason.MISSING, '404 Not Found', 'itemNotFound'),
+        (
+            Verdict.MALFORMED,
+            Reason.BODY_TOO_LARGE,
+            '413 Request Entity Too Large',
+            'overLimit',
+        ),
+        (
+            Verdict.UNKNOWN,
+            Reason.NOVA_DOWN,
+            '503 Service Unavailable',
+            'serviceUnavailable',
+        ),
     ],
 )
-def test_the_form_is_cinders(status: http.HTTPStatus, name: str) -> None:
-    line, headers, body = answer(faults.Fault(status, 'code', 'Text.'))
-    assert line == f'{status.value} {status.phrase}'
-    assert body == {
-        name: {'code': status.value, 'message': 'Text.', 'reason': 'code'}
-    }
+def test_the_form_is_cinders(
+    verdict: Verdict, reason: Reason, status: str, name: str
+) -> None:
+    line, headers, body = respond(verdict, reason)
+    assert line == status
+    ((found, fault),) = body.items()
+    assert found == name
+    assert fault['code'] == int(status[:3])
+    assert fault['reason'] == reason.value
+    assert fault['message']
+    assert headers.pop('Content-Length')
+    retry_after = {'Retry-After': '7'} if fault['code'] == 503 else {}
     assert headers == {
         'Content-Type': 'application/json',
-        'Content-Length': headers['Content-Length'],
+        **API_HEADERS,
+        **retry_after,
     }
 
 
-def test_the_answer_to_a_head_has_no_body() -> None:
-    fault = faults.Fault(http.HTTPStatus.FORBIDDEN, 'code', 'Text.')
+@pytest.mark.parametrize(
+    'reason',
+    [
+        Reason.SERVER_LACKS_VOLUME,
+        Reason.SERVER_HAS_VOLUME,
+        Reason.OTHER_ATTACHMENT,
+        Reason.ALREADY_ATTACHED,
+        Reason.TOO_MANY_SERVERS,
+        Reason.NO_SERVER,
+        Reason.POLICY,
+    ],
+)
+def test_a_refusal_names_the_call_to_make_instead(reason: Reason) -> None:
+    _line, _headers, body = respond(Verdict.REFUSED, reason)
+    message = body['forbidden']['message']
+    assert 'openstack server add volume' in message
+    assert 'os-volume_attachments' in message
+    assert f'(attachguard: {reason.value})' in message
+
+
+def test_an_operators_detail_is_not_in_an_unknown() -> None:
+    _line, _headers, body = respond(
+        Verdict.UNKNOWN, Reason.NOVA_UNKNOWN, 'http://internal:8774'
+    )
+    assert 'internal' not in str(body)
+
+
+def test_a_malformed_request_gets_the_detail() -> None:
+    _line, _headers, body = respond(
+        Verdict.MALFORMED, Reason.MALFORMED, 'The path is not UTF-8'
+    )
+    assert body['badRequest']['message'] == 'The path is not UTF-8'
+
+
+def test_cinders_own_response_is_returned_as_it_is() -> None:
+    response = webob.Response(status=404)
+    decided = decision.Decision(
+        Verdict.MISSING, Reason.MISSING, response=response
+    )
+    assert faults.response_to(decided, {}, 7) is response
+
+
+def test_the_response_to_a_head_has_no_body() -> None:
+    decided = decision.Decision(Verdict.REFUSED, Reason.POLICY)
+    fault = faults.response_to(decided, {}, 7)
     environ = webob.Request.blank('/', method='HEAD').environ
     assert list(fault(environ, lambda *_: lambda _: None)) == []
-
-
-def test_the_headers_about_the_request_are_cinders() -> None:
-    like = webob.Response(
-        headers={
-            'OpenStack-API-Version': 'volume 3.71',
-            'Vary': 'OpenStack-API-Version',
-            'x-compute-request-id': 'req-1',
-            'X-Other': 'not of ours',
-            'Content-Type': 'text/html',
-        }
-    )
-    fault = faults.Fault(
-        http.HTTPStatus.SERVICE_UNAVAILABLE, 'code', 'Text.', like, 7
-    )
-    _line, headers, _body = answer(fault)
-    assert headers['OpenStack-API-Version'] == 'volume 3.71'
-    assert headers['Vary'] == 'OpenStack-API-Version'
-    assert headers['x-compute-request-id'] == 'req-1'
-    assert headers['Retry-After'] == '7'
-    assert headers['Content-Type'] == 'application/json'
-    assert 'X-Other' not in headers

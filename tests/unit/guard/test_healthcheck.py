@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What /healthcheck says of the guard."""
+"""The response of /healthcheck about the guard."""
 
 from __future__ import annotations
 
@@ -29,66 +29,68 @@ from attachguard.nova import circuit_breaker
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(healthcheck, '_WATCHED', weakref.WeakSet())
 
 
 @pytest.fixture
-def nova() -> circuit_breaker.Breaker:
-    nova = circuit_breaker.Breaker('Nova', 1, 5, 10)
+def nova() -> circuit_breaker.CircuitBreaker:
+    nova = circuit_breaker.CircuitBreaker('Nova', 1, 5, 10)
     healthcheck.watch(nova)
     return nova
 
 
 def check(**conf: str) -> tuple[int, Any]:
-    """Ask as a balancer does, of the application in the paste file."""
+    """Send the request of a load balancer."""
     application = oslo_middleware.Healthcheck.app_factory(
         {},
         oslo_config_project='nobody',
         backends='attachguard',
         **conf,
     )
-    answer = webob.Request.blank(
+    response = webob.Request.blank(
         '/healthcheck', accept='application/json'
     ).send(application)
-    return answer.status_int, json.loads(answer.text)['reasons']
+    return response.status_int, json.loads(response.text)['reasons']
 
 
 def test_a_process_without_the_guard_is_not_healthy() -> None:
-    assert check() == (503, ['attachguard: not in this process'])
+    assert check() == (503, ['attachguard: not loaded'])
 
 
-def test_a_guard_that_is_gone_does_not_count() -> None:
-    healthcheck.watch(circuit_breaker.Breaker('Nova', 1, 5, 10))
+def test_a_deleted_guard_is_not_watched() -> None:
+    healthcheck.watch(circuit_breaker.CircuitBreaker('Nova', 1, 5, 10))
     gc.collect()
     assert check()[0] == 503
 
 
-def test_all_is_well(nova: circuit_breaker.Breaker) -> None:
+def test_a_process_with_a_guard_is_healthy(
+    nova: circuit_breaker.CircuitBreaker,
+) -> None:
     assert check() == (200, ['attachguard: OK'])
 
 
-def test_without_nova_the_process_stays_in_service(
-    nova: circuit_breaker.Breaker,
+def test_the_process_is_healthy_without_nova(
+    nova: circuit_breaker.CircuitBreaker,
 ) -> None:
     nova.failed(0, 'ConnectFailure: http://internal:8774')
-    assert check() == (200, ['attachguard: no Nova for 0 s'])
-    # The address is for those only to whom details are shown.
+    assert check() == (200, ['attachguard: Nova does not respond since 0 s'])
+    # The address is only in the details.
     (reason,) = check(detailed='true')[1]
     assert reason['details'] == 'ConnectFailure: http://internal:8774'
 
 
-def test_a_check_that_no_balancer_asks_can_fail_then(
-    nova: circuit_breaker.Breaker,
+def test_a_check_can_be_configured_to_fail_without_nova(
+    nova: circuit_breaker.CircuitBreaker,
 ) -> None:
     nova.failed(0, 'ConnectFailure')
     assert check(attachguard_fail_without_nova='true')[0] == 503
-    nova.answered()
+    nova.succeeded()
     assert check(attachguard_fail_without_nova='true')[0] == 200
 
 
-def test_an_option_that_makes_no_sense_is_an_error(
-    nova: circuit_breaker.Breaker,
+def test_an_invalid_option_is_an_error(
+    nova: circuit_breaker.CircuitBreaker,
 ) -> None:
     with pytest.raises(ValueError, match='perhaps'):
         check(attachguard_fail_without_nova='perhaps')

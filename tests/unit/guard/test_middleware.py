@@ -20,7 +20,6 @@ import json
 import logging
 import pathlib
 import sys
-import time
 from typing import Any
 
 from oslo_config import cfg
@@ -31,7 +30,6 @@ import webob.exc
 
 from attachguard import filter as attachguard_filter
 from attachguard.guard import middleware as guard
-from attachguard.guard import request
 from tests.unit import fakes
 
 ACTION = f'/v3/{fakes.PROJECT}/volumes/{fakes.VOLUME}/action'
@@ -65,7 +63,7 @@ class Guarded:
         self.cinder = cinder
         self.nova = nova
         self.guard = guard.AttachGuard(cinder, conf)
-        self.guard.nova = nova  # type: ignore[assignment]
+        self.guard.nova = nova
 
     def __call__(
         self, method: str, path: str, body: Any = None, **kwargs: Any
@@ -122,7 +120,7 @@ BY_SERVER = [(fakes.ATTACHMENT, fakes.SERVER)]
 BY_HOST = [(fakes.ATTACHMENT, None)]
 
 
-def test_a_request_that_is_none_of_ours_passes_untouched(make: Make) -> None:
+def test_other_requests_are_forwarded_unchanged(make: Make) -> None:
     cloud = make()
     body = b'{"os-extend": {"new_size": 2}}'
     for method, path, body in (
@@ -135,11 +133,11 @@ def test_a_request_that_is_none_of_ours_passes_untouched(make: Make) -> None:
         cloud.cinder.calls.clear()
         cloud(method, path, body)
         assert cloud.cinder.calls == [(method, path, body)]
-    assert cloud.nova.asked == []
+    assert cloud.nova.queried == []
 
 
-class TestPassingCostsLittle:
-    """Nearly every request is none of ours."""
+class TestPassThrough:
+    """The cost of a request that is no attachment operation."""
 
     @staticmethod
     def bytecodes(call: Callable[[], Any]) -> int:
@@ -179,7 +177,7 @@ class TestPassingCostsLittle:
             ('PUT', f'/{fakes.PROJECT}/volumes/{fakes.VOLUME}/metadata'),
         ],
     )
-    def test_sixty_bytecodes_at_most(
+    def test_costs_at_most_35_bytecodes(
         self, make: Make, method: str, path: str
     ) -> None:
         def bare(environ: Any, start_response: Any) -> list[bytes]:
@@ -191,11 +189,11 @@ class TestPassingCostsLittle:
         start: Any = None
         cost = self.bytecodes(lambda: bare(environ, start))
         guarded = self.bytecodes(lambda: cloud.guard(environ, start))
-        assert 0 < guarded - cost <= 60
+        assert 0 < guarded - cost <= 35
 
     @pytest.mark.usefixtures('no_parsing')
     @pytest.mark.parametrize('size', [0, 100_000])
-    def test_another_action_is_read_and_peeked_at(
+    def test_another_action_is_read_and_not_parsed(
         self, make: Make, size: int
     ) -> None:
         cloud = make()
@@ -215,7 +213,7 @@ class TestPassingCostsLittle:
 
 
 class TestOrdinaryCaller:
-    """The rows of the default table."""
+    """The default rules."""
 
     def test_may_record_an_attachment_that_nova_has(self, make: Make) -> None:
         cloud = make(HAS_IT)
@@ -224,9 +222,9 @@ class TestOrdinaryCaller:
             ('POST', ACTION)
         ]
         assert json.loads(cloud.cinder.performed[0][2]) == attach()
-        assert cloud.nova.asked == HAS_IT
+        assert cloud.nova.queried == HAS_IT
 
-    def test_may_not_forge_one(self, make: Make) -> None:
+    def test_may_not_forge_an_attachment(self, make: Make) -> None:
         cloud = make(HAS_IT)
         answers = [
             cloud('POST', ACTION, attach(fakes.OTHER_SERVER)),
@@ -253,7 +251,7 @@ class TestOrdinaryCaller:
         status, _headers, answer = cloud('POST', ACTION, body)
         assert (status, answer['forbidden']['reason']) == (403, 'no-server')
         assert cloud.cinder.performed == []
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
     @pytest.mark.parametrize(
         ('server', 'status'),
@@ -265,7 +263,7 @@ class TestOrdinaryCaller:
         cloud = make(HAS_IT)
         assert cloud('POST', ATTACHMENTS, create(server))[0] == status
         assert len(cloud.cinder.performed) == (status == 202)
-        assert len(cloud.nova.asked) == (server is not None)
+        assert len(cloud.nova.queried) == (server is not None)
 
     @pytest.mark.parametrize(
         ('method', 'path', 'body'),
@@ -296,23 +294,23 @@ class TestOrdinaryCaller:
         assert cloud(method, path, body)[0] == status
         assert len(cloud.cinder.performed) == (status == 202)
 
-    def test_a_live_attachment_is_not_updated(self, make: Make) -> None:
+    def test_may_not_update_a_live_attachment(self, make: Make) -> None:
         # It would go back to attaching, and Nova could not detach it.
         cloud = make(HAS_IT, BY_SERVER, status='attached')
         body = {'attachment': {'connector': {'host': 'evil'}}}
         status, _headers, answer = cloud('PUT', ATTACHMENT, body)
         assert status == 403
         assert answer['forbidden']['reason'] == 'already-attached'
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
-    def test_an_attachment_is_not_recorded_twice(self, make: Make) -> None:
+    def test_may_not_record_an_attachment_twice(self, make: Make) -> None:
         # When Nova removes the first, the second would keep it in-use.
         cloud = make(HAS_IT, BY_SERVER)
         for path, body in ((ACTION, attach()), (ATTACHMENTS, create())):
             status, _headers, answer = cloud('POST', path, body)
             assert status == 403
             assert answer['forbidden']['reason'] == 'already-attached'
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
         # Another server's does not count (multiattach).
         cloud = make(HAS_IT, [(fakes.ATTACHMENT, fakes.OTHER_SERVER)])
         assert cloud('POST', ACTION, attach())[0] == 202
@@ -322,26 +320,28 @@ class TestOrdinaryCaller:
         [(fakes.ATTACHMENT, 403), (fakes.UNKNOWN_ID, 202), (None, 403)],
         ids=['this one', 'another', 'before Queens'],
     )
-    def test_an_attachment_that_nova_does_not_use_is_removed(
+    def test_may_delete_an_attachment_that_nova_does_not_have(
         self, make: Make, by: str | None, status: int
     ) -> None:
         cloud = make({(fakes.SERVER, fakes.VOLUME): by}, BY_SERVER)
         assert cloud('DELETE', ATTACHMENT)[0] == status
 
-    def test_none_is_removed_while_nova_moves_the_server(
+    def test_may_not_delete_an_attachment_of_a_busy_server(
         self, make: Make
     ) -> None:
         # It runs by the attachment on the one host, and Nova has written down
         # that on the other.
         has = {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}
         cloud = make(has, BY_SERVER)
-        cloud.nova.moving.add(fakes.SERVER)
+        cloud.nova.busy.add(fakes.SERVER)
         status, _headers, answer = cloud('DELETE', ATTACHMENT)
         assert status == 403
         assert answer['forbidden']['reason'] == 'server-has-volume'
         assert cloud.cinder.performed == []
 
-    def test_os_detach_of_one_touches_them_all(self, make: Make) -> None:
+    def test_os_detach_is_decided_for_all_attachments(
+        self, make: Make
+    ) -> None:
         # Cinder removes the export of the whole volume, whichever is named.
         leftover = 'cccccccc-1111-4111-8111-000000000000'
         cloud = make(HAS_IT, [(leftover, None), *BY_SERVER])
@@ -352,7 +352,7 @@ class TestOrdinaryCaller:
         path = ATTACHMENT.replace(fakes.ATTACHMENT, leftover)
         assert cloud('DELETE', path)[0] == 202
 
-    def test_the_log_says_by_which_attachment(
+    def test_the_log_has_the_attachment(
         self, make: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)
@@ -389,9 +389,9 @@ class TestOrdinaryCaller:
             (BY_SERVER, [], 202),
             (BY_HOST, [], 202),
         ],
-        ids=['nova has it', 'nova does not', 'no server'],
+        ids=['nova has it', 'nova lacks it', 'no server'],
     )
-    def test_the_clearing_side(
+    def test_clearing_calls(
         self,
         make: Make,
         method: str,
@@ -408,7 +408,7 @@ class TestOrdinaryCaller:
             assert answer['forbidden']['reason'] == 'server-has-volume'
         assert len(cloud.cinder.performed) == (status == 202)
 
-    def test_one_live_attachment_of_many_holds_a_volume(
+    def test_one_live_attachment_of_many_protects_a_volume(
         self, make: Make
     ) -> None:
         many = [
@@ -434,14 +434,14 @@ class TestOrdinaryCaller:
             'os-migrate_volume_completion',
         ],
     )
-    def test_what_is_left_to_cinders_own_policy(
+    def test_operations_left_to_cinders_own_policy(
         self, make: Make, action: str
     ) -> None:
         cloud = make(HAS_IT, BY_SERVER)
         assert cloud('POST', ACTION, {action: {}})[0] == 202
-        # Not even a question was needed.
+        # No query was needed.
         assert cloud.cinder.calls == cloud.cinder.performed
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
     def test_an_admin_is_an_ordinary_caller(self, make: Make) -> None:
         cloud = make()
@@ -449,7 +449,7 @@ class TestOrdinaryCaller:
 
 
 class TestService:
-    """Who is let through without a question."""
+    """A service is allowed without any query."""
 
     @pytest.mark.parametrize(
         ('method', 'path', 'body'),
@@ -463,13 +463,13 @@ class TestService:
     @pytest.mark.parametrize(
         'who', [{'service_roles': ['service']}, {'roles': ['service']}]
     )
-    def test_passes(
+    def test_is_allowed(
         self, make: Make, method: str, path: str, body: Any, who: Any
     ) -> None:
         cloud = make(attachments=BY_SERVER)
         assert cloud(method, path, body, **who)[0] == 202
         assert len(cloud.cinder.calls) == 1
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
     def test_is_not_a_user_who_sends_a_token_twice(self, make: Make) -> None:
         cloud = make()
@@ -477,7 +477,7 @@ class TestService:
             cloud('POST', ACTION, attach(), service_roles=['member'])[0] == 403
         )
 
-    def test_is_not_who_only_says_so(self, make: Make) -> None:
+    def test_is_not_a_caller_who_only_sends_headers(self, make: Make) -> None:
         cloud = make()
         forged = {
             'HTTP_X_SERVICE_ROLES': 'service',
@@ -501,7 +501,7 @@ class TestService:
         )
         assert answer[0] == 403
 
-    def test_can_be_pinned_to_a_user(self, make: Make) -> None:
+    def test_can_be_restricted_to_one_user(self, make: Make) -> None:
         pinned = 'service_roles:service and service_user_id:0000'
         cloud = make(rules={'attachguard:service': pinned})
         who = {'service_roles': ['service']}
@@ -512,7 +512,7 @@ class TestService:
 
 
 class TestBeforeAuthToken:
-    """Where nobody has said who calls."""
+    """The filter is in front of auth_token."""
 
     FORGED = {
         'keystone.token_auth': None,
@@ -530,39 +530,38 @@ class TestBeforeAuthToken:
         assert status == 403
         assert body['forbidden']['reason'] == 'not-authenticated'
         assert cloud.cinder.calls == []
-        assert cloud.nova.asked == []
-        assert 'stands before authtoken' in caplog.text
+        assert cloud.nova.queried == []
+        assert 'put attachguard after authtoken' in caplog.text
 
-    def test_an_invalid_token_is_nobody(self, make: Make) -> None:
+    def test_an_invalid_token_is_refused(self, make: Make) -> None:
         cloud = make(HAS_IT)
         invalid = {'HTTP_X_IDENTITY_STATUS': 'Invalid'}
         assert cloud('POST', ACTION, attach(), **invalid)[0] == 403
         assert cloud.cinder.calls == []
 
-    def test_other_requests_pass(self, make: Make) -> None:
+    def test_other_requests_are_forwarded(self, make: Make) -> None:
         cloud = make()
         cloud('GET', ATTACHMENTS, **self.FORGED)
         cloud('POST', ACTION, {'os-extend': {}}, **self.FORGED)
         assert len(cloud.cinder.calls) == 2
 
-    def test_noauth_believes_what_it_is_told(self, make: Make) -> None:
+    def test_noauth_trusts_the_headers(self, make: Make) -> None:
         cloud = make(auth_strategy='noauth')
         assert cloud('POST', ACTION, attach(), **self.FORGED)[0] == 202
         plain = {'keystone.token_auth': None}
         assert cloud('POST', ACTION, attach(), **plain)[0] == 403
 
 
-class TestWhatCinderSays:
-    """A bad request gets Cinder's own answer."""
+class TestCinderResponses:
+    """What Cinder does not show is its own 404."""
 
-    def test_of_a_missing_volume(self, make: Make) -> None:
+    def test_missing_volume(self, make: Make) -> None:
         cloud = make()
         path = ACTION.replace(fakes.VOLUME, fakes.UNKNOWN_ID)
         status, headers, body = cloud('POST', path, attach())
         assert (status, list(body)) == (404, ['itemNotFound'])
-        # Not the one that the filter asks with.
         assert headers['OpenStack-API-Version'] == 'volume 3.44'
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
         assert cloud.cinder.performed == []
 
     @pytest.mark.parametrize(
@@ -572,7 +571,7 @@ class TestWhatCinderSays:
             {'os-reserve': None},
         ],
     )
-    def test_of_a_missing_volume_that_no_rule_looks_at(
+    def test_missing_volume_that_the_rule_does_not_read(
         self, make: Make, body: Any
     ) -> None:
         cloud = make(rules={'attachguard:os-reserve': '!'})
@@ -581,7 +580,7 @@ class TestWhatCinderSays:
         assert cloud.cinder.performed == []
 
     @pytest.mark.parametrize('name', ['detail', 'summary'])
-    def test_of_an_id_that_is_another_route(
+    def test_id_that_is_the_name_of_another_route(
         self, make: Make, name: str
     ) -> None:
         cloud = make()
@@ -590,7 +589,7 @@ class TestWhatCinderSays:
         assert cloud('DELETE', f'{ATTACHMENTS}/{name}')[0] == 404
         assert cloud('PUT', f'{ATTACHMENTS}/{name}', {})[0] == 404
 
-    def test_of_a_missing_attachment(self, make: Make) -> None:
+    def test_missing_attachment(self, make: Make) -> None:
         cloud = make()
         assert cloud('DELETE', ATTACHMENT)[0] == 404
         assert cloud('POST', f'{ATTACHMENT}/action', {'os-complete': 1})[
@@ -598,37 +597,8 @@ class TestWhatCinderSays:
         ] == (404)
         assert cloud.cinder.performed == []
 
-    @pytest.mark.parametrize('status', [400, 406, 415])
-    def test_of_a_malformed_request(self, make: Make, status: int) -> None:
-        cloud = make()
-        cloud.cinder.fails = lambda method, path: (
-            status if method == 'POST' else None
-        )
-        assert cloud('POST', ACTION, attach())[0] == status
-        assert cloud.cinder.performed == []
-
-    def test_of_a_route_or_microversion_that_is_not_there(
-        self, make: Make
-    ) -> None:
-        cloud = make()
-        # Not of the nil UUID: of the request itself.
-        cloud.cinder.fails = lambda method, path: (
-            404 if method == 'POST' else None
-        )
-        assert cloud('POST', ACTION, attach())[0] == 404
-
-    @pytest.mark.parametrize('status', [200, 302, 500, 503])
-    def test_of_other_things_does_not_hide_a_refusal(
-        self, make: Make, status: int
-    ) -> None:
-        cloud = make()
-        cloud.cinder.fails = lambda method, path: (
-            status if method == 'POST' else None
-        )
-        assert cloud('POST', ACTION, attach())[0] == 403
-
     @pytest.mark.parametrize('status', [500, 503, 302])
-    def test_when_it_does_not_say(self, make: Make, status: int) -> None:
+    def test_failed_read_is_503(self, make: Make, status: int) -> None:
         cloud = make()
         cloud.cinder.fails = lambda method, path: (
             status if method == 'GET' else None
@@ -638,7 +608,7 @@ class TestWhatCinderSays:
         assert headers['Retry-After'] == '5'
         assert body['serviceUnavailable']['reason'] == 'cinder-unknown'
 
-    def test_when_it_fails(self, make: Make) -> None:
+    def test_exception_of_cinder_is_503(self, make: Make) -> None:
         cloud = make()
 
         def fail(*_: Any) -> int:
@@ -647,35 +617,59 @@ class TestWhatCinderSays:
         cloud.cinder.fails = fail
         assert cloud('POST', ACTION, attach())[0] == 503
 
-    def test_it_is_asked_as_the_caller(self, make: Make) -> None:
+    def test_reads_are_made_as_the_caller(self, make: Make) -> None:
         cloud = make()
         seen: list[Any] = []
 
         def record(environ: Any, start_response: Any) -> Any:
             seen.append(dict(environ))
-            return fakes.FakeCinder.__call__(
-                cloud.cinder, environ, start_response
-            )
+            return cloud.cinder(environ, start_response)
 
         cloud.guard.application = record
         cloud('POST', ACTION, attach(), QUERY_STRING='x=1')
-        read, listed, rehearsed = seen
+        read, listed = seen
         assert read['QUERY_STRING'] == ''
         assert listed['QUERY_STRING'].startswith('volume_id=')
-        assert read['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.27'
-        assert 'CONTENT_TYPE' not in read
-        assert rehearsed['QUERY_STRING'] == 'x=1'
-        assert rehearsed['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.44'
-        assert rehearsed['CONTENT_TYPE'] == 'application/json'
+        # So that an unsupported microversion gets Cinder's own response.
+        assert read['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.44'
+        assert listed['HTTP_OPENSTACK_API_VERSION'] == 'volume 3.27'
         for environ in seen:
+            assert 'CONTENT_TYPE' not in environ
             assert environ['HTTP_X_AUTH_TOKEN'] == 'secret-token'
             assert environ['keystone.token_auth']
 
+    def test_every_response_is_closed(self, make: Make) -> None:
+        cloud = make(attachments=BY_SERVER)
+        opened: list[Closing] = []
 
-def test_a_head_that_is_a_post_is_refused_as_one(
+        def application(environ: Any, start_response: Any) -> Any:
+            opened.append(Closing(cloud.cinder(environ, start_response)))
+            return opened[-1]
+
+        cloud.guard.application = application
+        missing = f'{ATTACHMENTS}/{fakes.UNKNOWN_ID}'
+        assert cloud('DELETE', missing)[0] == 404
+        assert cloud('POST', ACTION, attach())[0] == 403
+        assert cloud('POST', ACTION, {'os-detach': {}})[0] == 202
+        # The last one is the forwarded request's, which the server closes.
+        assert [item.closed for item in opened] == [1] * (len(opened) - 1) + [
+            0
+        ]
+        assert len(opened) >= 5
+
+
+class Closing(list[bytes]):
+    """A response that counts how often it is closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_a_head_with_method_override_is_refused(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # Cinder's answer to it has no body that would say what is not there.
     caplog.set_level(logging.INFO)
     cloud = make()
     extra = {'QUERY_STRING': '_method=POST'}
@@ -686,7 +680,7 @@ def test_a_head_that_is_a_post_is_refused_as_one(
 
 
 class TestNovaUnknown:
-    """Nova down, slow or talking nonsense."""
+    """Nova is down, slow or sends an invalid response."""
 
     def test_is_503(self, make: Make) -> None:
         detach: dict[str, Any] = {'os-detach': {}}
@@ -701,22 +695,22 @@ class TestNovaUnknown:
             assert 'down' not in answer['serviceUnavailable']['message']
             assert cloud.cinder.performed == []
 
-    def test_can_be_let_through(
+    def test_can_be_allowed(
         self, make: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
         cloud = make(on_nova_error='allow')
         cloud.nova.down = True
         assert cloud('POST', ACTION, attach())[0] == 202
         assert '"verdict": "unknown"' in caplog.text
-        # A token that Nova refuses is no trouble of Nova's.
+        # A token that Nova refuses is not an outage of Nova.
         cloud.nova.outage = False
         status, headers, _answer = cloud('POST', ACTION, attach())
         assert (status, headers['Retry-After']) == (503, '5')
-        # Nova that does answer is still believed.
+        # A response of Nova still decides.
         cloud.nova.down = False
         assert cloud('POST', ACTION, attach())[0] == 403
 
-    def test_is_no_matter_for_who_need_not_be_asked_about(
+    def test_does_not_affect_requests_that_need_no_query(
         self, make: Make
     ) -> None:
         cloud = make(attachments=BY_HOST)
@@ -725,9 +719,11 @@ class TestNovaUnknown:
         assert cloud('POST', ACTION, attach(), **service)[0] == 202
         assert cloud('POST', ACTION, {'os-reserve': None})[0] == 202
         assert cloud('POST', ACTION, {'os-detach': {}})[0] == 202
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
-    def test_many_servers_are_not_asked_about(self, make: Make) -> None:
+    def test_too_many_servers_are_refused_without_a_query(
+        self, make: Make
+    ) -> None:
         many = [
             (
                 f'cccccccc-1111-4111-8111-{n:012}',
@@ -739,35 +735,14 @@ class TestNovaUnknown:
         status, _headers, body = cloud('POST', ACTION, {'os-detach': {}})
         assert status == 403
         assert body['forbidden']['reason'] == 'too-many-servers'
-        assert cloud.nova.asked == []
-        # No rule of an operator's takes it for a yes.
+        assert cloud.nova.queried == []
+        # Whatever an operator's rule is.
         cloud = make(
             attachments=many, rules={'attachguard:os-reserve': 'nova:attached'}
         )
         assert cloud('POST', ACTION, {'os-reserve': None})[0] == 403
 
-    def test_questions_share_the_time_there_is(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        many = [
-            (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
-            for n in range(10)
-        ]
-        cloud = make(attachments=many)
-        left: list[float] = []
-
-        def attached(*_: Any) -> bool:
-            left.append(_[-1])
-            time.sleep(0.01)
-            return False
-
-        monkeypatch.setattr(cloud.nova, 'attached', attached)
-        assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 202
-        assert len(left) == 10
-        assert left == sorted(left, reverse=True)
-        assert left[-1] <= cloud.nova.timeout - 0.09
-
-    def test_the_first_unknown_ends_the_questions(self, make: Make) -> None:
+    def test_the_first_unknown_ends_the_queries(self, make: Make) -> None:
         many = [
             (f'cccccccc-1111-4111-8111-{n:012}', f'{n:08}' + fakes.SERVER[8:])
             for n in range(10)
@@ -775,11 +750,11 @@ class TestNovaUnknown:
         cloud = make(attachments=many)
         cloud.nova.down = True
         assert cloud('POST', ACTION, {'os-begin_detaching': 0})[0] == 503
-        assert len(cloud.nova.asked) == 1
+        assert len(cloud.nova.queried) == 1
 
 
 class TestFailure:
-    """A fault of the guard's own."""
+    """A defect of the guard itself."""
 
     @pytest.fixture
     def broken(
@@ -788,15 +763,15 @@ class TestFailure:
         def broken(**options: Any) -> Guarded:
             cloud = make(HAS_IT, **options)
 
-            def judge(*_: Any) -> bool:
+            def check(*_: Any) -> bool:
                 raise TypeError('surprise')
 
-            monkeypatch.setattr(cloud.guard.policy, 'judge', judge)
+            monkeypatch.setattr(cloud.guard.policy, 'check', check)
             return cloud
 
         return broken
 
-    def test_closes_and_is_no_500(
+    def test_is_503_and_not_500(
         self,
         broken: Callable[..., Guarded],
         caplog: pytest.LogCaptureFixture,
@@ -809,16 +784,16 @@ class TestFailure:
         assert 'surprise' in caplog.text
         assert cloud.cinder.performed == []
 
-    def test_disturbs_nobody_in_shadow_mode(
+    def test_is_forwarded_in_shadow_mode(
         self, broken: Callable[..., Guarded]
     ) -> None:
         assert broken(enforce='false')('POST', ACTION, attach())[0] == 202
 
 
 class TestShadowMode:
-    """Decide, log, and let everything through."""
+    """The filter decides and logs, and forwards everything."""
 
-    def test_lets_through_and_says_who_would_be_refused(
+    def test_forwards_and_logs_what_would_be_refused(
         self, make: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
         cloud = make(enforce='false')
@@ -828,20 +803,9 @@ class TestShadowMode:
         assert cloud('POST', ACTION, b'{"os-attach":')[0] == 202
         assert cloud.cinder.performed[-1] == ('POST', ACTION, b'{"os-attach":')
 
-    def test_counts_nobody_who_sends_nonsense(
-        self, make: Make, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        cloud = make(enforce='false')
-        cloud.cinder.fails = lambda method, path: (
-            400 if method == 'POST' else None
-        )
-        assert cloud('POST', ACTION, attach())[0] == 400
-        assert '"verdict": "refused"' not in caplog.text
-        assert len(cloud.cinder.performed) == 1
-
 
 class TestBadInput:
-    """Whatever is sent, the answer is clear, and Cinder is called once."""
+    """Invalid input gets a clear response."""
 
     @pytest.mark.parametrize(
         'body',
@@ -857,9 +821,7 @@ class TestBadInput:
         ],
         ids=range(8),
     )
-    def test_a_body_that_cannot_be_read_is_400(
-        self, make: Make, body: bytes
-    ) -> None:
+    def test_unreadable_body_is_400(self, make: Make, body: bytes) -> None:
         cloud = make(HAS_IT)
         status, _headers, answer = cloud('POST', ACTION, body)
         assert (status, list(answer)) == (400, ['badRequest'])
@@ -870,7 +832,7 @@ class TestBadInput:
         [None, 1, 1.5, True, 'x', [], [[]], [attach()], {}, {'a': {}}],
         ids=str,
     )
-    def test_whatever_stands_where_an_object_belongs(
+    def test_values_of_the_wrong_type_are_not_performed(
         self, make: Make, value: Any
     ) -> None:
         # Naming no server is open by default, so that Cinder would answer.
@@ -885,11 +847,9 @@ class TestBadInput:
             ('POST', ATTACHMENTS, value),
         ):
             assert cloud(method, path, body)[0] in (400, 403)
-        changing = [call for call in cloud.cinder.calls if call[0] != 'GET']
-        assert changing
-        assert fakes.VOLUME not in str(changing)
+        assert cloud.cinder.performed == []
 
-    def test_a_body_of_a_megabyte(self, make: Make) -> None:
+    def test_body_of_one_megabyte(self, make: Make) -> None:
         cloud = make(HAS_IT)
         big = attach(fakes.SERVER, padding='x' * 1_000_000)
         assert cloud('POST', ACTION, big)[0] == 202
@@ -897,13 +857,13 @@ class TestBadInput:
         status, _headers, answer = cloud('POST', ACTION, big)
         assert (status, list(answer)) == (413, ['overLimit'])
 
-    def test_a_content_length_that_lies(self, make: Make) -> None:
+    def test_content_length_longer_than_the_body(self, make: Make) -> None:
         cloud = make(HAS_IT)
         length = {'CONTENT_LENGTH': '10000'}
         assert cloud('POST', ACTION, attach(), **length)[0] == 400
         assert cloud.cinder.calls == []
 
-    def test_the_limit_of_sizelimit(self, make: Make) -> None:
+    def test_limit_of_the_sizelimit_filter(self, make: Make) -> None:
         class Limited(io.BytesIO):
             def read(self, *_: Any) -> bytes:
                 raise webob.exc.HTTPRequestEntityTooLarge()
@@ -925,17 +885,17 @@ class TestBadInput:
         ],
         ids=range(7),
     )
-    def test_a_server_id_that_is_none_never_reaches_nova(
+    def test_invalid_server_id_is_never_sent_to_nova(
         self, make: Make, server: str
     ) -> None:
         cloud = make(HAS_IT)
         assert cloud('POST', ACTION, attach(server))[0] == 403
         assert cloud('POST', ATTACHMENTS, create(server))[0] == 403
-        assert cloud.nova.asked == []
+        assert cloud.nova.queried == []
 
-    # From where it is refused to where the parser itself gives up.
+    # From the limit to where the parser itself fails.
     @pytest.mark.parametrize('depths', [[49, 50, 60], range(850, 1000)])
-    def test_a_body_nested_too_deeply_is_not_performed(
+    def test_deeply_nested_body_is_not_performed(
         self, make: Make, depths: Any
     ) -> None:
         cloud = make()
@@ -946,25 +906,25 @@ class TestBadInput:
             assert cloud('POST', ATTACHMENTS, body)[0] == 400
         assert fakes.VOLUME not in str(cloud.cinder.calls)
 
-    def test_an_attachment_id_from_a_body_never_becomes_a_path(
+    def test_attachment_id_in_a_body_is_never_part_of_a_path(
         self, make: Make
     ) -> None:
         rule = "'reserved':%(attachment_status)s"
         cloud = make(rules={'attachguard:os-detach': rule})
         body = {'os-detach': {'attachment_id': '../../x?a=b'}}
-        assert cloud('POST', ACTION, body)[0] == 400
+        assert cloud('POST', ACTION, body)[0] == 403
         assert '..' not in str([call[1] for call in cloud.cinder.calls])
 
-    def test_a_volume_id_from_a_body_never_becomes_a_path(
+    def test_volume_id_in_a_body_is_never_part_of_a_path(
         self, make: Make
     ) -> None:
         cloud = make(HAS_IT)
         body = create()
         body['attachment']['volume_uuid'] = f'x/../{fakes.VOLUME}'
         assert cloud('POST', ATTACHMENTS, body)[0] == 400
-        assert [call[0] for call in cloud.cinder.calls] == ['POST']
+        assert cloud.cinder.calls == []
 
-    def test_a_path_that_is_no_text_is_400(self, make: Make) -> None:
+    def test_path_that_is_not_utf8_is_400(self, make: Make) -> None:
         cloud = make()
         path = ACTION.replace(fakes.VOLUME, '\xff')
         assert cloud('POST', path, attach())[0] == 400
@@ -972,7 +932,7 @@ class TestBadInput:
         assert cloud('DELETE', f'{ATTACHMENTS}/\u1234')[0] == 400
 
     @pytest.mark.parametrize('id_', ['%2e', 'a\nb', 'x' * 10_000, ' '])
-    def test_a_strange_id_is_for_cinder_to_judge(
+    def test_unusual_id_gets_the_404_of_cinder(
         self, make: Make, id_: str
     ) -> None:
         cloud = make()
@@ -980,7 +940,7 @@ class TestBadInput:
         assert cloud('POST', path, attach())[0] == 404
         assert cloud('DELETE', f'{ATTACHMENTS}/{id_}')[0] == 404
 
-    def test_headers_that_are_none(self, make: Make) -> None:
+    def test_headers_may_be_none(self, make: Make) -> None:
         cloud = make()
         nothing = {
             'HTTP_X_SERVICE_ROLES': None,
@@ -989,7 +949,7 @@ class TestBadInput:
         }
         assert cloud('POST', ACTION, attach(), **nothing)[0] == 403
 
-    def test_a_server_in_another_form_is_the_same_server(
+    def test_another_form_of_a_server_id_is_the_same_server(
         self, make: Make
     ) -> None:
         cloud = make(HAS_IT)
@@ -999,13 +959,13 @@ class TestBadInput:
             f'urn:uuid:{fakes.SERVER}',
         ):
             assert cloud('POST', ACTION, attach(server))[0] == 202
-        assert set(cloud.nova.asked) == set(HAS_IT)
+        assert set(cloud.nova.queried) == set(HAS_IT)
 
 
 class TestTheRules:
-    """What an operator can change."""
+    """Rules that an operator changes."""
 
-    def test_a_path_can_be_opened_for_one_project(self, make: Make) -> None:
+    def test_a_rule_can_be_opened_for_one_project(self, make: Make) -> None:
         rule = 'attachguard:os-attach:no-server'
         body = {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}}
         cloud = make(
@@ -1017,7 +977,7 @@ class TestTheRules:
         cloud = make(rules={rule: 'rule:attachguard:service or project_id:x'})
         assert cloud('POST', ACTION, body)[0] == 403
 
-    def test_a_row_can_be_closed(self, make: Make) -> None:
+    def test_a_rule_can_be_closed(self, make: Make) -> None:
         cloud = make(
             rules={'attachguard:os-reserve': 'rule:attachguard:service'}
         )
@@ -1034,7 +994,7 @@ class TestTheRules:
             ('operation', 'os-attach'),
         ],
     )
-    def test_a_rule_sees_the_target(
+    def test_a_rule_reads_the_target(
         self, make: Make, key: str, value: str
     ) -> None:
         cloud = make(
@@ -1055,7 +1015,7 @@ class TestTheRules:
         assert cloud('DELETE', ATTACHMENT)[0] == 202
 
 
-def test_what_passes_arrives_as_it_was_sent(make: Make) -> None:
+def test_a_forwarded_request_is_unchanged(make: Make) -> None:
     cloud = make(HAS_IT)
     seen: list[dict[str, Any]] = []
 
@@ -1086,33 +1046,37 @@ def test_no_token_is_logged(
     assert 'secret' not in caplog.text
 
 
-def test_an_option_in_one_section_of_the_paste_file_stays_there() -> None:
-    cinder = fakes.FakeCinder()
-    shadow = attachguard_filter.filter_factory(
-        {}, enforce='false', retry_after='9'
-    )
-    normal = attachguard_filter.filter_factory({})
-    filters = [shadow(cinder), normal(cinder), shadow(cinder)]
-    assert [each._enforce for each in filters] == [False, True, False]
-    assert [each._retry_after for each in filters] == [9, 5, 9]
-
-
-def test_the_filter_can_be_told_its_project_and_file(
-    tmp_path: pathlib.Path,
+def test_options_of_one_section_do_not_apply_to_another(
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO)
+    cinder = fakes.FakeCinder()
+    shadow = attachguard_filter.filter_factory({}, enforce='false')
+    normal = attachguard_filter.filter_factory({})
+    enforcing = []
+    for factory in (shadow, normal, shadow):
+        caplog.clear()
+        factory(cinder)
+        enforcing.append('enforce=true' in caplog.text)
+    assert enforcing == [False, True, False]
+
+
+def test_paste_file_can_name_project_and_configuration_file(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     file = tmp_path / 'other.conf'
-    file.write_text('[attachguard]\nenforce = false\nretry_after = 9\n')
-    told = attachguard_filter.filter_factory(
+    file.write_text('[attachguard]\nenforce = false\n')
+    attachguard_filter.filter_factory(
         {},
         oslo_config_project='cinder',
         oslo_config_file=str(file),
         retry_after='8',
     )(fakes.FakeCinder())
-    assert told._enforce is False
-    assert told._retry_after == 8
+    assert 'enforce=false' in caplog.text
 
 
-def test_attachments_of_strangers_are_none_of_novas_business(
+def test_attachment_of_an_invisible_volume_causes_no_query(
     make: Make,
 ) -> None:
     # Cinder shows more attachments than volumes.
@@ -1122,7 +1086,7 @@ def test_attachments_of_strangers_are_none_of_novas_business(
     )
     assert cloud('DELETE', ATTACHMENT)[0] == 404
     assert cloud('POST', f'{ATTACHMENT}/action', {'os-complete': 0})[0] == 404
-    assert cloud.nova.asked == []
+    assert cloud.nova.queried == []
     assert cloud.cinder.performed == []
 
 
@@ -1131,7 +1095,3 @@ def test_an_unknown_option_in_the_paste_file_is_an_error() -> None:
         attachguard_filter.filter_factory({}, enfroce='false')(
             fakes.FakeCinder()
         )
-
-
-def test_nil_is_nothing() -> None:
-    assert request.NIL_UUID == '00000000-0000-0000-0000-000000000000'

@@ -10,19 +10,18 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The rules, and what is wrong with a rule."""
+"""The rules in force, and their validation."""
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
-import json
+import errno
 import os
 import pathlib
 import time
 from typing import Any
 
-import hypothesis
-from hypothesis import strategies
 from oslo_config import cfg
 from oslo_policy import policy as oslo_policy
 import pytest
@@ -31,6 +30,7 @@ from attachguard import opts
 from attachguard.guard import cinder
 from attachguard.guard import facts
 from attachguard.guard import identity
+from attachguard.guard import operations
 from attachguard.guard import policy
 from attachguard.guard import request
 from tests.unit import fakes
@@ -63,33 +63,23 @@ def make(tmp_path: pathlib.Path, rules: pathlib.Path) -> Make:
     return make
 
 
-class OsReserve(facts.Target):
-    """A target that needs nothing to be asked."""
-
-    def __init__(self) -> None:
-        asked = request.Request(
-            request.OPERATIONS['os-reserve'],
-            '/volumes/x/action',
-            (9, 10),
-            '',
-            b'',
-        )
-        super().__init__(
-            asked,
-            CALLER,
-            cinder.Cinder(fakes.FakeCinder(), {}, ''),
-            fakes.FakeNova(),  # type: ignore[arg-type]
-        )
-
-
 CALLER = identity.identify(fakes.environ('POST', '/'), 'keystone')
 
 
+def os_reserve() -> facts.Facts:
+    """The facts about a request that needs no look-up."""
+    return facts.Facts(
+        request.Request(operations.VOLUME_ACTIONS['os-reserve'], ''),
+        cinder.Cinder(fakes.FakeCinder(), {}, ''),
+        fakes.FakeNova(),
+    )
+
+
 def is_open(rules: policy.Policy) -> bool:
-    return rules.judge(OsReserve(), CALLER).allowed
+    return rules.check(CALLER, os_reserve()).allowed
 
 
-def test_without_a_file_the_defaults_hold(make: Make) -> None:
+def test_without_a_file_the_defaults_are_in_force(make: Make) -> None:
     assert is_open(make())
 
 
@@ -103,13 +93,13 @@ def test_a_file_overrides_the_defaults(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ('text', 'says'),
+    ('text', 'error'),
     [
         ('"attachguard:os-reserve": "rolemember"', 'cannot be parsed'),
         ('"attachguard:os-reserve": "role:a or (role:b"', 'cannot be parsed'),
         ('"attachguard:os-reserve": "role:a or nothing"', 'cannot be parsed'),
         ('"attachguard:os-reserve": "role:a role:b"', 'cannot be parsed'),
-        ('"attachguard:os-reserve": "not nowa:attached"', 'no check'),
+        ('"attachguard:os-reserve": "not nowa:attached"', 'not a check'),
         ('"attachguard:os-reserve": "nova:atached"', 'nova:attached'),
         ('"attachguard:os-reserve": "not rule:nowhere"', 'rule:nowhere'),
         ('"attachguard:os-reserve": "rule:a"\n"a": "rule:a"', 'itself'),
@@ -118,24 +108,27 @@ def test_a_file_overrides_the_defaults(make: Make) -> None:
             'itself',
         ),
         ('"attachguard:os-reserve": "project_id:%(volume)s"', 'a target has'),
-        ('"attachguard:os-reserve": "project_id:100%"', 'not there'),
+        ('"attachguard:os-reserve": "project_id:100%"', 'does not exist'),
         ('"attachguard:os-reserve":', 'write a string'),
         ('"attachguard:os-reserve": []', 'write a string'),
         ('"attachguard:os-reserve": true', 'write a string'),
         ('"attachguard:os-atach": "!"', 'there is no rule'),
         ('"attachgaurd:os-attach": "!"', 'misspelt'),
-        ('"attachguard:os-attach": "http://127.0.0.1/"', 'no place here'),
-        ('"attachguard:os-attach": "role:%(host)9999999999s"', 'not there'),
+        ('"attachguard:os-attach": "http://127.0.0.1/"', 'not supported'),
+        (
+            '"attachguard:os-attach": "role:%(host)9999999999s"',
+            'does not exist',
+        ),
         (f'"attachguard:os-attach": "{"not " * 5000}@"', 'recursion'),
         ('- a list', 'not a mapping'),
         ('just words', 'not a mapping'),
         ('a: b: c', 'not YAML'),
     ],
 )
-def test_a_rule_that_cannot_be_right_is_an_error_at_startup(
-    make: Make, rules: pathlib.Path, text: str, says: str
+def test_an_invalid_rule_is_an_error_at_startup(
+    make: Make, rules: pathlib.Path, text: str, error: str
 ) -> None:
-    with pytest.raises(opts.ConfigError, match=says) as caught:
+    with pytest.raises(opts.ConfigError, match=error) as caught:
         make(text)
     assert str(rules) in str(caught.value)
 
@@ -153,13 +146,11 @@ def test_a_rule_that_cannot_be_right_is_an_error_at_startup(
         'nova:no_server or nova:attached or not nova:same_attachment',
     ],
 )
-def test_a_rule_in_the_language_of_oslo_policy_is_taken(
-    make: Make, rule: str
-) -> None:
+def test_a_valid_rule_is_accepted(make: Make, rule: str) -> None:
     make(f'"attachguard:os-attach": "{rule}"')
 
 
-def test_a_named_file_must_be_there(make: Make) -> None:
+def test_a_file_of_another_name_must_exist(make: Make) -> None:
     with pytest.raises(opts.ConfigError, match='other.yaml'):
         make(policy_file='other.yaml')
 
@@ -179,7 +170,7 @@ class TestReload:
         rules.write_text('{}')
         assert is_open(policy)
 
-    def test_a_file_that_appears_is_read_in_a_while(
+    def test_a_new_file_is_read_after_a_while(
         self,
         make: Make,
         rules: pathlib.Path,
@@ -219,7 +210,7 @@ class TestReload:
             assert not is_open(policy)
         assert caplog.text.count('stay in force') == 1
 
-    def test_a_file_that_is_gone_changes_nothing(
+    def test_a_deleted_file_changes_nothing(
         self,
         make: Make,
         rules: pathlib.Path,
@@ -234,7 +225,40 @@ class TestReload:
         assert is_open(policy)
 
 
-def test_in_the_rules_of_another_service_there_is_no_answer() -> None:
+class TestUnreadableFile:
+    """A file that cannot be read now may be readable later, unchanged."""
+
+    @pytest.mark.parametrize(
+        'error',
+        [errno.EMFILE, errno.EIO, errno.EACCES],
+        ids=errno.errorcode.get,
+    )
+    def test_it_is_read_again_without_a_change(
+        self,
+        make: Make,
+        rules: pathlib.Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        error: int,
+    ) -> None:
+        now = 1000.0
+        monkeypatch.setattr(time, 'monotonic', lambda: now)
+        policy = make('"attachguard:os-reserve": "!"')
+        rules.write_text('"attachguard:os-reserve": "@"\n')
+
+        def fail(*_: Any, **__: Any) -> Any:
+            raise OSError(error, os.strerror(error))
+
+        with monkeypatch.context() as broken:
+            broken.setattr(builtins, 'open', fail)
+            for _ in range(3):
+                assert not is_open(policy)
+        assert caplog.text.count('stay in force') == 1
+        now += 5
+        assert is_open(policy)
+
+
+def test_the_check_fails_in_the_rules_of_another_service() -> None:
     enforcer = oslo_policy.Enforcer(
         cfg.ConfigOpts(), policy_file='none', use_conf=False
     )
@@ -244,111 +268,12 @@ def test_in_the_rules_of_another_service_there_is_no_answer() -> None:
         enforcer.enforce('r', {}, {'roles': []})
 
 
-_LEAVES = (
-    '@',
-    '!',
-    'role:member',
-    'role:MEMBER',
-    'role:admin',
-    'service_roles:service',
-    'service_roles:Service',
-    'project_id:%(project_id)s',
-    'project_id:%(host)s',
-    'user_id:None',
-    'service_user_id:None',
-    'roles:member',
-    "'reserved':%(attachment_status)s",
-    'True:%(recorded)s',
-    'None:%(server_id)s',
-    'rule:one',
-    'rule:two',
-)
-_texts = strategies.recursive(
-    strategies.sampled_from(_LEAVES),
-    lambda inner: strategies.one_of(
-        inner.map('not ({})'.format),
-        strategies.tuples(inner, inner).map(' and '.join),
-        strategies.lists(inner, min_size=2, max_size=3).map(
-            lambda parts: f'({" or ".join(parts)})'
-        ),
-    ),
-    max_leaves=8,
-)
-
-
-class Fixed(OsReserve):
-    """A target of which everything is known."""
-
-    def __init__(self, project_id: str) -> None:
-        super().__init__()
-        self._values = {
-            **dict.fromkeys(facts.Target.KEYS),
-            'operation': 'os-reserve',
-            'project_id': project_id,
-            'attachment_status': 'reserved',
-            'recorded': True,
-        }
-
-    def __getitem__(self, key: str) -> Any:
-        return self._values[key]
-
-
-@hypothesis.settings(
-    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
-    deadline=None,
-)
-@hypothesis.given(
-    text=_texts,
-    one=strategies.sampled_from(_LEAVES[:-2]),
-    two=strategies.sampled_from(_LEAVES[:-2]),
-    roles=strategies.lists(
-        strategies.sampled_from(('member', 'admin', 'Service', 'service'))
-    ),
-    service_roles=strategies.lists(
-        strategies.sampled_from(('service', 'admin'))
-    ),
-    own=strategies.booleans(),
-)
-def test_a_rule_says_what_oslo_policy_says(
-    make: Make,
-    text: str,
-    one: str,
-    two: str,
-    roles: list[str],
-    service_roles: list[str],
-    own: bool,
-) -> None:
-    written = {'one': one, 'two': two, 'attachguard:os-reserve': text}
-    # What no rule refers to is taken for a mistake.
-    used = {
-        'attachguard:os-unreserve': 'rule:one',
-        'attachguard:os-roll_detaching': 'rule:two',
-    }
-    asker = identity.Caller(
-        {
-            **dict.fromkeys(identity.CREDENTIALS),
-            'project_id': 'p',
-            'roles': roles,
-            'service_roles': service_roles,
-        }
-    )
-    asked = Fixed('p' if own else 'q')
-    ours = make(json.dumps({**written, **used}))
-    theirs = oslo_policy.Enforcer(
-        cfg.ConfigOpts(), policy_file='none', use_conf=False
-    )
-    theirs.set_rules(oslo_policy.Rules.from_dict(written))
-    assert ours.judge(asked, asker).allowed == theirs.enforce(
-        'attachguard:os-reserve', asked, dict(asker.credentials)
-    )
-
-
-def test_whether_a_service_asks_is_known_also_where_no_rule_wants_to(
+def test_a_service_is_recognised_under_every_rule(
     make: Make,
 ) -> None:
     rules = make('"attachguard:os-reserve": "@"')
     service = identity.identify(
         fakes.environ('POST', '/', service_roles=['service']), 'keystone'
     )
-    assert rules.judge(OsReserve(), service) == (True, True)
-    assert rules.judge(OsReserve(), CALLER) == (True, False)
+    assert rules.check(service, os_reserve()) == (True, True)
+    assert rules.check(CALLER, os_reserve()) == (True, False)

@@ -64,8 +64,8 @@ def test_the_shipped_sample_is_right() -> None:
     [
         ('authtoken keystonecontext attachguard apiv3', OK, 'before apiv3'),
         ('authtoken keystonecontext apiv3', WRONG, 'not in it'),
-        ('attachguard authtoken keystonecontext apiv3', WRONG, 'who calls'),
-        ('authtoken attachguard keystonecontext apiv3', WRONG, 'who calls'),
+        ('attachguard authtoken keystonecontext apiv3', WRONG, 'identify'),
+        ('authtoken attachguard keystonecontext apiv3', WRONG, 'identify'),
         (
             'authtoken keystonecontext attachguard audit apiv3',
             WRONG,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The self-check against a route map (Cinder's own is in functional)."""
+"""The check of a route map (that of Cinder itself is in functional)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import routes
 
-from attachguard.guard import request
+from attachguard.guard import operations
 from attachguard.guard import route_check
 
 
@@ -37,7 +37,7 @@ class Router:
     def __init__(self) -> None:
         self.map = routes.Mapper()
         self.resources = {
-            'volumes': Resource(*request.VOLUME_ACTIONS, 'os-extend'),
+            'volumes': Resource(*operations.VOLUME_ACTIONS, 'os-extend'),
             'attachments': Resource('os-complete'),
             'snapshots': Resource('os-reset_status'),
         }
@@ -59,11 +59,11 @@ class Router:
         )
 
 
-def test_what_is_known_is_covered() -> None:
+def test_known_routes_are_covered() -> None:
     assert route_check.check(Router()) == []
 
 
-def test_an_application_that_shows_no_routes_is_not_checked() -> None:
+def test_an_application_without_a_route_map_is_not_checked() -> None:
     assert route_check.check(lambda environ, start_response: []) == []
 
 
@@ -99,7 +99,7 @@ def test_a_new_action_is_reported() -> None:
     ]
 
 
-def test_a_guarded_action_elsewhere_is_reported() -> None:
+def test_a_guarded_action_of_another_resource_is_reported() -> None:
     router = Router()
     router.resources['groups'] = Resource('os-attach')
     router.connect(

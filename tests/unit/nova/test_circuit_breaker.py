@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""When a service that does not answer is left alone, and when not."""
+"""When the circuit breaker opens and closes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attachguard.nova import circuit_breaker
 
 
 class Clock:
-    """Time that passes when told to."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -37,25 +37,27 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> list[bool]:
+def changes() -> list[bool]:
     return []
 
 
 @pytest.fixture
-def nova(clock: Clock, told: list[bool]) -> circuit_breaker.Breaker:
-    return circuit_breaker.Breaker('Nova', 3, 5, 10, told.append, clock)
+def nova(clock: Clock, changes: list[bool]) -> circuit_breaker.CircuitBreaker:
+    return circuit_breaker.CircuitBreaker(
+        'Nova', 3, 5, 10, changes.append, clock
+    )
 
 
 def fail(
-    nova: circuit_breaker.Breaker, clock: Clock, after: float = 0.1
+    nova: circuit_breaker.CircuitBreaker, clock: Clock, after: float = 0.1
 ) -> None:
-    asked = clock()
+    started = clock()
     clock.now += after
-    nova.failed(asked, 'ConnectFailure')
+    nova.failed(started, 'ConnectFailure')
 
 
-def test_some_failures_in_a_row_open_it(
-    nova: circuit_breaker.Breaker, clock: Clock, told: list[bool]
+def test_failures_in_a_row_open_it(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
 ) -> None:
     for _ in range(2):
         assert nova.permits()
@@ -66,53 +68,53 @@ def test_some_failures_in_a_row_open_it(
     assert not nova.permits()
     clock.now += 2
     assert nova.open_for == 2
-    assert nova.why == 'ConnectFailure'
-    assert told == [True]
+    assert nova.failure == 'ConnectFailure'
+    assert changes == [True]
 
 
-def test_an_answer_in_between_starts_the_count_anew(
-    nova: circuit_breaker.Breaker, clock: Clock
+def test_a_response_in_between_resets_the_count(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock
 ) -> None:
     for _ in range(5):
         fail(nova, clock)
         fail(nova, clock)
-        nova.answered()
+        nova.succeeded()
     assert nova.permits()
 
 
-def test_one_that_waited_in_vain_opens_it(
-    nova: circuit_breaker.Breaker, clock: Clock
+def test_a_single_timeout_opens_it(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock
 ) -> None:
     fail(nova, clock, after=10)
     assert not nova.permits()
 
 
-def test_one_that_waited_in_vain_while_others_did_not_is_one(
-    nova: circuit_breaker.Breaker, clock: Clock
+def test_a_timeout_while_others_got_responses_is_one_failure(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock
 ) -> None:
-    asked = clock()
+    started = clock()
     clock.now += 5
-    nova.answered()
+    nova.succeeded()
     clock.now += 5
-    nova.failed(asked, 'no answer')
+    nova.failed(started, 'no response')
     assert nova.permits()
 
 
-def test_after_a_while_one_tries_at_a_time(
-    nova: circuit_breaker.Breaker, clock: Clock
+def test_an_open_one_permits_one_query_at_a_time(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock
 ) -> None:
     fail(nova, clock, after=10)
     clock.now += 4.9
     assert not nova.permits()
     clock.now += 0.1
     assert nova.permits()
-    # Nobody else, for as long as that one may take.
+    # No other, until the timeout of that one.
     clock.now += 9.9
     assert not nova.permits()
 
 
-def test_one_that_tries_in_vain_leaves_it_open(
-    nova: circuit_breaker.Breaker, clock: Clock, told: list[bool]
+def test_a_failed_query_leaves_it_open(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
 ) -> None:
     fail(nova, clock, after=10)
     for _ in range(3):
@@ -120,11 +122,11 @@ def test_one_that_tries_in_vain_leaves_it_open(
         assert nova.permits()
         fail(nova, clock)
         assert not nova.permits()
-    assert told == [True]
+    assert changes == [True]
 
 
-def test_one_that_never_comes_back_is_not_waited_for(
-    nova: circuit_breaker.Breaker, clock: Clock
+def test_a_query_that_never_ends_does_not_block_the_next(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock
 ) -> None:
     fail(nova, clock, after=10)
     clock.now += 5
@@ -133,40 +135,43 @@ def test_one_that_never_comes_back_is_not_waited_for(
     assert nova.permits()
 
 
-def test_an_answer_closes_it(
-    nova: circuit_breaker.Breaker, clock: Clock, told: list[bool]
+def test_a_response_closes_it(
+    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
 ) -> None:
     fail(nova, clock, after=10)
     clock.now += 5
     assert nova.permits()
-    nova.answered()
+    nova.succeeded()
     assert nova.permits()
     assert nova.open_for is None
-    assert told == [True, False]
-    # As if nothing had been.
+    assert changes == [True, False]
+    # The count starts anew.
     fail(nova, clock)
     fail(nova, clock)
     assert nova.permits()
 
 
-def test_it_can_be_switched_off(clock: Clock, told: list[bool]) -> None:
-    nova = circuit_breaker.Breaker('Nova', 0, 5, 10, told.append, clock)
+def test_it_can_be_disabled(clock: Clock, changes: list[bool]) -> None:
+    nova = circuit_breaker.CircuitBreaker(
+        'Nova', 0, 5, 10, changes.append, clock
+    )
     for _ in range(10):
         fail(nova, clock, after=10)
     assert nova.permits()
-    assert told == []
+    assert changes == []
 
 
-def test_the_log_says_it_once_each_way(
-    nova: circuit_breaker.Breaker,
+def test_each_change_is_logged_once(
+    nova: circuit_breaker.CircuitBreaker,
     clock: Clock,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
         for _ in range(9):
             fail(nova, clock)
-        nova.answered()
-        nova.answered()
+        nova.succeeded()
+        nova.succeeded()
     opened, closed = caplog.messages
-    assert 'Nova does not answer (ConnectFailure)' in opened
-    assert 'Nova answers again' in closed
+    assert 'Circuit breaker opened' in opened
+    assert "service=Nova failure='ConnectFailure'" in opened
+    assert 'Circuit breaker closed' in closed

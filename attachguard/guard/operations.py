@@ -1,0 +1,136 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The table of what is guarded: Cinder's calls that change an attachment.
+
+Source: the Block Storage API v3 reference, "Volume actions" and
+"Attachments".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class ServerSource(enum.Enum):
+    """Where the servers come from that an operation is about."""
+
+    BODY = 'the request body'
+    VOLUME = "the volume's attachments"
+    ATTACHMENT = 'the attachment'
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One of Cinder's calls that change an attachment.
+
+    :param name: the action's key in the body, or ``attachment-<verb>``
+    :param method: the HTTP method, as Cinder's router sees it
+    :param path: the path, as the API reference writes it
+    :param server_source: where the servers come from that it is about
+    :param description: what it does, for the policy reference
+    """
+
+    name: str
+    method: str
+    path: str
+    server_source: ServerSource
+    description: str
+
+
+_ACTION = '/volumes/{volume_id}/action'
+
+
+def _action(
+    name: str,
+    description: str,
+    server_source: ServerSource = ServerSource.VOLUME,
+) -> Operation:
+    return Operation(name, 'POST', _ACTION, server_source, description)
+
+
+ATTACHMENT_CREATE = Operation(
+    'attachment-create',
+    'POST',
+    '/attachments',
+    ServerSource.BODY,
+    'Reserve a volume for a server, or connect it at once.',
+)
+ATTACHMENT_UPDATE = Operation(
+    'attachment-update',
+    'PUT',
+    '/attachments/{attachment_id}',
+    ServerSource.ATTACHMENT,
+    'Connect a reserved attachment to a host.',
+)
+ATTACHMENT_COMPLETE = Operation(
+    'attachment-complete',
+    'POST',
+    '/attachments/{attachment_id}/action',
+    ServerSource.ATTACHMENT,
+    'Mark an attachment as attached, and its volume as in-use.',
+)
+ATTACHMENT_DELETE = Operation(
+    'attachment-delete',
+    'DELETE',
+    '/attachments/{attachment_id}',
+    ServerSource.ATTACHMENT,
+    'Remove an attachment, and withdraw its export.',
+)
+
+#: Actions of a volume, by their key in the body.
+VOLUME_ACTIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        _action(
+            'os-attach',
+            'Record that a volume is attached to a server or a host.',
+            ServerSource.BODY,
+        ),
+        _action('os-detach', 'Clear the record of an attachment.'),
+        _action('os-reserve', 'Mark a volume as about to be attached.'),
+        _action('os-unreserve', 'Undo os-reserve.'),
+        _action(
+            'os-begin_detaching', 'Mark a volume as about to be detached.'
+        ),
+        _action('os-roll_detaching', 'Undo os-begin_detaching.'),
+        _action('os-initialize_connection', 'Export a volume to a connector.'),
+        _action(
+            'os-terminate_connection',
+            'Withdraw the export of a volume from a connector.',
+        ),
+        _action('os-force_detach', 'Clear an attachment in any state.'),
+        _action(
+            'os-reset_status',
+            "Overwrite a volume's status, attach status or migration status.",
+        ),
+        _action(
+            'os-migrate_volume_completion',
+            'Replace a volume, and its attachments, by its migrated copy.',
+        ),
+    )
+}
+
+#: Actions of an attachment, by their key in the body.
+ATTACHMENT_ACTIONS: dict[str, Operation] = {'os-complete': ATTACHMENT_COMPLETE}
+
+#: Everything that is guarded, by name.
+OPERATIONS: dict[str, Operation] = {
+    operation.name: operation
+    for operation in (
+        *VOLUME_ACTIONS.values(),
+        ATTACHMENT_CREATE,
+        ATTACHMENT_UPDATE,
+        ATTACHMENT_COMPLETE,
+        ATTACHMENT_DELETE,
+    )
+}
