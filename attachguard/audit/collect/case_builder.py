@@ -151,7 +151,7 @@ class CaseBuilder:
                 for row in page.rows:
                     if row.get('volume_id') == self._volume_id:
                         shown = self._shown.get(str(row['id']), {})
-                        item = rows.attachment(row, shown)
+                        item = rows.attachment({**shown, **row})
                         self.attachments[item.id] = item
         except rest.CloudError as exc:
             self.unknown = str(exc)

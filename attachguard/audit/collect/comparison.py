@@ -141,8 +141,8 @@ def compare_samples(cloud: api.Cloud, read: reader.Reader) -> Agreement:
     return Agreement(len(read.samples), 0)
 
 
-def can_see(cloud: api.Cloud, server_id: str) -> str:
-    """Check that Nova shows a server of another project.
+def visibility_doubt(cloud: api.Cloud, server_id: str) -> str:
+    """Check whether Nova shows a server of another project.
 
     Without the right to see them, all of them would seem not to exist.
 

@@ -64,37 +64,33 @@ def volume(row: Mapping[str, Any]) -> model.Volume:
     )
 
 
-def attachment(
-    row: Mapping[str, Any], shown: Mapping[str, Any] | None = None
-) -> model.Attachment:
+def attachment(row: Mapping[str, Any]) -> model.Attachment:
     """An attachment.
 
-    :param row: of the list of attachments
-    :param shown: the same attachment as its volume shows it, if it does: with
-        its host, device and time
+    :param row: of the list of attachments, with the host, device and time that
+        the volume shows, if it does
     """
-    shown = row if shown is None else shown
     return model.Attachment(
         str(row['id']),
         canonical(row.get('instance')),
         str(row.get('status')),
-        printable(shown.get('host_name')),
-        printable(shown.get('device')),
-        shown.get('attached_at'),
+        printable(row.get('host_name')),
+        printable(row.get('device')),
+        row.get('attached_at'),
     )
 
 
-def shown_attachment(shown: Mapping[str, Any]) -> model.Attachment:
+def shown_attachment(row: Mapping[str, Any]) -> model.Attachment:
     """An attachment that a volume shows, which only shows attached ones.
 
-    :param shown: one of the ``attachments`` of a volume
+    :param row: one of the ``attachments`` of a volume
     """
-    row = {
-        'id': shown['attachment_id'],
-        'instance': shown['server_id'],
+    listed = {
+        'id': row['attachment_id'],
+        'instance': row['server_id'],
         'status': 'attached',
     }
-    return attachment(row, shown)
+    return attachment({**row, **listed})
 
 
 def server(row: object, server_id: str, volume_id: str) -> model.Server:

@@ -43,11 +43,9 @@ class Adapter:
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
 
     def get_endpoint(self) -> str:
-        """The service's URL."""
         return 'http://here'
 
     def request(self, path: str, method: str, **options: Any) -> Any:
-        """Record a request, and respond."""
         self.requests.append((method, path, options))
         return self._respond(method, path)
 
@@ -62,7 +60,6 @@ class Connection:
 
     @property
     def block_storage(self) -> Adapter:
-        """The same as Nova."""
         return self.compute
 
 

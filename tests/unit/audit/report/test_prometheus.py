@@ -75,6 +75,7 @@ def test_the_age_is_that_of_the_oldest_confirmed_finding() -> None:
         example.report(
             example.entry('duplicate', 1, days=1),
             example.entry('duplicate', 2, days=3),
+            example.entry('duplicate', 3, days=9, state=content.State.PENDING),
             example.entry('volume-gone', state=content.State.PENDING),
         )
     )
