@@ -98,13 +98,13 @@ def test_without_a_service_token_nova_cannot_detach(cloud: StubCloud) -> None:
 
 
 def test_nova_knows_the_volume_before_its_attachment(
-    cloud: StubCloud,
+    cloud: StubCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While Nova attaches it answers 200, and 404 at 2.89."""
     server, volume = _server(cloud), _volume(cloud)
     nova = {v: cloud.novaclient('member', v) for v in ('2.1', '2.89')}
     answers: dict[str, str] = {}
-    reserve = cloud.cinder.create_attachment
+    create = cloud.cinder.attachment_api.create
 
     def asking(request: typing.Any) -> typing.Any:
         for version, client in nova.items():
@@ -113,9 +113,9 @@ def test_nova_knows_the_volume_before_its_attachment(
                 answers[version] = 'has it'
             except nova_exceptions.NotFound:
                 answers[version] = 'has not'
-        return reserve(request)
+        return create(request)
 
-    cloud.cinder.create_attachment = asking  # type: ignore[method-assign]
+    monkeypatch.setattr(cloud.cinder.attachment_api, 'create', asking)
     nova['2.1'].volumes.create_server_volume(server.id, volume.id)
     assert answers == {'2.1': 'has it', '2.89': 'has not'}
 

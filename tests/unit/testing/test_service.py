@@ -98,7 +98,7 @@ def test_a_fault_meets_what_it_matches() -> None:
 @pytest.mark.parametrize(
     ('body', 'expected'),
     [
-        (None, b'{"error": "A fault asked for by a test."}'),
+        (None, b'{"error": "A fault added by a test."}'),
         ({'a': 1}, b'{"a": 1}'),
         ('text', b'text'),
         (b'\xff', b'\xff'),
