@@ -10,16 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Hold what two services answer to the same request against each other."""
+"""Compare the responses of a stub and of the real service."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import typing
 
 import requests
 
-#: Keys whose values must be the same too.
+from tests.functional.real import fixtures
+
+#: The keys of which the values must be equal, too.
 _VALUES = {
     'attach_mode',
     'code',
@@ -31,10 +34,10 @@ _VALUES = {
     'version',
 }
 
-#: Keys of what a driver made up, which is there or not.
+#: The keys with data of a driver, which must both be empty or not.
 _OPAQUE = {'connection_info'}
 
-#: Headers that must have the same value.
+#: The headers that must have the same value.
 _SAME = (
     'Content-Type',
     'OpenStack-API-Version',
@@ -42,7 +45,7 @@ _SAME = (
     'X-OpenStack-Nova-API-Version',
 )
 
-#: Headers that must both be there or not.
+#: The headers that both responses or neither must have.
 _PRESENT = (
     'Location',
     'WWW-Authenticate',
@@ -55,7 +58,7 @@ _PRESENT = (
 def shape(value: typing.Any) -> typing.Any:
     """Reduce a JSON value to its keys and types.
 
-    A list is reduced to the different shapes of what is in it.
+    A list is reduced to the different shapes of its items.
     """
     if isinstance(value, dict):
         return {
@@ -76,21 +79,21 @@ def _member_shape(key: str, member: typing.Any) -> typing.Any:
     return shape(member)
 
 
-def outcome(answer: requests.Response) -> dict[str, typing.Any]:
-    """Reduce an answer to what must be the same."""
-    result: dict[str, typing.Any] = {'status': answer.status_code}
+def outcome(response: requests.Response) -> dict[str, typing.Any]:
+    """Reduce a response to what must be equal."""
+    headers = response.headers
+    result: dict[str, typing.Any] = {'status': response.status_code}
     for name in _SAME:
-        value = answer.headers.get(name)
-        if value is not None:
-            # How text is encoded and spaced is no part of an API.
-            parts = value.replace(';', ',').split(',')
-            words = sorted(part.strip().lower() for part in parts)
-            result[name] = [w for w in words if not w.startswith('charset=')]
-    result['headers'] = [name for name in _PRESENT if name in answer.headers]
+        if name in headers:
+            # The API does not define the encoding and the spaces.
+            parts = headers[name].replace(';', ',').lower().split(',')
+            values = sorted(part.strip() for part in parts)
+            result[name] = [v for v in values if not v.startswith('charset=')]
+    result['headers'] = [name for name in _PRESENT if name in headers]
     try:
-        result['body'] = shape(answer.json())
+        result['body'] = shape(response.json())
     except ValueError:
-        result['body'] = bool(answer.content)
+        result['body'] = bool(response.content)
     return result
 
 
@@ -109,33 +112,42 @@ def _flat(value: typing.Any, path: str = '') -> dict[str, typing.Any]:
 Outcomes = list[tuple[str, dict[str, typing.Any]]]
 
 
-def differences(stub: Outcomes, real: Outcomes) -> list[str]:
-    """Say where two lists of outcomes differ; nothing where they do not."""
+def _differences(stub: Outcomes, real: Outcomes) -> list[str]:
     found = []
     for (label, left), (other, right) in zip(stub, real, strict=True):
         assert label == other
-        ours, theirs = _flat(left), _flat(right)
+        stubs, reals = _flat(left), _flat(right)
         found += [
-            f'{label}: {name}: stub {ours.get(name)!r}, '
-            f'real {theirs.get(name)!r}'
-            for name in sorted({*ours, *theirs})
-            if ours.get(name, ...) != theirs.get(name, ...)
+            f'{label}: {name}: stub {stubs.get(name)!r}, '
+            f'real {reals.get(name)!r}'
+            for name in sorted({*stubs, *reals})
+            if stubs.get(name, ...) != reals.get(name, ...)
         ]
     return found
 
 
 class Client:
-    """Makes requests as they are, with a token, and keeps the outcomes.
+    """Makes requests and keeps their outcomes.
 
     :param url: address of the service
-    :param token: the token to send, if any
+    :param pair: the stub and the real service, for the users' tokens
+    :param user: the user whose token is sent; by default none
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, pair: fixtures.Pair, user: str | None = None
+    ) -> None:
         self.url = url
-        self.token = token
+        self._pair = pair
+        self.token: str | None = None
         self.outcomes: Outcomes = []
         self._session = requests.Session()
+        if user is not None:
+            self.become(user)
+
+    def become(self, user: str) -> None:
+        """Send the token of another user from now on."""
+        self.token = self._pair.cloud.session(user).get_token()
 
     def request(
         self,
@@ -152,26 +164,47 @@ class Client:
         :param method: HTTP method
         :param path: path and query
         :param body: JSON body
-        :param label: what to call the outcome; by default method and path
-        :param headers: more headers; ``None`` takes one away
-        :param data: body that need not be JSON
+        :param label: name of the outcome; by default method and path
+        :param headers: more headers; those with ``None`` are not sent
+        :param data: a body that is not JSON
         """
         sent: dict[str, str | None] = {
             'Accept': 'application/json',
             'X-Auth-Token': self.token,
             **(headers or {}),
         }
-        answer = self._session.request(
+        response = self._session.request(
             method,
             self.url + path,
             json=body,
             data=data,
-            headers=typing.cast(
-                dict[str, str],
-                {name: value for name, value in sent.items() if value},
-            ),
+            headers={name: value for name, value in sent.items() if value},
             timeout=60,
             allow_redirects=False,
         )
-        self.outcomes.append((label or f'{method} {path}', outcome(answer)))
-        return answer
+        self.outcomes.append((label or f'{method} {path}', outcome(response)))
+        return response
+
+
+_Client = typing.TypeVar('_Client', bound=Client)
+
+
+def compare(
+    pair: fixtures.Pair,
+    script: Callable[[_Client], object],
+    make: Callable[[str], _Client],
+) -> Outcomes:
+    """Run a script with the stub and with the real service, and compare.
+
+    :param pair: the stub and the real service
+    :param script: makes requests with a client
+    :param make: makes a client for an address
+    :returns: the outcomes, which are equal
+    """
+    outcomes = []
+    for url in (pair.stub, pair.real):
+        client = make(url)
+        script(client)
+        outcomes.append(client.outcomes)
+    assert _differences(*outcomes) == []
+    return outcomes[0]

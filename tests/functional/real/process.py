@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Run a real service in a process of its own, for as long as a test wants."""
+"""Run a real service in a separate process."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ROOT = pathlib.Path(__file__).parents[3]
 
 
 class NotStarted(Exception):
-    """A service did not come up; says what it logged."""
+    """A service did not start; the message is the end of its log."""
 
 
 @contextlib.contextmanager
@@ -47,12 +47,12 @@ def running(
 ) -> Iterator[str]:
     """Run a module of this package that serves an application.
 
-    :param module: its name; it calls :func:`serve_until_told`
-    :param directory: where it keeps its files and its log
-    :param settings: what it reads with :func:`read_settings`
-    :param timeout: seconds that it may take to come up
+    :param module: its name; it calls :func:`serve_until_closed`
+    :param directory: directory for its files and its log
+    :param settings: settings that it reads with :func:`read_settings`
+    :param timeout: seconds to wait for its start
     :returns: a context manager that yields the address
-    :raises NotStarted: it ended, or took too long
+    :raises NotStarted: it exits, or the timeout passes
     """
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / 'log'
@@ -62,7 +62,9 @@ def running(
                 sys.executable,
                 '-m',
                 f'{__package__}.{module}',
-                json.dumps({'directory': str(directory), **settings}),
+                json.dumps(
+                    {'directory': str(directory), **settings}, default=str
+                ),
             ],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
@@ -104,22 +106,22 @@ def _address(
 
 
 def read_settings() -> tuple[dict[str, typing.Any], typing.TextIO]:
-    """Read, in the process, what :func:`running` was given.
+    """Read, in the process, the settings of :func:`running`.
 
-    :returns: the settings, and where to write the address to
+    :returns: the settings, and the file to write the address to
     """
     settings: dict[str, typing.Any] = json.loads(sys.argv[1])
-    # The services look at the command line too, and log to standard output.
+    # The services also read the command line, and log to standard output.
     del sys.argv[1:]
     output = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     return settings, output
 
 
-def serve_until_told(
+def serve_until_closed(
     application: wsgi_types.WSGIApplication, output: typing.TextIO
 ) -> None:
-    """Serve, in the process, until the one that started it goes away.
+    """Serve, in the process, until standard input is closed.
 
     :param application: the WSGI application
     :param output: from :func:`read_settings`

@@ -20,6 +20,7 @@ import typing
 import pytest
 import webob
 
+from attachguard.testing import fault_injection
 from attachguard.testing import service
 
 
@@ -105,7 +106,7 @@ def test_a_fault_meets_what_it_matches() -> None:
     ],
 )
 def test_the_body_of_a_fault(
-    body: service.Body | None, expected: bytes
+    body: fault_injection.Body | None, expected: bytes
 ) -> None:
     app = _Echo()
     app.faults.add(500, body=body, headers={'Retry-After': '1'})
