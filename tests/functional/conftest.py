@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The fixtures that the functional tests share."""
+"""The fixtures of the functional tests."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the stubs have in common."""
+"""The base classes of the stubs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Echo(service.Service):
         return service.respond(status, {'error': message})
 
 
-def _ask(
+def _send(
     app: service.Service, path: str, **more: typing.Any
 ) -> webob.Response:
     return webob.Request.blank(path, **more).get_response(app)
@@ -59,7 +59,7 @@ def _ask(
     ],
 )
 def test_routes(method: str, path: str, status: int) -> None:
-    assert _ask(_Echo(), path, method=method).status_int == status
+    assert _send(_Echo(), path, method=method).status_int == status
 
 
 @pytest.mark.parametrize(
@@ -75,21 +75,21 @@ def test_routes(method: str, path: str, status: int) -> None:
     ],
 )
 def test_bodies(body: bytes, status: int) -> None:
-    answer = _ask(_Echo(), '/things', method='POST', body=body)
-    assert answer.status_int == status
+    response = _send(_Echo(), '/things', method='POST', body=body)
+    assert response.status_int == status
 
 
-def test_every_answer_names_its_request() -> None:
+def test_every_response_has_a_request_id() -> None:
     for path in ('/things/1', '/no-such'):
-        answer = _ask(_Echo(), path)
-        assert answer.headers['x-openstack-request-id'].startswith('req-')
+        response = _send(_Echo(), path)
+        assert response.headers['x-openstack-request-id'].startswith('req-')
 
 
-def test_a_fault_meets_what_it_matches() -> None:
+def test_a_fault_applies_to_matching_requests() -> None:
     app = _Echo()
     fault = app.faults.add(503, times=2, path='/2$', method='GET')
     statuses = [
-        _ask(app, path).status_int
+        _send(app, path).status_int
         for path in ('/things/1', '/things/2', '/things/2', '/things/2')
     ]
     assert statuses == [200, 503, 503, 200]
@@ -110,24 +110,24 @@ def test_the_body_of_a_fault(
 ) -> None:
     app = _Echo()
     app.faults.add(500, body=body, headers={'Retry-After': '1'})
-    answer = _ask(app, '/things/1')
-    assert (answer.status_int, answer.body) == (500, expected)
-    assert answer.headers['Retry-After'] == '1'
+    response = _send(app, '/things/1')
+    assert (response.status_int, response.body) == (500, expected)
+    assert response.headers['Retry-After'] == '1'
 
 
-def test_a_delay_delays_and_passes_on() -> None:
+def test_a_delayed_request_is_processed() -> None:
     app = _Echo()
     app.faults.add(None, delay=0.05)
     begin = time.monotonic()
-    assert _ask(app, '/things/1').status_int == 200
+    assert _send(app, '/things/1').status_int == 200
     assert time.monotonic() - begin >= 0.05
 
 
-def test_cleared_faults_are_gone() -> None:
+def test_cleared_faults_do_not_apply() -> None:
     app = _Echo()
     app.faults.add(500, times=None)
     app.faults.clear()
-    assert _ask(app, '/things/1').status_int == 200
+    assert _send(app, '/things/1').status_int == 200
 
 
 @pytest.mark.parametrize(
