@@ -103,6 +103,7 @@ class EmbeddedCinder:
         threaded WSGI server; Cinder's services use the same
     :param deadline: seconds to wait for Cinder to start
 
+    :ivar server: the kind of server
     :ivar log: path of Cinder's log
     :ivar conf: path of cinder.conf
     :ivar port: port of the API, after the start
@@ -133,7 +134,7 @@ class EmbeddedCinder:
             **(cinder_options or {}),
             'attachguard': guard_options or {},
         }
-        self._server = server
+        self.server = server
         self._deadline = deadline
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -209,7 +210,7 @@ class EmbeddedCinder:
             sys.executable,
             '-P',
             str(_PROCESS),
-            self._server,
+            self.server,
             str(ready),
             str(self.conf),
         ]

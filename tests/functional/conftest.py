@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from tests.functional.real.fixtures import cinder_pair
 from tests.functional.real.fixtures import keystone_pair
-from tests.functional.real.fixtures import neutron
 from tests.functional.real.fixtures import nova_pair
 
-__all__ = ['cinder_pair', 'keystone_pair', 'neutron', 'nova_pair']
+__all__ = ['cinder_pair', 'keystone_pair', 'nova_pair']

@@ -25,7 +25,6 @@ import uuid
 import pytest
 
 from attachguard.testing import serve
-from attachguard.testing import server as testing_server
 from attachguard.testing import StubCloud
 from tests.functional.real import process
 
@@ -53,17 +52,10 @@ def _empty_neutron(
     environ: wsgi_types.WSGIEnvironment,
     start_response: wsgi_types.StartResponse,
 ) -> Iterable[bytes]:
-    """Respond to every list request with an empty list."""
+    """Respond to every list request of Nova with an empty list."""
     name = environ['PATH_INFO'].rpartition('/')[2].removesuffix('.json')
     start_response('200 OK', [('Content-Type', 'application/json')])
     return [json.dumps({name.replace('-', '_'): []}).encode()]
-
-
-@pytest.fixture(scope='session')
-def neutron() -> Iterator[testing_server.Server]:
-    """A Neutron without ports, which Nova queries for each server."""
-    with serve(_empty_neutron) as served:
-        yield served
 
 
 @pytest.fixture(scope='session')
@@ -82,7 +74,6 @@ def keystone_pair(
 @pytest.fixture(scope='session')
 def nova_pair(
     tmp_path_factory: pytest.TempPathFactory,
-    neutron: testing_server.Server,
 ) -> Iterator[Pair]:
     """The stub of Nova and the real one, with the same two servers.
 
@@ -92,7 +83,7 @@ def nova_pair(
     """
     names = 'server other_server volume old_volume attachment nothing'
     ids = {name: str(uuid.uuid4()) for name in names.split()}
-    with StubCloud() as cloud:
+    with StubCloud() as cloud, serve(_empty_neutron) as neutron:
         cloud.keystone.add_endpoint('network', neutron.url, name='neutron')
         for name, owner in (('server', 'member'), ('other_server', 'other')):
             user = cloud.keystone.find_user(name=owner)

@@ -52,14 +52,13 @@ connection = sqlite:///{directory}/cell1.sqlite
 lock_path = {directory}
 [keystone_authtoken]
 www_authenticate_uri = {keystone_url}
-auth_type = password
-auth_url = {keystone_url}
-username = nova
-password = nova
-project_name = service
-user_domain_id = default
-project_domain_id = default
+{credentials}
 [neutron]
+region_name = RegionOne
+{credentials}
+"""
+
+_CREDENTIALS = """
 auth_type = password
 auth_url = {keystone_url}
 username = nova
@@ -67,7 +66,6 @@ password = nova
 project_name = service
 user_domain_id = default
 project_domain_id = default
-region_name = RegionOne
 """
 
 
@@ -199,10 +197,12 @@ def main() -> None:
     settings, output = process.read_settings()
     directory = pathlib.Path(settings['directory'])
     config = directory / 'nova.conf'
+    url = settings['keystone_url']
     config.write_text(
         _CONFIG.format(
             directory=directory,
-            keystone_url=settings['keystone_url'],
+            keystone_url=url,
+            credentials=_CREDENTIALS.format(keystone_url=url),
         )
     )
     # Nova loads its pipeline from the first file.

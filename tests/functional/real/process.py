@@ -19,10 +19,9 @@ import contextlib
 import json
 import os
 import pathlib
-import queue
+import select
 import subprocess
 import sys
-import threading
 import typing
 
 from attachguard.testing import server
@@ -54,55 +53,34 @@ def running(
     :returns: a context manager that yields the address
     :raises NotStarted: it exits, or the timeout passes
     """
-    directory.mkdir(parents=True, exist_ok=True)
     log = directory / 'log'
-    with log.open('wb') as output:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                '-m',
-                f'{__package__}.{module}',
-                json.dumps(
-                    {'directory': str(directory), **settings}, default=str
-                ),
-            ],
+    command = [sys.executable, '-m', f'{__package__}.{module}']
+    settings = {'directory': str(directory), **settings}
+    with (
+        log.open('wb') as output,
+        subprocess.Popen(
+            [*command, json.dumps(settings, default=str)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
-        )
-    try:
-        yield _address(process, timeout, log)
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _address(
-    process: subprocess.Popen[str], timeout: float, log: pathlib.Path
-) -> str:
-    lines: queue.Queue[str] = queue.Queue()
-    assert process.stdout is not None
-    threading.Thread(
-        target=lambda stream: lines.put(stream.readline()),
-        args=(process.stdout,),
-        daemon=True,
-    ).start()
-    try:
-        address = lines.get(timeout=timeout).strip()
-    except queue.Empty:
-        address = ''
-    if not address:
-        raise NotStarted(log.read_text(errors='replace')[-4000:])
-    return address
+            ready, _, _ = select.select([process.stdout], [], [], timeout)
+            address = process.stdout.readline().strip() if ready else ''
+            if not address:
+                raise NotStarted(log.read_text(errors='replace')[-4000:])
+            yield address
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def read_settings() -> tuple[dict[str, typing.Any], typing.TextIO]:

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import typing
 
@@ -121,6 +122,15 @@ def test_a_delayed_request_is_processed() -> None:
     begin = time.monotonic()
     assert _send(app, '/things/1').status_int == 200
     assert time.monotonic() - begin >= 0.05
+
+
+def test_clear_ends_a_running_delay() -> None:
+    app = _Echo()
+    app.faults.add(None, delay=60)
+    threading.Timer(0.1, app.faults.clear).start()
+    begin = time.monotonic()
+    assert _send(app, '/things/1').status_int == 200
+    assert time.monotonic() - begin < 30
 
 
 def test_cleared_faults_do_not_apply() -> None:

@@ -106,7 +106,7 @@ def test_the_same_server_can_reserve_again(
         assert response.status_int == status
 
 
-def test_os_detach_of_one_of_two_attachments_needs_its_id(
+def test_os_detach_needs_the_id_of_one_of_two(
     app: stub_cinder.StubCinder,
 ) -> None:
     volume = app.add_volume(PROJECT, multiattach=True)
