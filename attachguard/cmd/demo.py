@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``attachguard demo``: see what the guard is for before you install it."""
+"""``attachguard demo``: try the guard before you install it."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ _NEEDED = ('cinder', 'cinderclient', 'eventlet', 'novaclient', 'waitress')
 
 
 class Demo(command.Command):
-    """Show a forged volume attachment without the guard, and with it.
+    """Show forged volume attachments without the guard and with it.
 
-    Starts the real Block Storage API twice, on loopback ports and databases
-    of its own, with stubs of Keystone and Nova around it. An ordinary user
-    then makes, with the real clients, the calls by which Cinder comes to
-    believe that a volume is attached when Nova knows nothing of it. A table
-    shows what happens without the guard and with it. Nothing of any cloud
-    that you have is read or touched.
+    The command starts two clouds on loopback ports. Each consists of the real
+    Cinder and stubs of Keystone and Nova. Only one of them has the guard. In
+    each, an ordinary user forges volume attachments with the real clients. A
+    table compares the responses, and the records of Cinder and Nova after
+    each call. The command does not connect to any other cloud.
 
-    Exits with 1 if it did not turn out as the guard promises.
+    The exit code is 1 if the guard does not refuse the forged attachments.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -54,32 +53,32 @@ class Demo(command.Command):
         parser.add_argument(
             '--serve',
             action='store_true',
-            help='leave both clouds running afterwards, and say what to type '
-            'next, until Ctrl-C',
+            help='keep both clouds running until Ctrl-C, and print commands '
+            'to try',
         )
         parser.add_argument(
             '--keep-logs',
             metavar='DIR',
             type=pathlib.Path,
-            help="keep the two Cinders' configuration, log and database in "
-            'this directory',
+            help='directory in which to keep the configuration, logs and '
+            'databases of both clouds',
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Tell the story.
+        """Run the demonstration.
 
-        :returns: 0 if it came out as promised, else 1
+        :returns: 0 if the guard works, else 1
         """
         missing = [name for name in _NEEDED if util.find_spec(name) is None]
         if missing:
             LOG.error(
-                'The demo needs %s. Install all that it needs with:\n'
+                'The demo needs %s. To install its requirements:\n'
                 "    pip install 'attachguard[demo]'",
                 ', '.join(missing),
             )
             return 1
-        # Of the stubs' options, and of a cache that a demo does not need.
+        # The warnings are about options and a cache that stubs do not need.
         logging.getLogger('keystonemiddleware').setLevel(logging.ERROR)
         with contextlib.ExitStack() as stack:
             directory = parsed_args.keep_logs or pathlib.Path(
@@ -87,24 +86,25 @@ class Demo(command.Command):
                     tempfile.TemporaryDirectory(prefix='attachguard-demo-')
                 )
             )
-            return self._tell(directory, parsed_args.serve)
+            return self._run(directory, parsed_args.serve)
 
-    def _tell(self, directory: pathlib.Path, serve: bool) -> int:
-        # Not before it is known that they can be imported.
+    def _run(self, directory: pathlib.Path, serve: bool) -> int:
+        # take_action has checked that these can be imported.
         from attachguard.demo import clouds
         from attachguard.demo import next_steps
         from attachguard.demo import report
         from attachguard.demo import story
         from attachguard.testing import embedded
 
-        # What the demo talks to is on loopback, where no proxy leads.
+        # All services are on loopback; they need no proxy.
         os.environ.update(no_proxy='*', NO_PROXY='*')
-        # However it is told to end, it ends by way of the exit stack.
+        # Both signals end the command by way of the exit stack, even if the
+        # shell made it ignore SIGINT.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         started = time.monotonic()
         LOG.info(
-            'Starting Cinder %s twice, with Keystone and Nova around it ...',
+            'Starting two clouds: cinder=%s',
             metadata.version('cinder'),
         )
         with contextlib.ExitStack() as stack:
@@ -113,12 +113,14 @@ class Demo(command.Command):
             except embedded.CinderNotStarted as exc:
                 LOG.error('%s', exc)
                 return 1
-            LOG.info('... running after %.1f s', time.monotonic() - started)
-            LOG.info('Telling the story without the guard ...')
-            without = story.Story(running.without_guard).tell()
-            LOG.info('... and with it')
-            guarded = story.Story(running.with_guard).tell()
-            LOG.info('Done after %.1f s\n', time.monotonic() - started)
+            seconds = time.monotonic() - started
+            LOG.info('Started the clouds: seconds=%.1f', seconds)
+            LOG.info('Making the calls without the guard')
+            without = story.Story(running.without_guard).run()
+            LOG.info('Making the calls with the guard')
+            guarded = story.Story(running.with_guard).run()
+            seconds = time.monotonic() - started
+            LOG.info('Finished: seconds=%.1f\n', seconds)
 
             out = self.app.stdout
             out.write(report.render(without, guarded, _terminal_width(out)))
@@ -127,8 +129,8 @@ class Demo(command.Command):
                 out.flush()
                 with contextlib.suppress(KeyboardInterrupt):
                     threading.Event().wait()
-                LOG.info('Stopping')
-        return 0 if report.is_as_promised(without, guarded) else 1
+                LOG.info('Stopping the clouds')
+        return 0 if report.is_successful(without, guarded) else 1
 
 
 def _terminal_width(stream: TextIO) -> int | None:

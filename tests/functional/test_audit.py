@@ -203,7 +203,7 @@ def test_it_is_found_explained_and_repaired(
     assert volume is not None
     assert (
         volume.status,
-        len(scene.cloud.cinder._attachments_of(volume)),
+        len(scene.cloud.cinder.attachments_of(volume)),
     ) == (left)
     assert volume.attach_status == (
         'attached' if volume.status == 'in-use' else 'detached'
@@ -464,13 +464,15 @@ def test_a_hold_of_which_the_answer_is_lost_is_released(scene: Scene) -> None:
         connector={'host': 'compute1'},
         connection_info={'driver_volume_type': 'iscsi'},
     )
-    hold = scene.cloud.cinder._do_begin_detaching
+    hold = scene.cloud.cinder.volume_actions.begin_detaching
 
     def lost(*args: Any) -> None:
         hold(*args)
         raise service.Refused(504, 'the gateway has waited too long')
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_begin_detaching', lost)
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.volume_actions, 'begin_detaching', lost
+    )
     done = scene.repair('--yes')
     assert done.code == 1
     assert volume.status == 'in-use'
@@ -491,7 +493,7 @@ def test_a_hold_that_does_not_hold_is_none(scene: Scene) -> None:
         volume.migration_status = 'migrating'
 
     scene.monkeypatch.setattr(
-        scene.cloud.cinder, '_do_begin_detaching', migrates
+        scene.cloud.cinder.volume_actions, 'begin_detaching', migrates
     )
     done = scene.repair('--yes')
     assert done.rows[0]['Result'] != 'repaired'
@@ -643,21 +645,29 @@ def test_where_every_step_fails_it_says_so_and_leaves_no_hold(
 ) -> None:
     volume = scene.forged()
     scene.cloud.cinder.faults.add(500, None, '/attachments/', method='DELETE')
-    original = scene.cloud.cinder._do_detach
-    reset = scene.cloud.cinder._do_reset_status
+    original = scene.cloud.cinder.volume_actions.detach
+    reset = scene.cloud.cinder.volume_actions.reset_status
 
     def refuse(*_args: Any) -> None:
         raise service.Refused(500, 'the driver is not initialized')
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', refuse)
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', refuse)
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.volume_actions, 'detach', refuse
+    )
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.volume_actions, 'reset_status', refuse
+    )
     done = scene.repair('--yes')
     assert done.code == 1
     assert [row['Result'] for row in done.rows] == ['failed']
     assert 'the driver is not initialized' in done.rows[0]['Text']
     assert volume.status == 'in-use'
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', original)
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', reset)
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.volume_actions, 'detach', original
+    )
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.volume_actions, 'reset_status', reset
+    )
     assert scene.repair('--yes').code == 4
 
 
@@ -727,7 +737,7 @@ def test_an_audit_can_be_narrowed(scene: Scene) -> None:
         assert [found[1] for found in scene.found(*arguments)] == [volume.id]
     assert scene.found('--older-than', '1h') == []
     for volume in (first, second, other):
-        for attachment in scene.cloud.cinder._attachments_of(volume):
+        for attachment in scene.cloud.cinder.attachments_of(volume):
             attachment.attach_time = '2020-01-01T00:00:00.000000'
     assert len(scene.found('--older-than', '1h')) == 3
 
@@ -749,7 +759,7 @@ def test_a_finding_that_went_away_is_forgotten(scene: Scene) -> None:
     volume = scene.forged()
     scene.run('audit', '--min-age', '0s')
     attachments = dict(scene.cloud.cinder.attachments)
-    scene.cloud.cinder._drop(volume, list(attachments)[-1])
+    scene.cloud.cinder.remove_attachment(list(attachments)[-1])
     scene.run('audit', '--min-age', '0s')
     scene.cloud.cinder.attachments.update(attachments)
     volume.status = 'in-use'
@@ -952,7 +962,7 @@ def test_every_command_teaches(scene: Scene) -> None:
 def test_no_secret_is_written_anywhere(scene: Scene) -> None:
     scene.monkeypatch.setenv('OS_PASSWORD', 'admin')
     volume = scene.forged()
-    for attachment in scene.cloud.cinder._attachments_of(volume):
+    for attachment in scene.cloud.cinder.attachments_of(volume):
         attachment.connection_info = {'auth_password': 'chap-secret'}
     ran = scene.repair('--yes')
     assert ran.code == 4
@@ -1124,7 +1134,7 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(
 
 def test_an_interrupted_repair_can_be_run_again(scene: Scene) -> None:
     volumes = [scene.forged() for _ in range(3)]
-    delete = scene.cloud.cinder.delete_attachment
+    delete = scene.cloud.cinder.attachment_api.delete
     calls: list[str] = []
 
     def once(request: Any, id: str) -> Any:
@@ -1134,7 +1144,9 @@ def test_an_interrupted_repair_can_be_run_again(scene: Scene) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return delete(request, id)
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, 'delete_attachment', once)
+    scene.monkeypatch.setattr(
+        scene.cloud.cinder.attachment_api, 'delete', once
+    )
     with contextlib.suppress(KeyboardInterrupt):
         assert scene.repair('--yes').code not in (0, 4)
     assert 0 < sum(v.status == 'available' for v in volumes) < 3
