@@ -15,7 +15,7 @@ DEMO := --editable '.[audit,demo,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
 TEST := $(DEMO) -r test-requirements.txt \
 	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt \
-	-r benchmarks/requirements.txt -r tests/soak/requirements.txt
+	-r tests/soak/requirements.txt
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
 RELEASE_VENVS := .venv-releases
 
@@ -149,7 +149,7 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
 		tests/functional/real-requirements.txt tests/cloud/requirements.txt \
-		benchmarks/requirements.txt tests/soak/requirements.txt
+		tests/soak/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
 	@touch $@
 

@@ -9,4 +9,4 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What the guard and the audit cost, measured beside their peers."""
+"""Benchmarks of the guard and of the audit."""

@@ -11,14 +11,13 @@
 # under the License.
 """What an audit of a whole cloud costs, beside reading the cloud's lists.
 
-``python -m benchmarks.audit`` serves clouds of several sizes, one after the
-other and from a process of their own, and reads each in turn barely
-(:mod:`benchmarks.bare`) and with ``attachguard audit``, as a user would.
+A process serves a cloud (:mod:`benchmarks.cloud`). A plain reader
+(:mod:`benchmarks.plain_reading`) and ``attachguard audit`` read it in turn.
+Each run of the audit has to find all that is inconsistent, and nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
@@ -26,7 +25,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -38,41 +36,36 @@ from benchmarks import report
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
-#: The command. Each suspect is asked about once, so what is found counts when
-#: another run has found it, and is listed anyway.
-AUDIT = 'attachguard audit --state-file {state} --min-age 0s --all -f json'
-
-# What --check holds the largest cloud to.
+#: The bounds, for the largest cloud.
 MOST_RATIO = 1.5
 MOST_MEGABYTES = 400
-# Requests beyond the pages: to log in, to find the services and their
-# versions, and to ask where Nova runs servers.
-MOST_SETTING_OUT = 20
-# By how much more than its size the time for a larger cloud may grow.
+#: The requests beyond the pages, without one for each suspect: to log in, to
+#: discover the services and their versions, and to list the compute hosts.
+MOST_FIXED_REQUESTS = 20
+#: The growth of the CPU time, divided by the growth of the cloud.
 MOST_GROWTH = 1.15
 
-# How an audit ends that nothing has kept from its work: what it has found
-# counts, or does not yet.
+# The exit codes of a successful audit: findings, or none that is confirmed.
 _DONE = (3, 0)
 
-
-# What is planted to be left alone.
 _FOREIGN = 'foreign'
+
+# A finding: class, volume, attachment and server.
+_Key = tuple[str, str, str | None, str | None]
 
 
 class Failed(Exception):
-    """What was measured is nothing to be compared."""
+    """A run that cannot be compared."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What one run of a program took.
+    """The cost of one run of a program, or the best of several.
 
-    :param cpu: seconds, of user and system together
+    :param cpu: seconds of user and system time
     :param wall: seconds
-    :param peak: megabytes of memory, at most; a process begins with what the
-        one that started it had, which is why this module imports little
-    :param pages: requests for pages
+    :param peak: the highest memory usage in megabytes
+    :param pages: requests for pages of lists
     :param beyond: all other requests
     """
 
@@ -84,9 +77,9 @@ class Cost:
 
 
 def best(costs: Sequence[Cost]) -> Cost:
-    """What is left of several runs when others' use of the machine is not.
+    """The lowest times, and the highest of all other values.
 
-    :returns: the least time, the most of everything else
+    Other load on the machine only adds time.
     """
     return Cost(
         min(cost.cpu for cost in costs),
@@ -99,45 +92,25 @@ def best(costs: Sequence[Cost]) -> Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a cloud of one size took.
+    """The costs for a cloud of one size.
 
-    :param suspects: with how many volumes something was wrong
-    :param bare: reading its lists
-    :param audit: the audit
-    :param each: microseconds of CPU to read one volume, attachment or server
+    :param suspects: the number of volumes with a finding
+    :param reading: the plain reader's cost
+    :param audit: the audit's cost
     """
 
     volumes: int
     servers: int
     suspects: int
-    bare: Cost
+    reading: Cost
     audit: Cost
-    each: dict[str, float]
-
-    @property
-    def cpu_ratio(self) -> float:
-        """How much more CPU time the audit takes than reading."""
-        return self.audit.cpu / self.bare.cpu
-
-    @property
-    def wall_ratio(self) -> float:
-        """How much longer the audit takes than reading."""
-        return self.audit.wall / self.bare.wall
-
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            **dataclasses.asdict(self),
-            'cpu_ratio': self.cpu_ratio,
-            'wall_ratio': self.wall_ratio,
-        }
 
 
 class Cloud:
-    """A cloud that is served by a process of its own.
+    """A cloud that another process serves.
 
-    :param url: where it counts requests
-    :param environment: how to log in to it
+    :param url: the address of its counts
+    :param environment: the variables to log in with
     """
 
     def __init__(self, url: str, environment: dict[str, str]) -> None:
@@ -150,33 +123,27 @@ class Cloud:
         programs = pathlib.Path(sys.executable).parent
         self._environment |= {
             **environment,
-            # This environment's attachguard, and this checkout's.
+            # The attachguard of this environment and this checkout.
             'PATH': f'{programs}{os.pathsep}{os.environ["PATH"]}',
             'PYTHONPATH': str(_ROOT),
             'no_proxy': '127.0.0.1',
         }
 
-    def ask(self, path: str) -> Any:
-        """Ask for its counts, or for what is planted in it."""
-        with urllib.request.urlopen(self._url + path) as answer:  # noqa: S310
-            return json.load(answer)
-
-    def _requests(self) -> dict[str, int]:
-        return {
-            kind: sum(counts.values())
-            for kind, counts in self.ask('/_counts').items()
-        }
+    def get(self, path: str) -> Any:
+        """Get ``/counts`` or ``/planted``."""
+        with urllib.request.urlopen(self._url + path) as response:  # noqa: S310
+            return json.load(response)
 
     def run(
         self, command: Sequence[str], codes: Sequence[int]
     ) -> tuple[Cost, str]:
-        """Run a program against it, and measure that.
+        """Run a program, and measure it.
 
-        :param codes: how it may exit
-        :returns: what it took, and what it printed
-        :raises Failed: it exits in another way
+        :param codes: the exit codes of success
+        :returns: the cost, and the standard output
+        :raises Failed: another exit code
         """
-        before = self._requests()
+        before = self.get('/counts')
         with tempfile.TemporaryFile('w+') as output:
             begin = time.monotonic()
             process = subprocess.Popen(  # noqa: S603
@@ -188,320 +155,206 @@ class Cloud:
             output.seek(0)
             printed = output.read()
         if process.returncode not in codes:
-            raise Failed(f'{command[0]} exited with {process.returncode}')
-        after = self._requests()
-        made = {kind: after[kind] - before[kind] for kind in after}
+            raise Failed(f'{command} exited with {process.returncode}')
+        after = self.get('/counts')
         cost = Cost(
             usage.ru_utime + usage.ru_stime,
             wall,
             usage.ru_maxrss / 1024,
-            made['pages'],
-            made['single'] + made['other'],
+            after['pages'] - before['pages'],
+            after['beyond'] - before['beyond'],
         )
         return cost, printed
 
 
 @contextlib.contextmanager
-def serving(volumes: int, servers: int, suspects: int) -> Iterator[Cloud]:
-    """Serve a cloud until the block is left."""
-    command = [sys.executable, '-m', 'benchmarks.clouds']
-    for name, value in (
-        ('volumes', volumes),
-        ('servers', servers),
-        ('suspects', suspects),
-    ):
-        command += [f'--{name}', str(value)]
+def serving(pairs: int, suspects: int) -> Iterator[Cloud]:
+    """Serve a cloud until the block is left.
+
+    :raises Failed: it does not start
+    """
     with subprocess.Popen(  # noqa: S603
-        command,
+        [
+            *(sys.executable, '-m', 'benchmarks.cloud'),
+            *('--pairs', str(pairs), '--suspects', str(suspects)),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
         text=True,
     ) as process:
-        # It ends when its input does.
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with process.stdin:
-            line = process.stdout.readline()
+        line = process.stdout.readline() if process.stdout else ''
+        try:
             if not line:
-                raise Failed('no cloud is served')
-            served = json.loads(line)
-            yield Cloud(served['url'], served['environment'])
-
-
-# What tells one finding from another: class, volume, attachment and server.
-_Key = tuple[str, str, str | None, str | None]
-
-
-def _planted(item: dict[str, Any]) -> _Key:
-    return (
-        item['kind'],
-        item['volume_id'],
-        item['attachment_id'],
-        item['server_id'],
-    )
-
-
-def _found(row: dict[str, Any]) -> _Key:
-    # Those that are listed as foreign have no class.
-    kind = row.get('Class', _FOREIGN)
-    return kind, row['Volume'], row['Attachment'], row['Server']
+                raise Failed('the process that serves the cloud has ended')
+            yield Cloud(**json.loads(line))
+        finally:
+            if process.stdin:
+                process.stdin.close()
 
 
 def compare(printed: str, planted: set[_Key]) -> None:
-    """Hold what was found against what there is to be found.
+    """Compare the findings of an audit with those that were planted.
 
-    :raises Failed: it is not the same
+    :param printed: the audit's output, as JSON
+    :raises Failed: they differ
     """
-    found = {_found(row) for row in json.loads(printed)}
-    wrong = [('not found', key) for key in planted - found]
-    wrong += [('not there', key) for key in found - planted]
-    if wrong:
-        lines = [f'{what}: {key}' for what, key in wrong]
+    found = {
+        (
+            # The foreign attachments are listed without a class.
+            row.get('Class', _FOREIGN),
+            row['Volume'],
+            row['Attachment'],
+            row['Server'],
+        )
+        for row in json.loads(printed)
+    }
+    lines = [f'not found: {key}' for key in planted - found]
+    lines += [f'not planted: {key}' for key in found - planted]
+    if lines:
         raise Failed(
-            f'{len(planted)} planted, {len(found)} found:\n'
+            f'{len(planted)} findings planted, {len(found)} found:\n'
             + '\n'.join(sorted(lines)[:20])
         )
 
 
-def measure(
-    volumes: int,
-    servers: int,
-    suspects: int,
-    repeat: int,
-    command: str,
-    *,
-    list_foreign: bool,
-) -> Result:
+def measure_size(pairs: int, suspects: int, repeat: int) -> Result:
     """Measure with a cloud of one size.
 
-    :param volumes: in the cloud
-    :param servers: in the cloud
-    :param suspects: volumes with which something is wrong
-    :param repeat: how many times to measure
-    :param command: the audit
-    :param list_foreign: whether to see that it recognises what is foreign,
-        too, which takes one run more
-    :raises Failed: it does not find what is planted
+    :param pairs: the number of servers, and half the number of volumes
+    :param suspects: the number of volumes with a finding
+    :param repeat: the number of runs
+    :raises Failed: a run fails, or finds anything but what is planted
     """
-    bare: list[Cost] = []
+    reading: list[Cost] = []
     audit: list[Cost] = []
-    each: dict[str, list[float]] = {}
     with (
-        serving(volumes, servers, suspects) as cloud,
+        serving(pairs, suspects) as cloud,
         tempfile.TemporaryDirectory() as directory,
     ):
-        planted = {_planted(item) for item in cloud.ask('/_planted')}
+        planted = {tuple(item.values()) for item in cloud.get('/planted')}
         foreign = {key for key in planted if key[0] == _FOREIGN}
-        state = shlex.quote(f'{directory}/state.json')
-        words = shlex.split(command.format(state=state))
-        for __ in range(repeat):
-            # In turn, so that both see the same of what else goes on.
-            cost, printed = cloud.run(
-                [sys.executable, '-m', 'benchmarks.bare'], [0]
+        reader = [sys.executable, '-m', 'benchmarks.plain_reading']
+        # One run has to be enough to confirm a finding.
+        command = [
+            *('attachguard', 'audit', '--all', '--min-age', '0s'),
+            *('--state-file', f'{directory}/state.json', '-f', 'json'),
+        ]
+        for number in range(repeat):
+            report.progress(
+                f'{2 * pairs:,} volumes, run {number + 1} of {repeat}'
             )
-            bare.append(cost)
-            for name, read in json.loads(printed).items():
-                each.setdefault(name, []).append(
-                    1e6 * read['cpu'] / read['count']
-                )
-            cost, printed = cloud.run(words, _DONE)
+            reading.append(cloud.run(reader, [0])[0])
+            cost, printed = cloud.run(command, _DONE)
             audit.append(cost)
             compare(printed, planted - foreign)
-        if list_foreign:
-            cost, printed = cloud.run([*words, '--foreign'], _DONE)
+        if 2 * pairs <= _SIZES[0]:
+            cost, printed = cloud.run([*command, '--foreign'], _DONE)
             compare(printed, foreign)
-    return Result(
-        volumes,
-        servers,
-        len(planted),
-        best(bare),
-        best(audit),
-        {name: min(times) for name, times in each.items()},
+    return Result(2 * pairs, pairs, len(planted), best(reading), best(audit))
+
+
+_SIZES = (100_000, 1_000_000)
+_REPEAT = 2
+
+
+def measure(quick: bool = False) -> report.Report:
+    """Run the benchmark.
+
+    :param quick: use small clouds; the figures are meaningless
+    :raises Failed: an audit fails, or finds anything but what is planted
+    """
+    sizes = (1_000, 4_000) if quick else _SIZES
+    return evaluate(
+        [
+            measure_size(
+                size // 2, max(size // 5_000, 40), 1 if quick else _REPEAT
+            )
+            for size in sizes
+        ]
     )
 
 
-def bounds(results: Sequence[Result]) -> list[report.Bound]:
-    """What must hold.
+def evaluate(results: Sequence[Result]) -> report.Report:
+    """Make the report.
 
     :param results: by size, the smallest first
     """
-    large = results[-1]
-    found = [
-        report.Bound('audit / reading, CPU', large.cpu_ratio, MOST_RATIO),
-        report.Bound('audit / reading, wall', large.wall_ratio, MOST_RATIO),
-        report.Bound('peak memory, MB', large.audit.peak, MOST_MEGABYTES),
-    ]
-    found += [
-        report.Bound(
-            f'requests beyond the pages, {result.volumes:,} volumes',
-            result.audit.beyond,
-            result.suspects + MOST_SETTING_OUT,
-        )
-        for result in results
-    ]
-    found += [
-        report.Bound(
-            f'pages, {result.volumes:,} volumes',
-            result.audit.pages,
-            result.bare.pages,
-        )
-        for result in results
-    ]
-    if len(results) > 1:
-        small = results[0]
-        size = (large.volumes + large.servers) / (
-            small.volumes + small.servers
-        )
-        found += [
-            report.Bound(
-                f'growth of CPU time, {size:.1f} times the size',
-                large.audit.cpu / small.audit.cpu,
-                size * MOST_GROWTH,
-            ),
-            report.Bound(
-                f'growth of memory, {size:.1f} times the size',
-                large.audit.peak / small.audit.peak,
-                size**0.5,
-            ),
-        ]
-    return found
-
-
-def table(results: Sequence[Result]) -> str:
-    """The results, for people."""
-    rows = [
+    table = report.Table(
+        'An audit, beside a plain reader of the same lists',
         (
             'volumes',
             'servers',
-            'wrong',
-            'reading',
-            'audit',
+            'findings',
+            'reader CPU s',
+            'audit CPU s',
             'ratio',
-            'reading',
-            'audit',
+            'reader wall s',
+            'audit wall s',
             'ratio',
-            'peak',
+            'peak MB',
             'pages',
-            'beyond',
+            'other requests',
         ),
-        (
-            '',
-            '',
-            '',
-            'CPU s',
-            'CPU s',
-            '',
-            'wall s',
-            'wall s',
-            '',
-            'MB',
-            '',
-            '',
-        ),
-    ]
-    rows += [
-        (
-            f'{result.volumes:,}',
-            f'{result.servers:,}',
-            f'{result.suspects:,}',
-            f'{result.bare.cpu:.2f}',
-            f'{result.audit.cpu:.2f}',
-            f'{result.cpu_ratio:.2f}',
-            f'{result.bare.wall:.2f}',
-            f'{result.audit.wall:.2f}',
-            f'{result.wall_ratio:.2f}',
-            f'{result.audit.peak:.0f}',
-            f'{result.audit.pages:,}',
-            f'{result.audit.beyond:,}',
-        )
-        for result in results
-    ]
-    return report.layout(rows)
-
-
-def versions() -> dict[str, str]:
-    """What it was measured with."""
-    return report.versions(
-        ('keystoneauth1', 'openstacksdk', 'requests', 'urllib3')
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Measure, and say what came of it.
-
-    :returns: the exit code: 1 where an audit does not find what there is, or
-        with ``--check``, where it takes too much
-    """
-    parser = argparse.ArgumentParser(
-        prog='python -m benchmarks.audit', description=__doc__
-    )
-    parser.add_argument(
-        '--volumes',
-        type=int,
-        nargs='+',
-        default=[100_000, 1_000_000],
-        metavar='N',
-        help='sizes to measure with; half as many servers',
-    )
-    parser.add_argument(
-        '--suspects',
-        type=int,
-        metavar='N',
-        help='volumes with which something is wrong; by default one of 5,000',
-    )
-    parser.add_argument(
-        '--repeat', type=int, default=3, metavar='N', help='take the best of N'
-    )
-    parser.add_argument('--json', type=pathlib.Path, metavar='FILE')
-    parser.add_argument(
-        '--check', action='store_true', help='fail where it takes too much'
-    )
-    parser.add_argument('--command', default=AUDIT, help=argparse.SUPPRESS)
-    asked = parser.parse_args(arguments)
-    results: list[Result] = []
-    try:
-        for volumes in sorted(asked.volumes):
-            suspects = asked.suspects
-            if suspects is None:
-                # Some of each kind, at least.
-                suspects = max(volumes // 5_000, 40)
-            results.append(
-                measure(
-                    volumes,
-                    volumes // 2,
-                    suspects,
-                    asked.repeat,
-                    asked.command,
-                    list_foreign=not results,
-                )
+        [
+            (
+                f'{result.volumes:,}',
+                f'{result.servers:,}',
+                f'{result.suspects:,}',
+                f'{result.reading.cpu:.2f}',
+                f'{result.audit.cpu:.2f}',
+                f'{result.audit.cpu / result.reading.cpu:.2f}',
+                f'{result.reading.wall:.2f}',
+                f'{result.audit.wall:.2f}',
+                f'{result.audit.wall / result.reading.wall:.2f}',
+                f'{result.audit.peak:.0f}',
+                f'{result.audit.pages:,}',
+                f'{result.audit.beyond:,}',
             )
-    except Failed as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(table(results))
-    print(
-        '\nto read one, µs of CPU: '
-        + ', '.join(
-            f'{name} {cost:.1f}' for name, cost in results[-1].each.items()
-        )
+            for result in results
+        ],
+        'Wall time includes the time in which the pages are written.',
     )
-    print(', '.join(f'{name} {value}' for name, value in versions().items()))
-    held = bounds(results)
-    print()
-    for bound in held:
-        print(bound)
-    if asked.json is not None:
-        report.write(
-            asked.json,
-            {
-                'versions': versions(),
-                'results': [result.to_json() for result in results],
-                'bounds': [bound.to_json() for bound in held],
-            },
-        )
-    return int(asked.check and not all(bound.holds for bound in held))
-
-
-if __name__ == '__main__':
-    sys.exit(main())
+    small, large = results[0], results[-1]
+    size = (large.volumes + large.servers) / (small.volumes + small.servers)
+    bounds = [
+        report.Bound(
+            'audit / plain reader: CPU',
+            large.audit.cpu / large.reading.cpu,
+            MOST_RATIO,
+        ),
+        report.Bound(
+            'audit / plain reader: wall time',
+            large.audit.wall / large.reading.wall,
+            MOST_RATIO,
+        ),
+        report.Bound('peak memory: MB', large.audit.peak, MOST_MEGABYTES),
+        report.Bound(
+            f'growth of CPU time, {size:.1f} times the size',
+            large.audit.cpu / small.audit.cpu,
+            size * MOST_GROWTH,
+        ),
+        report.Bound(
+            f'growth of peak memory, {size:.1f} times the size',
+            large.audit.peak / small.audit.peak,
+            size**0.5,
+        ),
+    ]
+    for result in results:
+        bounds += [
+            report.Bound(
+                f'{result.volumes:,} volumes: other requests',
+                result.audit.beyond,
+                result.suspects + MOST_FIXED_REQUESTS,
+            ),
+            report.Bound(
+                f'{result.volumes:,} volumes: pages',
+                result.audit.pages,
+                result.reading.pages,
+            ),
+        ]
+    return report.Report(
+        [table],
+        bounds,
+        report.versions(('keystoneauth1', 'openstacksdk', 'requests')),
+    )

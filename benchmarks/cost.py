@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""How much a call takes: in CPU time, and in bytecodes."""
+"""The cost of a call, in CPU time and in bytecodes."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from typing import Any
 Call = Callable[[], object]
 
 
-def _batch(call: Call, times: int) -> float:
-    # Of the process: some of the calls have others' threads work for them.
+def _cpu_seconds(call: Call, times: int) -> float:
+    # Of the whole process, because some calls use other threads.
     begin = time.process_time()
     for __ in range(times):
         call()
@@ -35,41 +35,40 @@ def _batch(call: Call, times: int) -> float:
 def least(
     calls: Mapping[str, Call], rounds: int = 20, seconds: float = 0.01
 ) -> dict[str, float]:
-    """The CPU time of calls, beside each other.
+    """Measure the CPU time of several calls.
 
-    They take turns, so that each sees the same of what else goes on, and of
-    each the least of all rounds counts.
+    The calls take turns, so that other load on the machine affects all of
+    them. The result of each call is its lowest round.
 
-    :param rounds: how often each has its turn
-    :param seconds: how long a turn takes, about
-    :returns: microseconds for each call, by name
+    :param rounds: the number of turns of each call
+    :param seconds: the approximate length of a turn
+    :returns: microseconds of CPU for each call, by name
     """
     times = {}
     for name, call in calls.items():
         call()
-        count, took = 1, _batch(call, 1)
+        count, took = 1, _cpu_seconds(call, 1)
         while took < seconds / 4:
             count *= 2
-            took = _batch(call, count)
+            took = _cpu_seconds(call, count)
         times[name] = max(1, int(count * seconds / took))
-    found = dict.fromkeys(calls, float('inf'))
+    lowest = dict.fromkeys(calls, float('inf'))
     for __ in range(rounds):
         for name, call in calls.items():
-            took = _batch(call, times[name])
-            found[name] = min(found[name], 1e6 * took / times[name])
-    return found
+            took = _cpu_seconds(call, times[name])
+            lowest[name] = min(lowest[name], 1e6 * took / times[name])
+    return lowest
 
 
 def bytecodes(call: Call, without: Collection[types.CodeType] = ()) -> int:
-    """How many bytecodes a call executes.
+    """Count the bytecodes that a call executes.
 
-    What is written in C counts as the one bytecode that calls it.
+    A function that is written in C counts as the one bytecode that calls it.
 
-    :param call: a function; its own bytecodes do not count
-    :param without: the code of functions that do not count either
+    :param call: a function; its own bytecodes are not counted
+    :param without: the code of other functions that are not counted
     """
-    code = getattr(call, '__code__', None)
-    skipped = {*without, code}
+    skipped = {*without, getattr(call, '__code__', None)}
     count = 0
 
     def trace(frame: types.FrameType, event: str, _arg: Any) -> Any:

@@ -9,35 +9,34 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What the benchmarks share: bounds, tables, versions, and a command line.
+"""Bounds, tables and reports, shared by all benchmarks.
 
-It imports nothing that is not needed to start and report: what is measured
-in a process begins with the memory that the one before it had.
+This module imports only the standard library. The audit benchmark measures
+the memory of child processes, and on Linux a child starts with the memory
+peak of its parent.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 from importlib import metadata
-import json
-import pathlib
 import platform
 import sys
+import time
 from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Something that holds, or does not.
+    """A limit on a measured value.
 
-    :param text: what
-    :param value: what was measured
-    :param most: what it may be
-    :param least: what it must be
+    :param text: what is measured
+    :param value: the measured value
+    :param most: the highest allowed value, if any
+    :param least: the lowest allowed value, if any
     """
 
     text: str
@@ -47,56 +46,42 @@ class Bound:
 
     @property
     def holds(self) -> bool:
-        """Whether it does."""
-        if self.most is not None and not self.value <= self.most:
-            return False
-        return self.least is None or self.value >= self.least
-
-    def __str__(self) -> str:
-        bound, limit, said = self.most, 'of', 'TOO MUCH'
-        if bound is None or self.least is not None and self.value < self.least:
-            bound, limit, said = self.least, 'of at least', 'TOO LITTLE'
-        return (
-            f'{"ok" if self.holds else said:10}  {self.text}: '
-            f'{_number(self.value)} {limit} {_number(bound)}'
+        """True if the value is within the limit. NaN never is."""
+        return (self.most is None or self.value <= self.most) and (
+            self.least is None or self.value >= self.least
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {**dataclasses.asdict(self), 'holds': self.holds}
+    @property
+    def limit(self) -> str:
+        """The limit in words."""
+        limits = []
+        if self.most is not None and self.most == self.least:
+            return f'exactly {number(self.most)}'
+        if self.least is not None:
+            limits.append(f'at least {number(self.least)}')
+        if self.most is not None:
+            limits.append(f'at most {number(self.most)}')
+        return ', '.join(limits)
+
+    def __str__(self) -> str:
+        state = 'ok' if self.holds else 'EXCEEDED'
+        return f'{state:8}  {self.text}: {number(self.value)} ({self.limit})'
 
 
-def _number(value: float | None) -> str:
-    assert value is not None
-    if value == int(value):
+def number(value: float) -> str:
+    """Format a number, with more digits for a small one."""
+    if float(value).is_integer():
         return f'{value:,.0f}'
     return f'{value:,.2f}' if value >= 0.1 else f'{value:.4f}'
 
 
-def layout(rows: Sequence[Sequence[str]], left: int = 0) -> str:
-    """Rows of cells, aligned.
-
-    :param left: how many columns, from the left, hold words
-    """
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-        '  '.join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(
-                zip(row, widths, strict=True)
-            )
-        )
-        for row in rows
-    )
-
-
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table, for people.
+    """A table of results.
 
-    :param name: what it shows, as a title
-    :param head: of the columns; the first holds words
-    :param rows: the cells, as texts
+    :param name: its title
+    :param head: the titles of the columns; the first column holds names
+    :param rows: the cells
     :param note: how to read it
     """
 
@@ -106,97 +91,118 @@ class Table:
     note: str = ''
 
     def text(self) -> str:
-        """For a terminal, with its title."""
-        lines = layout([self.head, *self.rows], 1).splitlines()
-        return '\n'.join([self.name, '', *(line.rstrip() for line in lines)])
-
-    def rst(self) -> str:
-        """For a page, without its title."""
+        """Format the table for a terminal."""
         rows = [self.head, *self.rows]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        rule = '  '.join('=' * width for width in widths)
-        lines = [line.rstrip() for line in layout(rows, 1).splitlines()]
-        return '\n'.join([rule, lines[0], rule, *lines[1:], rule])
+        lines = [
+            '  '.join(
+                cell.rjust(width) if index else cell.ljust(width)
+                for index, (cell, width) in enumerate(
+                    zip(row, widths, strict=True)
+                )
+            )
+            for row in rows
+        ]
+        note = f'\n\n{self.note}' if self.note else ''
+        return '\n'.join([self.name, '', *lines]) + note
+
+    def rst(self) -> str:
+        """Format the table as a Sphinx ``list-table`` with its note."""
+        lines = [f'.. list-table:: {self.name}', '   :header-rows: 1', '']
+        for row in [self.head, *self.rows]:
+            marks = ['   * -', *['     -'] * (len(row) - 1)]
+            lines += [
+                f'{mark} {cell}'.rstrip()
+                for mark, cell in zip(marks, row, strict=True)
+            ]
+        note = f'\n\n{self.note}' if self.note else ''
+        return '\n'.join(lines) + note
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What one of the benchmarks has found.
+    """The result of one benchmark.
 
-    :param results: the numbers, as JSON has them
-    :param tables: the same, for people
-    :param bounds: what must hold
-    :param packages: whose versions matter
+    :param tables: the results
+    :param bounds: the limits
+    :param versions: the versions of Python and of the packages measured
     """
 
-    results: dict[str, Any]
     tables: Sequence[Table]
     bounds: Sequence[Bound]
-    packages: Sequence[str]
+    versions: dict[str, str]
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            'versions': versions(self.packages),
-            'results': self.results,
-            'tables': [dataclasses.asdict(table) for table in self.tables],
-            'bounds': [bound.to_json() for bound in self.bounds],
-        }
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Report:
+        """Load what ``dataclasses.asdict`` made of a report."""
+        return cls(
+            [Table(**table) for table in value['tables']],
+            [Bound(**bound) for bound in value['bounds']],
+            value['versions'],
+        )
+
+    @property
+    def measured_with(self) -> str:
+        """A sentence with the versions."""
+        versions = ', '.join(map(' '.join, self.versions.items()))
+        return f'Measured with {versions}.'
+
+    def text(self) -> str:
+        """Format the report for a terminal."""
+        parts = [table.text() for table in self.tables]
+        parts += [
+            '\n'.join(map(str, self.bounds)),
+            self.measured_with,
+        ]
+        return '\n\n'.join(parts)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """What it was measured with."""
+    """Read the versions of Python and of packages."""
     return {
         'Python': platform.python_version(),
         **{name: metadata.version(name) for name in packages},
     }
 
 
-def write(path: pathlib.Path, found: dict[str, Any]) -> None:
-    """Write what was found into a file, as JSON."""
-    path.write_text(json.dumps(found, indent=2) + '\n')
+def progress(text: str) -> None:
+    """Print a line of progress, with the time, to standard error."""
+    print(f'[{time.strftime("%H:%M:%S")}] {text}', file=sys.stderr, flush=True)
 
 
-def main(
-    name: str,
-    doc: str | None,
-    measure: Callable[[bool], Report],
-    arguments: list[str] | None = None,
-) -> int:
-    """The command line of one of the benchmarks.
+_HEAD = """\
+=====
+Speed
+=====
 
-    :param name: of its module
-    :param doc: of its module
-    :param measure: does it; told whether to be quick about it
-    :returns: the exit code: 1 with ``--check`` where a bound does not hold
+.. This file is written by: python -m benchmarks --write-docs
+
+What the guard adds to a request, and what an audit of a whole cloud takes.
+Times depend on the machine. Ratios and counts depend little on it: each ratio
+compares two programs in the same run, in which they take turns, and uses the
+lowest time of each. ``benchmarks/README.rst`` describes the method. ``make
+bench`` measures again, and fails when a bound is exceeded.
+"""
+
+
+def page(found: Mapping[str, Report], titles: Mapping[str, str]) -> str:
+    """Write the page of the documentation.
+
+    :param found: the report of each benchmark, by name
+    :param titles: the title of each benchmark's section
     """
-    parser = argparse.ArgumentParser(
-        prog=f'python -m benchmarks.{name}',
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    bounds = Table(
+        'Bounds',
+        ('measured', 'value', 'bound'),
+        [
+            (bound.text, number(bound.value), bound.limit)
+            for name in titles
+            for bound in found[name].bounds
+        ],
     )
-    parser.add_argument('--json', type=pathlib.Path, metavar='FILE')
-    parser.add_argument(
-        '--check', action='store_true', help='fail where a bound does not hold'
-    )
-    parser.add_argument(
-        '--quick',
-        action='store_true',
-        help='see that it runs: the times mean nothing then',
-    )
-    asked = parser.parse_args(arguments)
-    found = measure(asked.quick)
-    for table in found.tables:
-        print(table.text())
-        if table.note:
-            print(f'\n{table.note}')
-        print()
-    measured_with = versions(found.packages)
-    print(', '.join(f'{name} {it}' for name, it in measured_with.items()))
-    print()
-    for bound in found.bounds:
-        print(bound)
-    sys.stdout.flush()
-    if asked.json is not None:
-        write(asked.json, found.to_json())
-    return int(asked.check and not all(bound.holds for bound in found.bounds))
+    parts = [_HEAD, bounds.rst()]
+    for name, title in titles.items():
+        parts.append(f'\n{title}\n{"=" * len(title)}')
+        parts += [f'\n{table.rst()}' for table in found[name].tables]
+        parts.append(f'\n{found[name].measured_with}')
+    return '\n'.join(parts) + '\n'

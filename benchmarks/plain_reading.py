@@ -9,11 +9,11 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Read the pages that an audit reads, and do nothing with them.
+"""Read the pages that an audit reads, and discard them.
 
-What that costs is what an audit cannot go below.  It is a program of its own,
-``python -m benchmarks.bare``, which finds the cloud in the environment, as
-the command line clients do, and says how much it read.
+It is the peer of the audit, which cannot cost less. ``python -m
+benchmarks.plain_reading`` reads the ``OS_*`` variables as the command line
+clients do, and prints how many things of each kind it has read.
 """
 
 from __future__ import annotations
@@ -21,15 +21,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 import json
 import os
-import time
 from typing import Any
 
 import requests
 
-#: How long a page is.
+#: The length of a page.
 LIMIT = 1000
 
-#: What an audit reads: the service, what is listed, which of it, and the
+#: What an audit reads: the service, the list, its path, filters and the
 #: microversion.
 READ = (
     ('volumev3', 'volumes', '/volumes/detail', '', 'volume 3.27'),
@@ -53,9 +52,9 @@ READ = (
 
 
 def log_in(session: requests.Session) -> dict[str, str]:
-    """Get a token for a session.
+    """Get a token, and add it to a session.
 
-    :returns: the public addresses in the catalog, by type of service
+    :returns: the public endpoints of the catalog, by type of service
     """
     domain = {'id': os.environ['OS_USER_DOMAIN_ID']}
     user = {
@@ -67,7 +66,7 @@ def log_in(session: requests.Session) -> dict[str, str]:
         'name': os.environ['OS_PROJECT_NAME'],
         'domain': {'id': os.environ['OS_PROJECT_DOMAIN_ID']},
     }
-    answer = session.post(
+    response = session.post(
         f'{os.environ["OS_AUTH_URL"]}/auth/tokens',
         json={
             'auth': {
@@ -79,11 +78,11 @@ def log_in(session: requests.Session) -> dict[str, str]:
             }
         },
     )
-    answer.raise_for_status()
-    session.headers['X-Auth-Token'] = answer.headers['X-Subject-Token']
+    response.raise_for_status()
+    session.headers['X-Auth-Token'] = response.headers['X-Subject-Token']
     return {
         entry['type']: endpoint['url']
-        for entry in answer.json()['token']['catalog']
+        for entry in response.json()['token']['catalog']
         for endpoint in entry['endpoints']
         if endpoint['interface'] == 'public'
     }
@@ -94,42 +93,38 @@ def pages(
 ) -> Iterator[list[dict[str, Any]]]:
     """Read a list to its end.
 
-    :param url: of the first page
-    :param name: of what is listed
+    :param url: the URL of the first page
+    :param name: the name of the list in a response
     :param version: the microversion
     """
     following = url
     while following:
-        answer = session.get(
+        response = session.get(
             following, headers={'OpenStack-API-Version': version}
         )
-        answer.raise_for_status()
-        body = answer.json()
+        response.raise_for_status()
+        body = response.json()
         page: list[dict[str, Any]] = body[name]
         yield page
-        if name != 'volumes':
-            # Cinder has no links for attachments, and Nova's do not always
-            # lead to the end.
-            following = f'{url}&marker={page[-1]["id"]}' if page else ''
-        else:
+        if name == 'volumes':
             links = body.get(f'{name}_links')
             following = links[0]['href'] if links else ''
+        else:
+            # Cinder sends no links for attachments, and Nova's links do not
+            # always lead to the end.
+            following = f'{url}&marker={page[-1]["id"]}' if page else ''
 
 
 def main() -> None:
-    """Read it all; print how much of each it was, and the CPU time it took."""
+    """Read every list, and print the number of items."""
     session = requests.Session()
     urls = log_in(session)
-    read: dict[str, dict[str, float]] = {}
+    counts: dict[str, int] = {}
     for service, name, path, filters, version in READ:
         url = f'{urls[service]}{path}?all_tenants=1&limit={LIMIT}{filters}'
-        begin = time.process_time()
         count = sum(map(len, pages(session, url, name, version)))
-        cpu = time.process_time() - begin
-        known = read.setdefault(name, {'count': 0, 'cpu': 0.0})
-        known['count'] += count
-        known['cpu'] += cpu
-    print(json.dumps(read))
+        counts[name] = counts.get(name, 0) + count
+    print(json.dumps(counts))
 
 
 if __name__ == '__main__':
