@@ -1,0 +1,181 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+"""The benchmarks of the guard measure what they report.
+
+Times are not checked here. Counts are, because they hold on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import pathlib
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import burst
+from benchmarks import cost
+from benchmarks import fixtures
+from benchmarks import pass_through
+from benchmarks import query
+from benchmarks import report
+from benchmarks import services
+
+# The peers are measured in their newest releases only.
+pytestmark = pytest.mark.newest
+
+
+@pytest.fixture(scope='module')
+def nearby() -> Iterator[services.Services]:
+    with services.served() as served:
+        yield served
+
+
+@pytest.fixture(scope='module')
+def auth_token(nearby: services.Services) -> fixtures.AuthToken:
+    return fixtures.AuthToken(nearby)
+
+
+def test_called_functions_count_unless_left_out() -> None:
+    def inner() -> int:
+        total = 0
+        for number in range(100):
+            total += number
+        return total
+
+    def outer() -> int:
+        return inner()
+
+    without = cost.bytecodes(lambda: outer(), [inner.__code__])
+    assert 0 < without < 10
+    assert cost.bytecodes(lambda: outer()) > without + 100
+
+
+@pytest.mark.parametrize(
+    ('names', 'most'),
+    [
+        (pass_through.NOT_GUARDED, pass_through.MOST_BYTECODES),
+        (
+            pass_through.ATTACHMENTS,
+            pass_through.MOST_BYTECODES_OF_ATTACHMENTS,
+        ),
+    ],
+)
+def test_a_request_that_is_not_guarded_takes_few_bytecodes(
+    names: dict[str, tuple[str, str, bytes]], most: int
+) -> None:
+    guard = fixtures.guard(pass_through.bare)
+    for method, path, body in names.values():
+        environ = fixtures.request(method, path, body)
+        bare = pass_through.call(pass_through.bare, environ, body)
+        call = pass_through.call(guard, environ, body)
+        assert cost.bytecodes(bare, pass_through.NOT_OF_FILTER) == 0
+        assert 0 < cost.bytecodes(call, pass_through.NOT_OF_FILTER) <= most
+
+
+def test_the_peer_is_the_cheapest_filter_of_the_same_run() -> None:
+    assert len(pass_through.oslo_filters()) == 8
+    by_request = dict.fromkeys(
+        (
+            *pass_through.NOT_GUARDED,
+            *pass_through.ATTACHMENTS,
+            *pass_through.EXTEND,
+            pass_through.SERVICE,
+        ),
+        (3.0, 20),
+    )
+    found = pass_through.evaluate(
+        {'attachguard': (1.0, 20), 'expensive': (90.0, 5), 'cheap': (60.0, 9)},
+        by_request,
+    )
+    values = {bound.text.partition(':')[0]: bound for bound in found.bounds}
+    assert values['os-extend'].value == pytest.approx(3 / 60)
+    assert not values['pass-through'].holds
+
+
+def test_a_refused_request_is_not_measured(
+    auth_token: fixtures.AuthToken,
+) -> None:
+    body = b'{"os-attach": {"host_name": "host", "mountpoint": "/dev/vdb"}}'
+    path = f'/volumes/{fixtures.new_id()}/action'
+    environ = auth_token.forward('POST', path, body)
+    with pytest.raises(fixtures.Refused, match='403'):
+        fixtures.send(fixtures.guard(), environ, body)
+
+
+def test_every_guarded_request_sends_one_request_to_nova(
+    nearby: services.Services, auth_token: fixtures.AuthToken
+) -> None:
+    counted = query.counts(nearby, query.guarded_request(auth_token))
+    assert [it.queries for it in counted.values()] == [1, 10, 1, 10]
+    bounds = query.count_bounds(counted)
+    assert len(bounds) == 6
+    assert [str(bound) for bound in bounds if not bound.holds] == []
+
+
+def test_an_additional_request_or_connection_exceeds_a_bound() -> None:
+    counts = services.Counts(1, 11, 1, 2)
+    bounds = query.count_bounds({'as the caller, 10 more': counts})
+    assert [bound.holds for bound in bounds] == [False] * 3
+
+
+def test_the_ratio_is_that_of_the_plain_get_of_the_same_run() -> None:
+    result = burst.Result(100.0, 1.0, 2.0, 3.0, 1.0, 0, 0)
+    found = query.evaluate(
+        {
+            'requests.Session, GET': 1000.0,
+            'keystoneauth session, GET': 500.0,
+            'attachguard, configured credentials': 1700.0,
+            'attachguard, as the caller': 1700.0,
+        },
+        {},
+        {'attachguard': result, 'keystoneauth': result},
+    )
+    assert [bound.value for bound in found.bounds[:2]] == [1.7, 1.7]
+    assert [bound.holds for bound in found.bounds[:2]] == [False, True]
+
+
+def test_a_burst_counts_requests_connections_and_failures(
+    nearby: services.Services,
+) -> None:
+    get = query.plain_get(nearby)
+
+    def fail() -> None:
+        get()
+        raise ValueError('not what was expected')
+
+    found = burst.measure(nearby, {'fail': fail}, 4, 2, 0.01, 1)
+    assert found['fail'].failed == 8
+    assert found['fail'].sent == 1
+    assert found['fail'].rate == 0
+
+
+@pytest.mark.parametrize(
+    ('bound', 'text'),
+    [
+        (report.Bound('it', 1, 2, 2), 'EXCEEDED  it: 1 (exactly 2)'),
+        (report.Bound('it', float('nan'), 2), 'EXCEEDED  it: nan (at most 2)'),
+    ],
+)
+def test_a_bound_reports_its_state(bound: report.Bound, text: str) -> None:
+    assert str(bound) == text
+
+
+def test_an_exceeded_bound_fails_the_check(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bounds = [report.Bound('a', 2, 1), report.Bound('b', 1, 1)]
+    saved = tmp_path / 'found.json'
+    command.save(saved, {'query': report.Report([], bounds, {})})
+    assert command.main(['--from', str(saved)]) == 0
+    assert command.main(['--from', str(saved), '--check']) == 1
+    assert '1 of 2 bounds hold\nEXCEEDED  a' in capsys.readouterr().out
