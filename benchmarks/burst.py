@@ -34,8 +34,8 @@ class Result:
     """The result of one client.
 
     :param rate: successful requests per second, in the fastest round
-    :param median: the median time of a request in that round, in milliseconds
-    :param p99: the 99th percentile, likewise
+    :param p99: the 99th percentile of the times of a request in that round, in
+        milliseconds
     :param cpu: microseconds of CPU for each request in that round
     :param sent: requests to the client's server for each request, in all
         rounds
@@ -44,7 +44,6 @@ class Result:
     """
 
     rate: float
-    median: float
     p99: float
     cpu: float
     sent: float
@@ -91,21 +90,15 @@ class _Burst:
         if self._errors:
             kinds = collections.Counter(map(repr, self._errors))
             print(f'failed: {kinds.most_common(3)}', file=sys.stderr)
+        times = sorted(self._times)
         return Result(
-            len(self._times) / seconds,
-            self._percentile(50),
-            self._percentile(99),
+            len(times) / seconds,
+            1000 * times[len(times) * 99 // 100] if times else float('nan'),
             1e6 * cpu / (at_once * each),
             0.0,
             0,
             len(self._errors),
         )
-
-    def _percentile(self, percent: float) -> float:
-        times = sorted(self._times)
-        if not times:
-            return float('nan')
-        return 1000 * times[int(percent / 100 * (len(times) - 1))]
 
 
 def _open_connections(
@@ -157,13 +150,12 @@ def measure(
                 )
             )
     nearby.delay(0)
-    return {name: _summary(results) for name, results in found.items()}
-
-
-def _summary(results: list[Result]) -> Result:
-    return dataclasses.replace(
-        max(results, key=lambda result: result.rate),
-        sent=sum(result.sent for result in results) / len(results),
-        connections=sum(result.connections for result in results),
-        failed=sum(result.failed for result in results),
-    )
+    return {
+        name: dataclasses.replace(
+            max(results, key=lambda result: result.rate),
+            sent=sum(result.sent for result in results) / rounds,
+            connections=sum(result.connections for result in results),
+            failed=sum(result.failed for result in results),
+        )
+        for name, results in found.items()
+    }

@@ -18,14 +18,13 @@ volumes as the cloud is large. A copy differs from its original in its ids and
 its name, which are computed from its position. The stubs respond to all other
 requests. A request for a copy is passed on to them as one for its original.
 
-``python -m benchmarks.cloud`` serves a cloud until its standard input is
-closed. It prints one line of JSON: how to log in, and an address with
+``python -m benchmarks.cloud PAIRS SUSPECTS`` serves a cloud until its standard
+input is closed. It prints one line of JSON: how to log in, and an address with
 ``/counts`` (requests received) and ``/planted`` (what an audit has to find).
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
@@ -135,8 +134,7 @@ class Planter:
     """
 
     def __init__(self, cloud: stub_cloud.StubCloud) -> None:
-        self._cinder = cloud.cinder
-        self._nova = cloud.nova
+        self._cinder, self._nova = cloud.cinder, cloud.nova
         self._project_id = cloud.project_id('member')
 
     def add_server(self, **values: Any) -> str:
@@ -232,14 +230,12 @@ _ORIGINAL = _values(-1)
 
 
 class _List(NamedTuple):
-    """A list that has copies.
+    """A list that has copies."""
 
-    :param member: its name in a response
-    :param originals: what is copied, in turn: the kind of its id, and the
-        filter by which the stub lists it alone
-    """
-
+    #: its name in a response
     member: str
+    #: what is copied, in turn: the kind of its id, and the filter by which
+    #: the stub lists it alone
     originals: dict[str, str]
 
 
@@ -457,18 +453,12 @@ def served(pairs: int, suspects: int) -> Iterator[dict[str, Any]]:
 
 def main() -> None:
     """Serve a cloud until standard input is closed."""
-    parser = argparse.ArgumentParser(
-        prog='python -m benchmarks.cloud', description=__doc__
-    )
-    parser.add_argument('--pairs', type=int, default=500_000)
-    parser.add_argument('--suspects', type=int, default=200)
-    options = parser.parse_args()
+    pairs, suspects = map(int, sys.argv[1:])
     # It warns that there is no memcached.
     logging.getLogger('keystonemiddleware').setLevel(logging.ERROR)
-    with served(options.pairs, options.suspects) as served_cloud:
-        print(json.dumps(served_cloud), flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            sys.stdin.read()
+    with served(pairs, suspects) as cloud:
+        print(json.dumps(cloud), flush=True)
+        sys.stdin.read()
 
 
 if __name__ == '__main__':

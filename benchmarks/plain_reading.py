@@ -18,10 +18,8 @@ clients do, and prints how many things of each kind it has read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import json
 import os
-from typing import Any
 
 import requests
 
@@ -88,15 +86,15 @@ def log_in(session: requests.Session) -> dict[str, str]:
     }
 
 
-def pages(
-    session: requests.Session, url: str, name: str, version: str
-) -> Iterator[list[dict[str, Any]]]:
+def read(session: requests.Session, url: str, name: str, version: str) -> int:
     """Read a list to its end.
 
     :param url: the URL of the first page
     :param name: the name of the list in a response
     :param version: the microversion
+    :returns: the number of its items
     """
+    count = 0
     following = url
     while following:
         response = session.get(
@@ -104,15 +102,16 @@ def pages(
         )
         response.raise_for_status()
         body = response.json()
-        page: list[dict[str, Any]] = body[name]
-        yield page
+        page = body[name]
+        count += len(page)
         if name == 'volumes':
-            links = body.get(f'{name}_links')
+            links = body.get('volumes_links')
             following = links[0]['href'] if links else ''
         else:
             # Cinder sends no links for attachments, and Nova's links do not
             # always lead to the end.
             following = f'{url}&marker={page[-1]["id"]}' if page else ''
+    return count
 
 
 def main() -> None:
@@ -122,7 +121,7 @@ def main() -> None:
     counts: dict[str, int] = {}
     for service, name, path, filters, version in READ:
         url = f'{urls[service]}{path}?all_tenants=1&limit={LIMIT}{filters}'
-        count = sum(map(len, pages(session, url, name, version)))
+        count = read(session, url, name, version)
         counts[name] = counts.get(name, 0) + count
     print(json.dumps(counts))
 

@@ -35,33 +35,27 @@ class Bound:
 
     :param text: what is measured
     :param value: the measured value
-    :param most: the highest allowed value, if any
-    :param least: the lowest allowed value, if any
+    :param most: the highest allowed value
+    :param exactly: whether it is the only allowed value
     """
 
     text: str
     value: float
-    most: float | None = None
-    least: float | None = None
+    most: float
+    exactly: bool = False
 
     @property
     def holds(self) -> bool:
         """True if the value is within the limit. NaN never is."""
-        return (self.most is None or self.value <= self.most) and (
-            self.least is None or self.value >= self.least
-        )
+        if self.exactly:
+            return self.value == self.most
+        return self.value <= self.most
 
     @property
     def limit(self) -> str:
         """The limit in words."""
-        limits = []
-        if self.most is not None and self.most == self.least:
-            return f'exactly {number(self.most)}'
-        if self.least is not None:
-            limits.append(f'at least {number(self.least)}')
-        if self.most is not None:
-            limits.append(f'at most {number(self.most)}')
-        return ', '.join(limits)
+        kind = 'exactly' if self.exactly else 'at most'
+        return f'{kind} {number(self.most)}'
 
     def __str__(self) -> str:
         state = 'ok' if self.holds else 'EXCEEDED'

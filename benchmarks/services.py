@@ -29,12 +29,10 @@ import dataclasses
 import http.client
 import json
 import logging
-import os
 import pathlib
 import re
 import subprocess
 import sys
-import threading
 from typing import Any
 
 from keystoneauth1.identity import v3
@@ -216,14 +214,7 @@ async def _serve(cloud: stub_cloud.StubCloud) -> None:
         json.dumps({'nova_url': url, 'keystone_url': cloud.keystone_url}),
         flush=True,
     )
-    await asyncio.Event().wait()
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4096):
-        pass
-    # There is nothing to save.
-    os._exit(0)
+    await loop.run_in_executor(None, sys.stdin.read)
 
 
 def main() -> None:
@@ -235,7 +226,6 @@ def main() -> None:
         project_id = cloud.project_id('member')
         cloud.nova.add_server(project_id, server_id=server_id)
         cloud.nova.add_attachment(server_id, volume_id)
-        threading.Thread(target=_end_with_parent, daemon=True).start()
         asyncio.run(_serve(cloud))
 
 

@@ -9,10 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The benchmarks of the guard measure what they report.
-
-Times are not checked here. Counts are, because they hold on any machine.
-"""
+"""The benchmarks of the guard measure what they report."""
 
 from __future__ import annotations
 
@@ -55,31 +52,20 @@ def test_called_functions_count_unless_left_out() -> None:
     def outer() -> int:
         return inner()
 
-    without = cost.bytecodes(lambda: outer(), [inner.__code__])
-    assert 0 < without < 10
-    assert cost.bytecodes(lambda: outer()) > without + 100
+    assert 0 < cost.bytecodes(lambda: outer(), [inner.__code__]) < 10
+    assert cost.bytecodes(lambda: outer()) > 100
 
 
-@pytest.mark.parametrize(
-    ('names', 'most'),
-    [
-        (pass_through.NOT_GUARDED, pass_through.MOST_BYTECODES),
-        (
-            pass_through.ATTACHMENTS,
-            pass_through.MOST_BYTECODES_OF_ATTACHMENTS,
-        ),
-    ],
-)
-def test_a_request_that_is_not_guarded_takes_few_bytecodes(
-    names: dict[str, tuple[str, str, bytes]], most: int
-) -> None:
+def test_a_request_that_is_not_guarded_takes_few_bytecodes() -> None:
     guard = fixtures.guard(pass_through.bare)
-    for method, path, body in names.values():
+    most = dict.fromkeys(pass_through.NOT_GUARDED.values(), 25)
+    most |= dict.fromkeys(pass_through.ATTACHMENTS.values(), 35)
+    for (method, path, body), limit in most.items():
         environ = fixtures.request(method, path, body)
         bare = pass_through.call(pass_through.bare, environ, body)
         call = pass_through.call(guard, environ, body)
         assert cost.bytecodes(bare, pass_through.NOT_OF_FILTER) == 0
-        assert 0 < cost.bytecodes(call, pass_through.NOT_OF_FILTER) <= most
+        assert 0 < cost.bytecodes(call, pass_through.NOT_OF_FILTER) <= limit
 
 
 def test_the_peer_is_the_cheapest_filter_of_the_same_run() -> None:
@@ -129,7 +115,7 @@ def test_an_additional_request_or_connection_exceeds_a_bound() -> None:
 
 
 def test_the_ratio_is_that_of_the_plain_get_of_the_same_run() -> None:
-    result = burst.Result(100.0, 1.0, 2.0, 3.0, 1.0, 0, 0)
+    result = burst.Result(100.0, 2.0, 3.0, 1.0, 0, 0)
     found = query.evaluate(
         {
             'requests.Session, GET': 1000.0,
@@ -159,23 +145,17 @@ def test_a_burst_counts_requests_connections_and_failures(
     assert found['fail'].rate == 0
 
 
-@pytest.mark.parametrize(
-    ('bound', 'text'),
-    [
-        (report.Bound('it', 1, 2, 2), 'EXCEEDED  it: 1 (exactly 2)'),
-        (report.Bound('it', float('nan'), 2), 'EXCEEDED  it: nan (at most 2)'),
-    ],
-)
-def test_a_bound_reports_its_state(bound: report.Bound, text: str) -> None:
-    assert str(bound) == text
-
-
 def test_an_exceeded_bound_fails_the_check(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bounds = [report.Bound('a', 2, 1), report.Bound('b', 1, 1)]
+    bounds = [
+        report.Bound('a', 2, 1),
+        report.Bound('b', 1, 1),
+        report.Bound('c', float('nan'), 1),
+        report.Bound('d', 0, 1, exactly=True),
+    ]
     saved = tmp_path / 'found.json'
     command.save(saved, {'query': report.Report([], bounds, {})})
     assert command.main(['--from', str(saved)]) == 0
     assert command.main(['--from', str(saved), '--check']) == 1
-    assert '1 of 2 bounds hold\nEXCEEDED  a' in capsys.readouterr().out
+    assert '1 of 4 bounds hold\nEXCEEDED  a' in capsys.readouterr().out
