@@ -49,6 +49,7 @@ MOST_GROWTH = 1.15
 _DONE = (3, 0)
 
 _FOREIGN = 'foreign'
+_MODULE = (sys.executable, '-m')
 
 # A finding: class, volume, attachment and server.
 _Key = tuple[str, str, str | None, str | None]
@@ -174,10 +175,7 @@ def serving(pairs: int, suspects: int) -> Iterator[Cloud]:
     :raises Failed: it does not start
     """
     with subprocess.Popen(  # noqa: S603
-        [
-            *(sys.executable, '-m', 'benchmarks.cloud'),
-            *(str(pairs), str(suspects)),
-        ],
+        [*_MODULE, 'benchmarks.cloud', str(pairs), str(suspects)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
@@ -231,7 +229,7 @@ def measure_size(pairs: int, suspects: int, repeat: int) -> Result:
     ):
         planted = {tuple(item.values()) for item in cloud.get('/planted')}
         foreign = {key for key in planted if key[0] == _FOREIGN}
-        reader = [sys.executable, '-m', 'benchmarks.plain_reading']
+        reader = [*_MODULE, 'benchmarks.plain_reading']
         # One run has to be enough to confirm a finding.
         command = [
             *('attachguard', 'audit', '--all', '--min-age', '0s'),

@@ -13,14 +13,13 @@
 
 from __future__ import annotations
 
-import collections
 from collections.abc import Mapping
 import dataclasses
-import sys
 import threading
 import time
 
 from benchmarks import cost
+from benchmarks import report
 from benchmarks import services
 
 # The seconds that one thread needs to send a request, when all begin at the
@@ -88,8 +87,7 @@ class _Burst:
         seconds = time.perf_counter() - begin
         cpu = time.process_time() - cpu
         if self._errors:
-            kinds = collections.Counter(map(repr, self._errors))
-            print(f'failed: {kinds.most_common(3)}', file=sys.stderr)
+            report.progress(f'failed: {self._errors[:3]}')
         times = sorted(self._times)
         return Result(
             len(times) / seconds,

@@ -295,11 +295,10 @@ class Copies:
         """Respond with a page, or let the stub respond."""
         request = webob.Request(environ)
         found = _find_list(request.path_info)
-        response: webob.Response | None = None
+        response = None
         if found is not None and set(request.GET) <= _UNFILTERED:
             response = self._page(request, found)
-        if response is None:
-            response = self._single(request)
+        response = response or self._single(request)
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
 
