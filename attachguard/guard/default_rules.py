@@ -11,8 +11,9 @@
 # under the License.
 """The default rules: the table of who may do what, one rule a row.
 
-The checks that they name are in :mod:`attachguard.guard.policy`, the facts
-that these read in :mod:`attachguard.guard.facts`.
+They apply to ordinary callers: a service is always allowed.  The checks that
+they name are in :mod:`attachguard.guard.policy`, the facts that these read in
+:mod:`attachguard.guard.facts`.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ from oslo_policy import policy
 from attachguard.guard import operations
 
 PREFIX = 'attachguard:'
-SERVICE = 'rule:attachguard:service'
+SERVICE = PREFIX + 'service'
 
 _OPEN = '@'
+_CLOSED = '!'
 # A second record of the same attachment would remain when Nova removes the
 # first, and keep the volume in-use.
-_IF_ATTACHED_AND_NEW = f'{SERVICE} or (False:%(recorded)s and nova:attached)'
+_IF_ATTACHED_AND_NEW = 'False:%(recorded)s and nova:attached'
 # A live attachment that is updated goes back to attaching, and Nova cannot
 # detach it any more.
 _IF_ATTACHED_AND_RESERVED = (
-    f"{SERVICE} or nova:no_server or "
-    "('reserved':%(attachment_status)s and nova:attached)"
+    'nova:no_server or (\'reserved\':%(attachment_status)s and nova:attached)'
 )
-_IF_ATTACHED_OR_NO_SERVER = f'{SERVICE} or nova:no_server or nova:attached'
-_IF_NOT_ATTACHED = f'{SERVICE} or not nova:attached'
+_IF_ATTACHED_OR_NO_SERVER = 'nova:no_server or nova:attached'
+_IF_NOT_ATTACHED = 'not nova:attached'
 # A second attachment that a failed migration left can be removed while Nova
 # has the volume by the first.
-_IF_NOT_SAME_ATTACHMENT = f'{SERVICE} or not nova:same_attachment'
+_IF_NOT_SAME_ATTACHMENT = 'not nova:same_attachment'
 
 _ADMIN_IN_CINDER = "Left to Cinder's own policy, which requires an admin."
 
@@ -50,10 +51,9 @@ _ROWS: dict[str, tuple[str, str]] = {
         'Cinder has no record of it yet.',
     ),
     'os-attach:no-server': (
-        SERVICE,
+        _CLOSED,
         'Naming only a host: refused. Open it for a project whose own hosts '
-        'attach volumes (Terraform, brick clients): '
-        '"rule:attachguard:service or project_id:<id>".',
+        'attach volumes (Terraform, brick clients): "project_id:<id>".',
     ),
     'os-detach': (
         _IF_NOT_ATTACHED,
@@ -131,7 +131,7 @@ NO_SERVICE_TOKEN = {
 # new attachment while it still records the old volume, and if that is refused,
 # removes the export that the guest uses (nova.compute.manager, swap_volume).
 NO_SERVICE_TOKEN[PREFIX + 'attachment-complete'] = (
-    f'{SERVICE} or role:admin or nova:no_server or nova:attached'
+    'role:admin or nova:no_server or nova:attached'
 )
 
 
@@ -142,12 +142,12 @@ def list_rules() -> list[policy.RuleDefault]:
     """
     rules: list[policy.RuleDefault] = [
         policy.RuleDefault(
-            PREFIX + 'service',
+            SERVICE,
             'service_roles:service or role:service',
-            description='The callers that are services, and allowed by the '
-            'other rules: the request carries a confirmed service token with '
-            "the role, or its own user has the role (Nova's periodic tasks, "
-            'nova-manage, Ironic). To restrict it to one user: '
+            description='The callers that are services, to which the other '
+            'rules do not apply: the request carries a confirmed service '
+            'token with the role, or its own user has the role (the periodic '
+            'tasks of Nova, nova-manage, Ironic). To restrict it to one user: '
             '"(service_roles:service and service_user_id:<id>) or '
             '(role:service and user_id:<id>)".',
         )

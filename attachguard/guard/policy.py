@@ -15,7 +15,8 @@ oslo.policy evaluates the rules.  Each row of the default table
 (:mod:`attachguard.guard.default_rules`) is a documented rule, an operator's
 file overrides any of them, and a query to Nova is a check that a rule can
 name (``nova:attached``), evaluated only if the cheaper half of the rule has
-not decided.
+not decided.  A service is always allowed: one rule names the services, and the
+others are for ordinary callers.
 """
 
 from __future__ import annotations
@@ -42,8 +43,6 @@ from attachguard.guard import identity
 from attachguard.guard import policy_validation
 
 LOG = logging.getLogger(__name__)
-
-_SERVICE = default_rules.PREFIX + 'service'
 
 # Seconds until a policy file that was not found, or could not be read, is
 # tried again.
@@ -129,7 +128,7 @@ class Result(NamedTuple):
     """The result of a rule.
 
     :param allowed: whether the request may pass
-    :param service: whether it may, and its caller is a service
+    :param service: whether its caller is a service, which always may
     """
 
     allowed: bool
@@ -178,10 +177,10 @@ class Policy:
         enforcer = self._enforcer
         target = Target(facts)
         credentials = dict(caller.credentials)
-        if not enforcer.enforce(facts.request.rule, target, credentials):
-            return Result(allowed=False, service=False)
-        service = enforcer.enforce(_SERVICE, target, credentials)
-        return Result(allowed=True, service=bool(service))
+        if enforcer.enforce(default_rules.SERVICE, target, credentials):
+            return Result(allowed=True, service=True)
+        allowed = enforcer.enforce(facts.request.rule, target, credentials)
+        return Result(bool(allowed), service=False)
 
     def equals(self, name: str, text: str) -> bool:
         """Whether a rule in force is equal to a text.

@@ -30,12 +30,6 @@ def test_every_operation_has_a_documented_rule() -> None:
         assert operation.description in (rule.description or '')
 
 
-def test_every_default_allows_services_first() -> None:
-    for rule in default_rules.list_rules():
-        if 'nova:' in rule.check_str:
-            assert rule.check_str.startswith('rule:attachguard:service or ')
-
-
 def test_the_preset_changes_rules_that_exist() -> None:
     names = {rule.name for rule in default_rules.list_rules()}
     assert set(default_rules.NO_SERVICE_TOKEN) <= names

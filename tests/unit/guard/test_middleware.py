@@ -968,19 +968,13 @@ class TestTheRules:
     def test_a_rule_can_be_opened_for_one_project(self, make: Make) -> None:
         rule = 'attachguard:os-attach:no-server'
         body = {'os-attach': {'host_name': 'h', 'mountpoint': 'm'}}
-        cloud = make(
-            rules={
-                rule: f'rule:attachguard:service or project_id:{fakes.PROJECT}'
-            }
-        )
+        cloud = make(rules={rule: f'project_id:{fakes.PROJECT}'})
         assert cloud('POST', ACTION, body)[0] == 202
-        cloud = make(rules={rule: 'rule:attachguard:service or project_id:x'})
+        cloud = make(rules={rule: 'project_id:x'})
         assert cloud('POST', ACTION, body)[0] == 403
 
     def test_a_rule_can_be_closed(self, make: Make) -> None:
-        cloud = make(
-            rules={'attachguard:os-reserve': 'rule:attachguard:service'}
-        )
+        cloud = make(rules={'attachguard:os-reserve': '!'})
         status, _headers, body = cloud('POST', ACTION, {'os-reserve': None})
         assert (status, body['forbidden']['reason']) == (403, 'policy')
 
