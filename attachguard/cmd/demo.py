@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``attachguard demo``: see what the guard is for before you install it."""
+"""``attachguard demo``: show what the guard does, before it is installed."""
 
 from __future__ import annotations
 
@@ -36,50 +36,57 @@ _NEEDED = ('cinder', 'cinderclient', 'eventlet', 'novaclient', 'waitress')
 
 
 class Demo(command.Command):
-    """Show a forged volume attachment without the guard, and with it.
+    """Show a forged volume attachment, without the guard and with it.
 
     Starts the real Block Storage API twice, on loopback ports and databases
-    of its own, with stubs of Keystone and Nova around it. An ordinary user
-    then makes, with the real clients, the calls by which Cinder comes to
-    believe that a volume is attached when Nova knows nothing of it. A table
-    shows what happens without the guard and with it. Nothing of any cloud
-    that you have is read or touched.
+    of its own, with stubs of Keystone and Nova. With the real clients, an
+    ordinary user then makes the calls after which Cinder records a volume as
+    attached though Nova did not attach it. A table shows the result without
+    the guard and with it. The demo uses no cloud of yours.
 
-    Exits with 1 if it did not turn out as the guard promises.
+    examples:
+      attachguard demo
+      attachguard demo --serve
+
+    exit codes:
+      0  the guard refused what it has to refuse
+      1  it did not, or the demo could not run
+      2  the command line is wrong
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Add the command's own options."""
+        """Add the options of the command."""
         parser = super().get_parser(prog_name)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             '--serve',
             action='store_true',
-            help='leave both clouds running afterwards, and say what to type '
-            'next, until Ctrl-C',
+            help='Keep both clouds running until Ctrl-C, and show commands to '
+            'try.',
         )
         parser.add_argument(
             '--keep-logs',
             metavar='DIR',
             type=pathlib.Path,
-            help="keep the two Cinders' configuration, log and database in "
-            'this directory',
+            help='Keep the configuration, log and database of both Cinders in '
+            'this directory.',
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Tell the story.
+        """Run the demo.
 
-        :returns: 0 if it came out as promised, else 1
+        :returns: 0 if the guard did what it has to do, else 1
         """
         missing = [name for name in _NEEDED if util.find_spec(name) is None]
         if missing:
             LOG.error(
-                'The demo needs %s. Install all that it needs with:\n'
+                'The demo needs %s. Install all packages that it needs with:\n'
                 "    pip install 'attachguard[demo]'",
                 ', '.join(missing),
             )
             return 1
-        # Of the stubs' options, and of a cache that a demo does not need.
+        # It warns of options, and of a cache, that a demo does not need.
         logging.getLogger('keystonemiddleware').setLevel(logging.ERROR)
         with contextlib.ExitStack() as stack:
             directory = parsed_args.keep_logs or pathlib.Path(
@@ -87,24 +94,24 @@ class Demo(command.Command):
                     tempfile.TemporaryDirectory(prefix='attachguard-demo-')
                 )
             )
-            return self._tell(directory, parsed_args.serve)
+            return self._run(directory, parsed_args.serve)
 
-    def _tell(self, directory: pathlib.Path, serve: bool) -> int:
-        # Not before it is known that they can be imported.
+    def _run(self, directory: pathlib.Path, serve: bool) -> int:
+        # These need the packages that were checked above.
         from attachguard.demo import clouds
         from attachguard.demo import next_steps
         from attachguard.demo import report
         from attachguard.demo import story
         from attachguard.testing import embedded
 
-        # What the demo talks to is on loopback, where no proxy leads.
+        # All services are on loopback, which no proxy can reach.
         os.environ.update(no_proxy='*', NO_PROXY='*')
-        # However it is told to end, it ends by way of the exit stack.
+        # Also where SIGINT is ignored: the exit stack has to end processes.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         started = time.monotonic()
         LOG.info(
-            'Starting Cinder %s twice, with Keystone and Nova around it ...',
+            'Starting Cinder %s twice, with stubs of Keystone and Nova ...',
             metadata.version('cinder'),
         )
         with contextlib.ExitStack() as stack:
@@ -114,7 +121,7 @@ class Demo(command.Command):
                 LOG.error('%s', exc)
                 return 1
             LOG.info('... running after %.1f s', time.monotonic() - started)
-            LOG.info('Telling the story without the guard ...')
+            LOG.info('Making the calls without the guard ...')
             without = story.Story(running.without_guard).tell()
             LOG.info('... and with it')
             guarded = story.Story(running.with_guard).tell()

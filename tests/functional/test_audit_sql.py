@@ -654,7 +654,7 @@ def test_the_script_does_what_executing_does(
 
     if place.dialect != 'sqlite':
         assert counts(said) == [s.rows for s in change.statements]
-        assert counts(undone) == [s.rows for s in change.inverse]
+        assert counts(undone) == [s.rows for s in change.inverse.statements]
 
 
 @pytest.mark.parametrize('what', MEANWHILE.values(), ids=MEANWHILE.keys())
@@ -708,7 +708,7 @@ def test_a_value_is_nothing_but_a_value(
 
 @pytest.mark.parametrize('value', HOSTILE)
 def test_text_reads_back_as_it_was_written(place: Place, value: str) -> None:
-    text = sql_change._literal(place.dialect, value)
+    text = sql_change.literal(place.dialect, value)
     with place.engine.connect() as connection:
         assert (
             connection.execution_options(no_parameters=True)

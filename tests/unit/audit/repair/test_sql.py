@@ -113,7 +113,7 @@ def test_done_and_undone(path: pathlib.Path, database: Any) -> None:
     assert rows(path) == before
     database.execute(change)
     assert rows(path) != before
-    with pytest.raises(sql_change.Refused, match='nothing to do'):
+    with pytest.raises(sql_change.Refused, match='nothing to change'):
         database.plan(fakes.VOLUME)
     database.undo(sql_change.Change.from_json(change.to_json()))
     assert rows(path) == before
@@ -147,7 +147,7 @@ def test_a_deleted_attachment_is_refused(
     path: pathlib.Path, database: Any
 ) -> None:
     run(path, f"UPDATE volume_attachment SET deleted = 1 WHERE id = '{GONE}'")
-    with pytest.raises(sql_change.Refused, match=f'{GONE} is deleted already'):
+    with pytest.raises(sql_change.Refused, match=f'{GONE} is already deleted'):
         database.plan(fakes.VOLUME, [STAYS, GONE])
 
 
@@ -207,22 +207,26 @@ def test_a_commit_that_fails_is_not_taken_for_a_rollback(
         raise sa.exc.OperationalError('COMMIT', {}, Exception('gone away'))
 
     change = database.plan(fakes.VOLUME, [GONE])
-    with database._engine.connect() as connection:
-        # SQLAlchemy 1.4 has two.
+    engine = sa.create_engine('sqlite://', future=True)
+    with engine.connect() as connection:
+        # SQLAlchemy 1.4 has two classes.
         monkeypatch.setattr(type(connection), 'commit', fail)
-    with pytest.raises(sql.DatabaseError, match='gone away.*is not known'):
+    with pytest.raises(sql.DatabaseError, match='gone away.*is unknown'):
         database.execute(change)
 
 
 @pytest.mark.parametrize(
     ('url', 'why'),
     [
-        ('', 'cannot be read'),
-        (SECRET, 'cannot be read'),
-        (f'root:{SECRET}@localhost/cinder', 'cannot be read'),
-        (f'mysql+pymysql://root:{SECRET}@localhost:port/x', 'cannot be read'),
-        (f'mysql+pymysql://root:p@{SECRET}@localhost/x', 'cannot be read'),
-        (f'nonsense://root:{SECRET}@localhost/cinder', 'no kind of database'),
+        ('', 'be parsed'),
+        (SECRET, 'be parsed'),
+        (f'root:{SECRET}@localhost/cinder', 'be parsed'),
+        (
+            f'mysql+pymysql://root:{SECRET}@localhost:port/x',
+            'be parsed',
+        ),
+        (f'mysql+pymysql://root:p@{SECRET}@localhost/x', 'be parsed'),
+        (f'nonsense://root:{SECRET}@localhost/cinder', 'has no kind'),
         (f'oracle://root:{SECRET}@localhost/cinder', 'must be MariaDB'),
         (f'mysql+mysqldb://root:{SECRET}@localhost/x', 'mysqldb is not insta'),
         (f'postgresql+pg8000://root:{SECRET}@h/x', 'pg8000 is not installed'),
