@@ -101,7 +101,9 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             except rest.CloudError as exc:
                 # The servers that Cinder names can be read nevertheless.
                 error = f'whether other servers have it is unknown: {exc}'
-            case = case_builder.read_case(cloud, volume_id, read.rules, holders)
+            case = case_builder.read_case(
+                cloud, volume_id, read.rules, holders
+            )
             foreign_lines = _foreign(case, read.rules)
         found = checks.find(case)
         unknown = bool(error or case.unknown) or any(

@@ -1240,7 +1240,7 @@ def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
 
     def as_cinder_sees_it(self: Any, change: Any) -> None:
         execute(self, change)
-        del scene.cloud.cinder.attachments[attachment_id]
+        scene.cloud.cinder.attachments.pop(attachment_id, None)
 
     scene.monkeypatch.setattr(sql.Database, 'execute', as_cinder_sees_it)
     dry = scene.repair('--execute-sql')

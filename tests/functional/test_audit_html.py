@@ -286,8 +286,7 @@ def _volume(item: Any) -> str:
             # In evidence that is folded.
             '503',
             lambda item: (
-                isinstance(item, content.Unknown)
-                or '503' in repr(item)
+                isinstance(item, content.Unknown) or '503' in repr(item)
             ),
             id='a status',
         ),

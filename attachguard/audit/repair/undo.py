@@ -105,29 +105,22 @@ class Undo:
         for entry in reversed(entries):
             # Not those that reserved a volume, and unreserved it.
             if entry.act.get('role', 'step') == 'step':
-                try:
-                    yield self._undo(entry)
-                except (KeyError, TypeError, ValueError) as exc:
-                    raise journal.JournalError(
-                        f'Entry {entry.number} of the journal is incomplete: '
-                        f'{exc!r}'
-                    ) from None
+                yield self._undo(_read(entry))
 
-    def _undo(self, entry: journal.Entry) -> Outcome:
-        if 'sql' in entry.act:
-            change = sql_change.Change.from_json(entry.act['sql'])
-            volume_id, call = change.volume_id, 'sql'
-            result, text = self._undo_sql(entry, change)
+    def _undo(self, step: _Step) -> Outcome:
+        if step.change is not None:
+            result, text = self._undo_sql(step, step.change)
+        elif (step.status or 0) >= 300:
+            result = Result.NOTHING
+            text = f'Cinder refused it (HTTP {step.status})'
         else:
-            volume_id = str(entry.act['finding']['volume_id'])
-            call = str(entry.act['call']['name'])
-            result, text = self._undo_call(entry, volume_id)
-        return Outcome(entry.number, volume_id, call, result, text)
+            result, text = self._undo_call(step)
+        return Outcome(step.number, step.volume_id, step.call, result, text)
 
     def _undo_sql(
-        self, entry: journal.Entry, change: sql_change.Change
+        self, step: _Step, change: sql_change.Change
     ) -> tuple[Result, str]:
-        if 'refused' in (entry.done or {}):
+        if step.refused:
             return Result.NOTHING, 'the database was not changed'
         if self._database is None:
             return Result.REFUSED, 'it needs --database or --cinder-conf'
@@ -146,24 +139,17 @@ class Undo:
             done['rows'] = len(change.rows)
         return Result.UNDONE, 'by SQL'
 
-    def _undo_call(
-        self, entry: journal.Entry, volume_id: str
-    ) -> tuple[Result, str]:
-        status = (entry.done or {}).get('answer', {}).get('status')
-        if status is not None and status >= 300:
-            return Result.NOTHING, f'Cinder refused it (HTTP {status})'
-        before = entry.act['before']
-        was = model.Volume(**before['volume'])
-        attached = [model.Attachment(**item) for item in before['attachments']]
+    def _undo_call(self, step: _Step) -> tuple[Result, str]:
+        was, attached = step.volume, step.attachments
         case = case_builder.read_case(
             self._cloud,
-            volume_id,
+            step.volume_id,
             foreign.Rules(),
             sorted({a.server_id for a in attached if a.server_id}),
         )
         if case.unknown:
             return Result.REFUSED, case.unknown
-        if case.volume is None:
+        if was is None or case.volume is None:
             return Result.REFUSED, 'the volume is deleted'
         for server in case.servers.values():
             if server.presence is model.Presence.UNKNOWN:
@@ -283,6 +269,43 @@ class Undo:
             f'attachment-complete: {_why(completed)}; attachment {new_id} '
             'stays reserved'
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """A step of a repair, as read from its journal."""
+
+    number: int
+    volume_id: str
+    call: str
+    volume: model.Volume | None
+    attachments: list[model.Attachment]
+    #: of Cinder's response
+    status: int | None
+    #: of a change by SQL
+    change: sql_change.Change | None
+    refused: bool
+
+
+def _read(entry: journal.Entry) -> _Step:
+    done = entry.done or {}
+    try:
+        before = entry.act['before']
+        sql = entry.act.get('sql')
+        return _Step(
+            entry.number,
+            str(entry.act['finding']['volume_id']),
+            str(entry.act['call']['name']),
+            model.Volume(**before['volume']) if before['volume'] else None,
+            [model.Attachment(**item) for item in before['attachments']],
+            done.get('answer', {}).get('status'),
+            None if sql is None else sql_change.Change.from_json(sql),
+            'refused' in done,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise journal.JournalError(
+            f'Entry {entry.number} of the journal is incomplete: {exc!r}'
+        ) from None
 
 
 def _is_done(response: rest.Response) -> bool:

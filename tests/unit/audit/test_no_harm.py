@@ -45,7 +45,6 @@ import pathlib
 import re
 import tempfile
 from typing import Any
-from typing import cast
 
 import hypothesis
 from hypothesis import stateful
@@ -120,7 +119,7 @@ class Monitor:
         #: where writes have to be recorded; None where none are allowed
         self.journal: pathlib.Path | None = None
         self.cloud = api.Cloud(
-            cast(Any, models.Connection(world, self._before, self._after))
+            models.Connection(world, self._before, self._after)
         )
 
     def _before(

@@ -16,6 +16,7 @@ those moments in which their records differ.
 """
 
 from tests.unit.audit.models.connection import Adapter
+from tests.unit.audit.models.connection import Before
 from tests.unit.audit.models.connection import Connection
 from tests.unit.audit.models.connection import Fault
 from tests.unit.audit.models.connection import PROJECT
@@ -30,6 +31,7 @@ __all__ = [
     'ACTIONS',
     'Action',
     'Adapter',
+    'Before',
     'Connection',
     'Fault',
     'GONE',

@@ -15,18 +15,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import contextlib
 import pathlib
-from typing import Any
-from typing import cast
 
 import pytest
 
 from attachguard.audit import checks
 from attachguard.audit import foreign
 from attachguard.audit import model
-from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply
@@ -34,6 +30,7 @@ from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import writer
 from tests.unit.audit import models
+from tests.unit.audit.collect import fakes
 
 MULTIATTACH = 1
 
@@ -42,7 +39,7 @@ def repair(
     world: models.World, tmp_path: pathlib.Path, kind: str
 ) -> apply.Outcome:
     """Repair the first finding of a class."""
-    cloud = api.Cloud(cast(Any, models.Connection(world)))
+    cloud = fakes.of_world(world)
     rules = foreign.Rules(compute_hosts=models.HOSTS)
     (finding, *_) = (
         finding
@@ -108,30 +105,6 @@ def test_a_volume_in_use_by_nothing_is_reserved_and_repaired(
     assert (volume.status, volume.attach_status) == ('available', 'detached')
 
 
-class Cloud:
-    """A Block Storage API with one response to everything.
-
-    :param status: the HTTP status; None for no response
-    """
-
-    def __init__(self, status: int | None) -> None:
-        self._status = status
-
-    def cinder(
-        self, method: str, path: str, body: Any = None, version: str = ''
-    ) -> rest.Response:
-        evidence = model.Evidence(f'{method} {path}', self._status, 'now')
-        return rest.Response({}, evidence, f'HTTP {self._status}')
-
-
-@pytest.fixture(name='opened')
-def _opened(tmp_path: pathlib.Path) -> Iterator[journal.Journal]:
-    with contextlib.closing(
-        journal.Journal(tmp_path / 'journal', {})
-    ) as opened:
-        yield opened
-
-
 @pytest.mark.parametrize(
     ('status', 'expected'),
     [
@@ -144,19 +117,27 @@ def _opened(tmp_path: pathlib.Path) -> Iterator[journal.Journal]:
         (409, writer.CallStatus.REFUSED),
         (500, writer.CallStatus.NO_RESPONSE),
         (504, writer.CallStatus.NO_RESPONSE),
-        (None, writer.CallStatus.NO_RESPONSE),
     ],
 )
 def test_the_result_of_a_call(
-    opened: journal.Journal, status: int | None, expected: writer.CallStatus
+    tmp_path: pathlib.Path, status: int, expected: writer.CallStatus
 ) -> None:
-    call = plan.action('v', 'os-reserve')
-    response = writer.Writer(Cloud(status), opened).call(call, {'role': 'x'})
+    path = tmp_path / 'journal'
+    with contextlib.closing(journal.Journal(path, {})) as opened:
+        response = writer.Writer(fakes.always(status, {}), opened).call(
+            plan.action('v', 'os-reserve'), {'role': 'step'}
+        )
     result = writer.result_of(response)
     assert result.status is expected
     assert (result.detail == '') == (expected is writer.CallStatus.DONE)
-    ((entry),) = journal.read(opened.path)[1]
-    assert entry.act['role'] == 'x'
+    (entry,) = journal.read(path)[1]
     assert entry.act['call']['name'] == 'os-reserve'
     assert entry.done is not None
     assert entry.done['answer']['status'] == status
+
+
+def test_no_response_is_not_a_refusal() -> None:
+    evidence = model.Evidence('POST /', None, 'now', None, 'timed out')
+    result = writer.result_of(rest.Response({}, evidence, 'timed out'))
+    assert result.status is writer.CallStatus.NO_RESPONSE
+    assert str(result) == 'no response: timed out'

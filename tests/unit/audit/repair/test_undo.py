@@ -18,15 +18,14 @@ from __future__ import annotations
 import contextlib
 import pathlib
 from typing import Any
-from typing import cast
 
 import pytest
 
-from attachguard.audit.collect import api
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import undo
 from tests.unit.audit import models
+from tests.unit.audit.collect import fakes
 
 
 @pytest.fixture(name='world')
@@ -65,11 +64,10 @@ def undo_change(
         },
         {'answer': {'status': 202}},
     )
-    cloud = api.Cloud(cast(Any, models.Connection(world)))
     with contextlib.closing(
         journal.Journal(tmp_path / 'journal', {})
     ) as opened:
-        (outcome,) = undo.Undo(cloud, opened).undo([entry])
+        (outcome,) = undo.Undo(fakes.of_world(world), opened).undo([entry])
     return outcome
 
 
