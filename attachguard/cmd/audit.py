@@ -52,7 +52,8 @@ class Audit(selection.SelectingCommand, lister.Lister):
     Attachments that Nova did not create (of hosts, Ironic, Glance,
     containers) are foreign: the audit ignores them, and --foreign lists them.
 
-    examples:
+    examples::
+
       attachguard audit --once
       attachguard audit --prometheus /var/lib/node_exporter/attachguard.prom
       attachguard audit --once --project ID -f json

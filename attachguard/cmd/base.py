@@ -44,12 +44,14 @@ if TYPE_CHECKING:
 CLEAN, ERROR, FOUND, REPAIRED, BAD_INPUT = 0, 1, 3, 4, 127
 
 _EXIT_CODES = """\
-exit codes:
+exit codes::
+
   0    nothing is wrong
   1    the command failed, or something is unknown or could not be repaired
   3    something is wrong; nothing was changed, or not everything is repaired
   4    something was wrong, and everything is repaired
   127  the command line, or a file that it names, is invalid
+  130  the command was interrupted, by Ctrl-C or SIGTERM
 """
 
 # Seconds, for each connect and each read. keystoneauth's own is 10 minutes.

@@ -44,11 +44,13 @@ class Demo(command.Command):
     attached though Nova did not attach it. A table shows the result without
     the guard and with it. The demo uses no cloud of yours.
 
-    examples:
+    examples::
+
       attachguard demo
       attachguard demo --serve
 
-    exit codes:
+    exit codes::
+
       0  the guard refused what it has to refuse
       1  it did not, or the demo could not run
       2  the command line is wrong

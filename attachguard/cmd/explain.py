@@ -59,7 +59,8 @@ class Explain(selection.InventoryCommand, show.ShowOne):
     It reads all servers of Nova, to find those that have the volume without
     an attachment in Cinder.
 
-    examples:
+    examples::
+
       attachguard explain 3b9c6c1e-0a53-4d0b-8a5e-3f1f4f6f9c11
       attachguard explain ID --config-file /etc/cinder/cinder.conf
     """

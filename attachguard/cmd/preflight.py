@@ -34,11 +34,13 @@ class Preflight(lister.Lister):
     the credentials for Nova see the servers of all projects. With --nova-conf
     it shows which rules this cloud needs. It changes nothing.
 
-    examples:
+    examples::
+
       attachguard preflight
       attachguard preflight --nova-conf /etc/nova/nova.conf
 
-    exit codes:
+    exit codes::
+
       0  the cloud is ready
       1  something is wrong
       2  the command line is wrong

@@ -60,7 +60,7 @@ class Repair(
     Without --yes this is a dry run, which lists what would be done. It audits
     first, as "attachguard audit" does and with the same state file, and
     repairs only confirmed findings. Each volume is read again just before it
-    is changed, and checked afterwards. The first of these that works is used:
+    is changed, and checked afterwards. The first of these that works is used::
 
       DELETE /attachments/{id}   Cinder checks with Nova, and cleans up
       os-detach                  only if nothing else is attached
@@ -72,7 +72,8 @@ class Repair(
     made; "attachguard undo" reads it. The repair can be interrupted at any
     time (by Ctrl-C or SIGTERM) and run again.
 
-    examples:
+    examples::
+
       attachguard repair --once
       attachguard repair --once --yes --limit 10
       attachguard repair --volume ID --sql --cinder-conf cinder.conf

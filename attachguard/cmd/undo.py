@@ -38,7 +38,8 @@ class Undo(database.DatabaseCommand, lister.Lister):
     does not come back. Where attachguard guards Cinder, an attachment that
     Nova does not have cannot be restored.
 
-    examples:
+    examples::
+
       attachguard undo repair-20260102T030405.678901Z.jsonl
       attachguard undo JOURNAL --yes
     """

@@ -245,13 +245,13 @@ def test_an_audit_queries_each_suspect_once(scene: Scene) -> None:
         scene.attached(scene.server())
     scene.cloud.nova_server.forget()
     scene.run('audit', '-f', 'json')
-    asked = [
+    queries = [
         request.path
         for request in scene.cloud.nova_server.requests
         if re.search('/servers/[0-9a-f]{8}', request.path)
     ]
     # One more checks whether servers of other projects are shown.
-    assert len(asked) == len(wrong) + 1
+    assert len(queries) == len(wrong) + 1
 
 
 # Foreign attachments.
@@ -448,12 +448,12 @@ def test_an_audit_gives_up_on_a_nova_that_fails(scene: Scene) -> None:
     ran = scene.audit('--unknown')
     assert ran.code == 1
     assert len(ran.rows) == 15
-    asked = [
+    queries = [
         request.path
         for request in scene.cloud.nova_server.requests
         if re.search('/servers/[0-9a-f]{8}', request.path)
     ]
-    assert len(asked) <= 11
+    assert len(queries) <= 11
 
 
 def _connected(scene: Scene) -> stub_cinder.Volume:
@@ -816,7 +816,7 @@ def test_what_has_changed_since_is_not_undone(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ('content', 'says'),
+    ('content', 'expected'),
     [
         (None, 'No such file'),
         (b'', 'empty'),
@@ -831,14 +831,14 @@ def test_what_has_changed_since_is_not_undone(scene: Scene) -> None:
     ],
 )
 def test_an_invalid_journal_is_refused(
-    scene: Scene, content: bytes | None, says: str
+    scene: Scene, content: bytes | None, expected: str
 ) -> None:
     path = scene.directory / 'journal'
     if content is not None:
         path.write_bytes(content)
     ran = scene.run('undo', str(path), '--yes')
     assert ran.code == 127
-    assert says in ran.err
+    assert expected in ran.err
 
 
 def test_an_incomplete_journal_can_be_undone(scene: Scene) -> None:
@@ -910,7 +910,7 @@ def test_a_members_credentials_do_not_suffice(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ('settings', 'code', 'says'),
+    ('settings', 'code', 'expected'),
     [
         ({'password': 'wrong'}, 1, 'does not accept the credentials'),
         ({'auth_url': 'http://127.0.0.1:1/v3'}, 1, 'Keystone cannot be used'),
@@ -921,12 +921,12 @@ def test_a_members_credentials_do_not_suffice(scene: Scene) -> None:
     ids=['password', 'address', 'region', 'auth_type', 'cloud'],
 )
 def test_a_failed_login_is_explained(
-    scene: Scene, settings: dict[str, str], code: int, says: str
+    scene: Scene, settings: dict[str, str], code: int, expected: str
 ) -> None:
     scene.log_in('admin', **settings)
     ran = scene.audit()
     assert ran.code == code
-    assert says in ran.err
+    assert expected in ran.err
     assert 'Traceback' not in ran.err
     assert 'wrong' not in ran.out + ran.err
 
@@ -1265,7 +1265,7 @@ def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'code', 'says'),
+    ('arguments', 'code', 'expected'),
     [
         (['--sql'], 127, '--cinder-conf'),
         (['--sql', '--cinder-conf', '/nowhere'], 127, '/nowhere'),
@@ -1280,10 +1280,10 @@ def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
     ],
 )
 def test_a_database_that_cannot_be_used_is_an_error(
-    scene: Scene, arguments: list[str], code: int, says: str
+    scene: Scene, arguments: list[str], code: int, expected: str
 ) -> None:
     _volume_deleted(scene)
     ran = scene.repair(*arguments)
     assert ran.code == code
-    assert says in ran.err
+    assert expected in ran.err
     assert 'hush' not in ran.err

@@ -42,13 +42,14 @@ from attachguard.audit import checks
 from attachguard.audit import model
 from attachguard.audit.collect import api
 
-_ATTACHMENT_CLASSES = (
+#: Classes in which an attachment is wrong.
+ATTACHMENT_CLASSES = (
     'server-gone',
     'server-lacks-volume',
     'stuck-attachment',
 )
-# Classes in which only the record of the volume is wrong.
-_RECORD_CLASSES = (
+#: Classes in which only the record of the volume is wrong.
+RECORD_CLASSES = (
     'in-use-without-attachment',
     'status-mismatch',
     'stuck-detaching',
@@ -163,7 +164,7 @@ def make(
         for attachment in case.attachments:
             if attachment.id != finding.attachment_id:
                 continue
-            if finding.kind in _ATTACHMENT_CLASSES:
+            if finding.kind in ATTACHMENT_CLASSES:
                 return _remove(attachment, volume, case, connected)
             if finding.kind == 'duplicate':
                 return _remove_duplicate(attachment, finding, case, connected)
@@ -339,7 +340,7 @@ def _correct_record(
     if kind == 'status-mismatch' and attached:
         # Drops nothing: this is the status that the attachments give it.
         return (Step(_reset(volume, 'in-use', 'attached')),), ''
-    if kind not in _RECORD_CLASSES:
+    if kind not in RECORD_CLASSES:
         return (), ''
     if case.attachments or case.foreign:
         return (), 'the volume has attachments, which would be dropped'

@@ -33,19 +33,8 @@ if TYPE_CHECKING:
     from attachguard.audit.repair import sql
 
 # Classes in which an attachment is wrong, and the volume's own record.
-_ATTACHMENT = (
-    'server-gone',
-    'server-lacks-volume',
-    'stuck-attachment',
-    'volume-deleted',
-)
-_VOLUME = (
-    'in-use-without-attachment',
-    'status-mismatch',
-    'stuck-attaching',
-    'stuck-detaching',
-    'stuck-reserved',
-)
+_ATTACHMENT = (*plan.ATTACHMENT_CLASSES, 'volume-deleted')
+_VOLUME = (*plan.RECORD_CLASSES, 'stuck-attaching')
 
 
 class SqlRepair:

@@ -138,11 +138,11 @@ def test_beside_another_attachment_only_one_is_deleted(
         assert steps(beside) == []
 
 
-@pytest.mark.parametrize('word', [HAS, UNKNOWN])
+@pytest.mark.parametrize('presence', [HAS, UNKNOWN])
 def test_the_only_attachment_of_a_volume_that_nova_has_is_kept(
-    word: model.Presence,
+    presence: model.Presence,
 ) -> None:
-    of = case(volume(), *FORGED, server(word, SECOND, OTHER))
+    of = case(volume(), *FORGED, server(presence, SECOND, OTHER))
     (finding,) = (f for f in checks.find(of) if f.kind == 'server-gone')
     planned = plan.make(finding, of, connected=False)
     assert not planned.steps
@@ -189,13 +189,13 @@ def test_a_reserved_attachment_is_only_deleted() -> None:
 @pytest.mark.parametrize(
     'status', ['reserved', 'attaching', 'error_attaching']
 )
-@pytest.mark.parametrize('word', [GONE, LACKS])
+@pytest.mark.parametrize('presence', [GONE, LACKS])
 def test_what_is_connected_but_not_attached_is_kept(
-    status: str, word: model.Presence
+    status: str, presence: model.Presence
 ) -> None:
     # It may be a brick client's, whose host Cinder does not show, or the
     # target of a migration.
-    of = case(volume('attaching'), attachment(status=status), server(word))
+    of = case(volume('attaching'), attachment(status=status), server(presence))
     assert steps(of, connected=True) == []
     assert steps(of, connected=None) == []
     assert steps(of, connected=False)[0] == ('attachment-delete', None)
