@@ -143,6 +143,11 @@ class Scene:
         self.record(volume, server_id or str(uuid.uuid4()))
         return volume
 
+    def attachments(self, volume_id: str) -> list[cinder_stub.Attachment]:
+        """Return Cinder's attachments of a volume."""
+        attachments = self.cloud.cinder.attachments.values()
+        return [item for item in attachments if item.volume_id == volume_id]
+
     def written(self) -> list[str]:
         """Return the requests to Cinder that were not reads."""
         return [

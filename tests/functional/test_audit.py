@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import gc
 import json
@@ -30,6 +31,7 @@ from typing import Any
 import uuid
 
 import pytest
+import webob
 
 from attachguard.audit import checks
 from attachguard.testing import service
@@ -41,141 +43,121 @@ from tests.functional.real import cinder_db
 __all__ = ['scene']
 
 
-def _server_gone(scene: Scene) -> str:
-    return scene.forged().id
-
-
-def _server_lacks_volume(scene: Scene) -> str:
-    return scene.forged(scene.server().id).id
-
-
-def _stuck_attachment(scene: Scene) -> str:
+def _reserved(scene: Scene) -> stub_cinder.Volume:
     volume = scene.volume()
     scene.record(volume, scene.server().id, attach_status='reserved')
-    return volume.id
+    return volume
 
 
-def _in_use_without_attachment(scene: Scene) -> str:
-    return scene.volume(status='in-use', attach_status='attached').id
-
-
-def _stuck_attaching(scene: Scene) -> str:
+def _attaching(scene: Scene) -> stub_cinder.Volume:
     volume = scene.volume()
     scene.cloud.cinderclient('member').volumes.reserve(volume.id)
-    return volume.id
+    return volume
 
 
-def _stuck_reserved(scene: Scene) -> str:
-    return scene.volume(status='reserved').id
-
-
-def _stuck_detaching(scene: Scene) -> str:
+def _detaching(scene: Scene) -> stub_cinder.Volume:
     volume = scene.attached(scene.server())
     scene.cloud.cinderclient('member').volumes.begin_detaching(volume.id)
-    return volume.id
+    return volume
 
 
-def _stuck_detaching_nothing(scene: Scene) -> str:
-    return scene.volume(status='detaching', attach_status='attached').id
-
-
-def _available_and_attached(scene: Scene) -> str:
+def _reset(scene: Scene, *status: str) -> stub_cinder.Volume:
     volume = scene.attached(scene.server())
-    scene.cloud.cinderclient('admin').volumes.reset_state(
-        volume.id, 'available'
-    )
-    return volume.id
+    scene.cloud.cinderclient('admin').volumes.reset_state(volume.id, *status)
+    return volume
 
 
-def _attached_without_attachment(scene: Scene) -> str:
-    return scene.volume(status='available', attach_status='attached').id
-
-
-def _in_use_and_detached(scene: Scene) -> str:
+def _in_use_and_detached(scene: Scene) -> stub_cinder.Volume:
     volume = scene.attached(scene.server())
     volume.attach_status = 'detached'
-    return volume.id
+    return volume
 
 
-def _duplicate(scene: Scene) -> str:
+def _duplicate(scene: Scene) -> stub_cinder.Volume:
     server = scene.server()
     volume = scene.attached(server)
     scene.record(volume, server.id)
-    return volume.id
+    return volume
 
 
-def _missing_in_cinder(scene: Scene) -> str:
-    volume = scene.attached(scene.server())
-    scene.cloud.cinderclient('admin').volumes.reset_state(
-        volume.id, 'available', 'detached'
-    )
-    return volume.id
+def _missing_in_cinder(scene: Scene) -> stub_cinder.Volume:
+    return _reset(scene, 'available', 'detached')
 
 
-def _volume_gone(scene: Scene) -> str:
-    volume = scene.attached(scene.server())
-    admin = scene.cloud.cinderclient('admin').volumes
-    admin.reset_state(volume.id, 'available', 'detached')
-    admin.delete(volume.id)
-    return volume.id
+def _volume_gone(scene: Scene) -> stub_cinder.Volume:
+    volume = _missing_in_cinder(scene)
+    scene.cloud.cinderclient('admin').volumes.delete(volume.id)
+    return volume
 
 
-def _attachment_id_mismatch(scene: Scene) -> str:
+def _attachment_id_mismatch(scene: Scene) -> stub_cinder.Volume:
     server = scene.server()
     volume = scene.attached(server)
     server.attachments[volume.id].attachment_id = str(uuid.uuid4())
-    return volume.id
+    return volume
 
 
-def _volume_deleted(scene: Scene) -> str:
+def _volume_deleted(scene: Scene) -> stub_cinder.Volume:
     volume = scene.forged()
     del scene.cloud.cinder.volumes[volume.id]
-    return volume.id
+    return volume
 
 
-# How each comes about, and what is left of the volume after a repair: its
-# status, and how many attachments. None where no repair is safe.
-WRONG: dict[str, list[tuple[Any, tuple[str, int] | None]]] = {
-    'server-gone': [(_server_gone, ('available', 0))],
-    'server-lacks-volume': [(_server_lacks_volume, ('available', 0))],
-    'stuck-attachment': [(_stuck_attachment, ('available', 0))],
-    'in-use-without-attachment': [
-        (_in_use_without_attachment, ('available', 0))
-    ],
-    'stuck-attaching': [(_stuck_attaching, ('available', 0))],
-    'stuck-reserved': [(_stuck_reserved, ('available', 0))],
-    'stuck-detaching': [
-        (_stuck_detaching, ('in-use', 1)),
-        (_stuck_detaching_nothing, ('available', 0)),
-    ],
-    'status-mismatch': [
-        (_available_and_attached, ('in-use', 1)),
-        (_attached_without_attachment, ('available', 0)),
-        (_in_use_and_detached, ('in-use', 1)),
-    ],
-    'duplicate': [(_duplicate, ('in-use', 1))],
-    'missing-in-cinder': [(_missing_in_cinder, None)],
-    'volume-gone': [(_volume_gone, None)],
-    'attachment-id-mismatch': [(_attachment_id_mismatch, None)],
-    'volume-deleted': [(_volume_deleted, None)],
-}
+def _volume(**values: Any) -> Callable[[Scene], stub_cinder.Volume]:
+    return lambda scene: scene.volume(**values)
 
+
+_FREE = ('available', 0)
+_IN_USE = ('in-use', 1)
+
+# Each class, how it comes about, and the volume after a repair: its status,
+# and how many attachments it has. None where no repair is safe.
 PRODUCED = [
-    pytest.param(kind, produce, left, id=f'{kind}-{produce.__name__}')
-    for kind, ways in WRONG.items()
-    for produce, left in ways
+    ('server-gone', lambda scene: scene.forged(), _FREE),
+    (
+        'server-lacks-volume',
+        lambda scene: scene.forged(scene.server().id),
+        _FREE,
+    ),
+    ('stuck-attachment', _reserved, _FREE),
+    (
+        'in-use-without-attachment',
+        _volume(status='in-use', attach_status='attached'),
+        _FREE,
+    ),
+    ('stuck-attaching', _attaching, _FREE),
+    ('stuck-reserved', _volume(status='reserved'), _FREE),
+    ('stuck-detaching', _detaching, _IN_USE),
+    (
+        'stuck-detaching',
+        _volume(status='detaching', attach_status='attached'),
+        _FREE,
+    ),
+    ('status-mismatch', lambda scene: _reset(scene, 'available'), _IN_USE),
+    (
+        'status-mismatch',
+        _volume(status='available', attach_status='attached'),
+        _FREE,
+    ),
+    ('status-mismatch', _in_use_and_detached, _IN_USE),
+    ('duplicate', _duplicate, _IN_USE),
+    ('missing-in-cinder', _missing_in_cinder, None),
+    ('volume-gone', _volume_gone, None),
+    ('attachment-id-mismatch', _attachment_id_mismatch, None),
+    ('volume-deleted', _volume_deleted, None),
 ]
 
 
 def test_the_table_has_every_class() -> None:
-    assert list(WRONG) == list(checks.CLASSES)
+    kinds = dict.fromkeys(kind for kind, _produce, _left in PRODUCED)
+    assert list(kinds) == list(checks.CLASSES)
 
 
 @pytest.mark.parametrize(('kind', 'produce', 'left'), PRODUCED)
 def test_an_inconsistency_is_found_explained_and_repaired(
     scene: Scene, kind: str, produce: Any, left: tuple[str, int] | None
 ) -> None:
-    volume_id = produce(scene)
+    volume_id = produce(scene).id
     healthy = scene.attached(scene.server())
     scene.cloud.cinder_server.forget()
 
@@ -202,10 +184,7 @@ def test_an_inconsistency_is_found_explained_and_repaired(
     assert [row['Result'] for row in done.rows] == ['repaired'], done.out
     assert done.code == 4
     assert volume is not None
-    assert (
-        volume.status,
-        len(scene.cloud.cinder._attachments_of(volume)),
-    ) == (left)
+    assert (volume.status, len(scene.attachments(volume_id))) == left
     assert volume.attach_status == (
         'attached' if volume.status == 'in-use' else 'detached'
     )
@@ -239,17 +218,22 @@ def test_a_clean_cloud_is_clean(scene: Scene) -> None:
     assert scene.repair('--yes').code == 0
 
 
+def _server_queries(scene: Scene) -> list[str]:
+    """Return the requests to Nova for single servers."""
+    return [
+        request.path
+        for request in scene.cloud.nova_server.requests
+        if re.search('/servers/[0-9a-f]{8}', request.path)
+    ]
+
+
 def test_an_audit_queries_each_suspect_once(scene: Scene) -> None:
     wrong = [scene.forged() for _ in range(3)]
     for _ in range(5):
         scene.attached(scene.server())
     scene.cloud.nova_server.forget()
     scene.run('audit', '-f', 'json')
-    queries = [
-        request.path
-        for request in scene.cloud.nova_server.requests
-        if re.search('/servers/[0-9a-f]{8}', request.path)
-    ]
+    queries = _server_queries(scene)
     # One more checks whether servers of other projects are shown.
     assert len(queries) == len(wrong) + 1
 
@@ -448,11 +432,7 @@ def test_an_audit_gives_up_on_a_nova_that_fails(scene: Scene) -> None:
     ran = scene.audit('--unknown')
     assert ran.code == 1
     assert len(ran.rows) == 15
-    queries = [
-        request.path
-        for request in scene.cloud.nova_server.requests
-        if re.search('/servers/[0-9a-f]{8}', request.path)
-    ]
+    queries = _server_queries(scene)
     assert len(queries) <= 11
 
 
@@ -469,17 +449,30 @@ def _connected(scene: Scene) -> stub_cinder.Volume:
     return volume
 
 
+def _replace_action(scene: Scene, name: str, do: Callable[[Any], Any]) -> None:
+    """Let a volume action do something else.
+
+    :param do: called with a function that does what the action does
+    """
+    act = scene.cloud.cinder.act
+
+    def replaced(request: Any, id: str) -> Any:
+        if name not in request.json_body:
+            return act(request, id)
+        return do(lambda: act(request, id))
+
+    scene.monkeypatch.setattr(scene.cloud.cinder, 'act', replaced)
+
+
 def test_a_volume_is_unreserved_if_the_response_is_lost(scene: Scene) -> None:
     volume = _connected(scene)
-    reserve = scene.cloud.cinder._do_begin_detaching
 
-    def lost(*args: Any) -> None:
-        reserve(*args)
+    def lose(act: Callable[[], Any]) -> None:
+        act()
         raise service.Refused(504, 'the gateway has waited too long')
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_begin_detaching', lost)
-    done = scene.repair('--yes')
-    assert done.code == 1
+    _replace_action(scene, 'os-begin_detaching', lose)
+    assert scene.repair('--yes').code == 1
     assert volume.status == 'in-use'
 
 
@@ -488,13 +481,12 @@ def test_nothing_is_done_if_a_volume_is_not_reserved_in_fact(
 ) -> None:
     volume = _connected(scene)
 
-    def migrates(*args: Any) -> None:
+    def migrate(_act: Callable[[], Any]) -> webob.Response:
         # Cinder accepts os-begin_detaching then, and does nothing.
         volume.migration_status = 'migrating'
+        return webob.Response(status=202)
 
-    scene.monkeypatch.setattr(
-        scene.cloud.cinder, '_do_begin_detaching', migrates
-    )
+    _replace_action(scene, 'os-begin_detaching', migrate)
     done = scene.repair('--yes')
     assert done.rows[0]['Result'] != 'repaired'
     assert not any('DELETE' in call for call in scene.written())
@@ -593,11 +585,7 @@ def test_what_nova_attaches_meanwhile_is_not_changed(scene: Scene) -> None:
     scene.cloud.nova.add_attachment(
         server.id,
         volume.id,
-        attachment_id=next(
-            a.id
-            for a in scene.cloud.cinder.attachments.values()
-            if a.volume_id == volume.id
-        ),
+        attachment_id=scene.attachments(volume.id)[0].id,
     )
     done = scene.run('repair', '--yes', '--min-age', '0s', '-f', 'json')
     assert (done.code, done.rows) == (0, [])
@@ -645,21 +633,21 @@ def test_a_repair_that_fails_leaves_no_reservation(
 ) -> None:
     volume = scene.forged()
     scene.cloud.cinder.faults.add(500, None, '/attachments/', method='DELETE')
-    original = scene.cloud.cinder._do_detach
-    reset = scene.cloud.cinder._do_reset_status
+    broken = True
 
-    def refuse(*_args: Any) -> None:
-        raise service.Refused(500, 'the driver is not initialized')
+    def fail(act: Callable[[], Any]) -> Any:
+        if broken:
+            raise service.Refused(500, 'the driver is not initialized')
+        return act()
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', refuse)
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', refuse)
+    for name in ('os-detach', 'os-reset_status'):
+        _replace_action(scene, name, fail)
     done = scene.repair('--yes')
     assert done.code == 1
     assert [row['Result'] for row in done.rows] == ['failed']
     assert 'the driver is not initialized' in done.rows[0]['Text']
     assert volume.status == 'in-use'
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_detach', original)
-    scene.monkeypatch.setattr(scene.cloud.cinder, '_do_reset_status', reset)
+    broken = False
     assert scene.repair('--yes').code == 4
 
 
@@ -667,11 +655,7 @@ def test_a_finding_is_unknown_if_nova_fails_meanwhile(scene: Scene) -> None:
     volume = scene.forged()
     before = scene.records()
     # It responds to the audit, and not just before the repair.
-    server_id = next(
-        a.instance_uuid
-        for a in scene.cloud.cinder.attachments.values()
-        if a.volume_id == volume.id
-    )
+    server_id = scene.attachments(volume.id)[0].instance_uuid
     scene.run('audit', '--min-age', '0s')
     scene.cloud.nova.faults.add(None, 1, f'/servers/{server_id}')
     scene.cloud.nova.faults.add(500, None, f'/servers/{server_id}')
@@ -729,7 +713,7 @@ def test_an_audit_can_be_narrowed(scene: Scene) -> None:
         assert [found[1] for found in scene.found(*arguments)] == [volume.id]
     assert scene.found('--older-than', '1h') == []
     for volume in (first, second, other):
-        for attachment in scene.cloud.cinder._attachments_of(volume):
+        for attachment in scene.attachments(volume.id):
             attachment.attach_time = '2020-01-01T00:00:00.000000'
     assert len(scene.found('--older-than', '1h')) == 3
 
@@ -751,7 +735,8 @@ def test_a_finding_that_went_away_is_forgotten(scene: Scene) -> None:
     volume = scene.forged()
     scene.run('audit', '--min-age', '0s')
     attachments = dict(scene.cloud.cinder.attachments)
-    scene.cloud.cinder._drop(volume, list(attachments)[-1])
+    del scene.cloud.cinder.attachments[list(attachments)[-1]]
+    volume.status = 'available'
     scene.run('audit', '--min-age', '0s')
     scene.cloud.cinder.attachments.update(attachments)
     volume.status = 'in-use'
@@ -955,7 +940,7 @@ def test_every_command_has_help_with_examples(scene: Scene) -> None:
 def test_no_secret_is_written_anywhere(scene: Scene) -> None:
     scene.monkeypatch.setenv('OS_PASSWORD', 'admin')
     volume = scene.forged()
-    for attachment in scene.cloud.cinder._attachments_of(volume):
+    for attachment in scene.attachments(volume.id):
         attachment.connection_info = {'auth_password': 'chap-secret'}
     ran = scene.repair('--yes')
     assert ran.code == 4
@@ -991,7 +976,7 @@ def test_however_long_the_pages_are(scene: Scene, size: int) -> None:
 
 def test_ids_that_differ_are_found_by_volume(scene: Scene) -> None:
     # A list of servers does not show their attachments.
-    volume_id = _attachment_id_mismatch(scene)
+    volume_id = _attachment_id_mismatch(scene).id
     assert scene.found() == []
     assert scene.found('--volume', volume_id) == [
         ('attachment-id-mismatch', volume_id)
@@ -1045,13 +1030,13 @@ def test_a_healthy_volume_is_explained(scene: Scene) -> None:
 def test_explain_finds_the_server_that_cinder_does_not_name(
     scene: Scene,
 ) -> None:
-    volume_id = _missing_in_cinder(scene)
+    volume_id = _missing_in_cinder(scene).id
     ran = scene.run('explain', volume_id, '-f', 'json')
     assert ran.code == 3
     assert 'reboot --hard' in ran.rows['Safest command'][0]
 
 
-def _environment(scene: Scene) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     return {**os.environ, 'PYTHONWARNINGS': 'ignore'}
 
 
@@ -1060,36 +1045,19 @@ def test_the_same_commands_are_openstacks(scene: Scene) -> None:
     if not openstack.exists():
         pytest.skip('python-openstackclient is not installed')
     volume = scene.forged()
-    ran = subprocess.run(
-        [
-            openstack,
-            'attachguard',
-            'audit',
-            '--once',
-            '--settle=0s',
-            '-f',
-            'json',
-        ],
-        env=_environment(scene),
-        capture_output=True,
-        check=False,
-    )
+
+    def run(command: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [openstack, 'attachguard', *command.split()],
+            env=_environment(),
+            capture_output=True,
+            check=False,
+        )
+
+    ran = run('audit --once --settle=0s -f json')
     assert ran.returncode == 3, ran.stderr
     assert [row['Volume'] for row in json.loads(ran.stdout)] == [volume.id]
-    done = subprocess.run(
-        [
-            openstack,
-            'attachguard',
-            'repair',
-            '--once',
-            '--settle=0s',
-            '--yes',
-            '--grace=0s',
-        ],
-        env=_environment(scene),
-        capture_output=True,
-        check=False,
-    )
+    done = run('repair --once --settle=0s --yes --grace=0s')
     assert done.returncode == 4, done.stderr
     assert volume.status == 'available'
 
@@ -1101,7 +1069,7 @@ def test_progress_is_shown_only_on_a_terminal(
     attachguard = pathlib.Path(sys.executable).with_name('attachguard')
     command = [str(attachguard), 'audit', '--once', '--settle=0s']
     piped = subprocess.run(
-        command, env=_environment(scene), capture_output=True, check=False
+        command, env=_environment(), capture_output=True, check=False
     )
     assert piped.returncode == 3, piped.stderr
     assert b'volumes' not in piped.stderr
@@ -1111,7 +1079,7 @@ def test_progress_is_shown_only_on_a_terminal(
     termios.tcsetwinsize(side, (24, 80))
     with subprocess.Popen(
         command,
-        env=_environment(scene),
+        env=_environment(),
         stdout=subprocess.DEVNULL,
         stderr=side,
     ) as process:
@@ -1172,12 +1140,8 @@ def _outlived(scene: Scene, url: str) -> str:
     """An attachment of a deleted volume, in the stub and in the database."""
     import sqlalchemy as sa
 
-    volume_id = _volume_deleted(scene)
-    (attachment,) = (
-        a
-        for a in scene.cloud.cinder.attachments.values()
-        if a.volume_id == volume_id
-    )
+    volume_id = _volume_deleted(scene).id
+    (attachment,) = scene.attachments(volume_id)
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         connection.execute(

@@ -234,14 +234,12 @@ class Repair:
         """Apply one step, while the volume is reserved if it has to be."""
         reservation = step.reservation
         if reservation is None:
-            return writer.result_of(
-                calls.call(step.call, _record('step', finding, case))
-            )
+            return calls.call(step.call, _record('step', finding, case))
         # The journal calls reservations "hold": old ones have to be readable.
-        result = writer.result_of(
-            calls.call(reservation.reserve, _record('hold', finding, case))
+        result = calls.call(
+            reservation.reserve, _record('hold', finding, case)
         )
-        if result.status is not writer.CallStatus.DONE:
+        if not result.done:
             if result.status is writer.CallStatus.NO_RESPONSE:
                 now, _current = self.recheck(finding)
                 if _status(now) != _status(case):
@@ -259,9 +257,7 @@ class Repair:
             why_not = changes(case, reserved)
             if why_not:
                 return writer.CallResult(writer.CallStatus.FAILED, why_not)
-            return writer.result_of(
-                calls.call(step.call, _record('step', finding, case))
-            )
+            return calls.call(step.call, _record('step', finding, case))
         finally:
             # Also where the journal cannot be written any more: a volume that
             # stays reserved is of no use to anybody.

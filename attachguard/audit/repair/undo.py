@@ -30,7 +30,6 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
-from attachguard.audit.collect import rest
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import sql_change
@@ -192,12 +191,12 @@ class Undo:
         text += f'; the volume was {volume.status}'
         if self._writer is None:
             return Result.PLANNED, text
-        response = self._writer.call(
+        result = self._writer.call(
             plan.action(volume.id, 'os-reset_status', wanted),
             {'undo': volume.id},
         )
-        if not _is_done(response):
-            return Result.FAILED, f'os-reset_status: {_why(response)}'
+        if not result.done:
+            return Result.FAILED, f'os-reset_status: {_why(result)}'
         return Result.UNDONE, text
 
     def _restore_attachments(
@@ -248,7 +247,7 @@ class Undo:
             {'undo': was.id},
         )
         found = created.body.get('attachment')
-        if created.status != 200 or not isinstance(found, dict):
+        if not created.done or not isinstance(found, dict):
             return f'attachment-create: {_why(created)}'
         new_id = self._restored[attachment.id] = str(found['id'])
         if attachment.status != 'attached':
@@ -263,7 +262,7 @@ class Undo:
             ),
             {'undo': was.id},
         )
-        if _is_done(completed):
+        if completed.done:
             return ''
         return (
             f'attachment-complete: {_why(completed)}; attachment {new_id} '
@@ -308,11 +307,6 @@ def _read(entry: journal.Entry) -> _Step:
         ) from None
 
 
-def _is_done(response: rest.Response) -> bool:
-    result = writer.result_of(response)
-    return result.status is writer.CallStatus.DONE
-
-
 def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
     """Return what to reset, of what the repair has changed.
 
@@ -326,11 +320,10 @@ def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
     return wanted
 
 
-def _why(response: rest.Response) -> str:
-    text = response.why
-    if response.status == 403:
-        text += (
-            ' (attachguard lets nobody but Nova create an attachment: where '
-            'it guards Cinder, this attachment cannot come back)'
+def _why(result: writer.CallResult) -> str:
+    if result.status is writer.CallStatus.REFUSED:
+        return (
+            f'{result} (attachguard lets only Nova create an attachment: '
+            'where it guards Cinder, this attachment cannot be restored)'
         )
-    return text
+    return str(result)

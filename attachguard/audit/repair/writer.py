@@ -55,10 +55,17 @@ class CallResult:
 
     :param status: the result
     :param detail: the reason, for people
+    :param body: the body of the response
     """
 
     status: CallStatus
     detail: str = ''
+    body: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether Cinder did what was requested."""
+        return self.status is CallStatus.DONE
 
     def __str__(self) -> str:
         return ': '.join(filter(None, (self.status.value, self.detail)))
@@ -75,9 +82,7 @@ class Writer:
         self.journal = journal
         self._cloud = cloud
 
-    def call(
-        self, call: plan.Call, record: Mapping[str, Any]
-    ) -> rest.Response:
+    def call(self, call: plan.Call, record: Mapping[str, Any]) -> CallResult:
         """Make a call.
 
         :param call: the call
@@ -89,7 +94,7 @@ class Writer:
             response = self.call_unrecorded(call)
             # An old name, which the journals have.
             done['answer'] = response.evidence.to_json()
-        return response
+        return CallResult(_status(response), response.why, response.body)
 
     def call_unrecorded(self, call: plan.Call) -> rest.Response:
         """Make a call that must be made even if it cannot be recorded.
@@ -101,16 +106,10 @@ class Writer:
         )
 
 
-def result_of(response: rest.Response) -> CallResult:
-    """Classify a response.
-
-    :param response: to a call that changes something
-    """
+def _status(response: rest.Response) -> CallStatus:
     status = response.status
     if status is None or status >= 500:
-        return CallResult(CallStatus.NO_RESPONSE, response.why)
+        return CallStatus.NO_RESPONSE
     if status < 300:
-        return CallResult(CallStatus.DONE)
-    if status in (403, 409):
-        return CallResult(CallStatus.REFUSED, response.why)
-    return CallResult(CallStatus.FAILED, response.why)
+        return CallStatus.DONE
+    return CallStatus.REFUSED if status in (403, 409) else CallStatus.FAILED

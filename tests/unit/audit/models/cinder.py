@@ -266,17 +266,6 @@ class Cinder:
         self._remove_export(volume_id)
         self._finish_detach(volume, attachment_id)
 
-    def terminate_connection(self, volume_id: str, host: str) -> None:
-        """os-terminate_connection of a user."""
-        items = self.of(volume_id)
-        if len(items) == 1:
-            self._deletion_allowed(items[0])
-        elif items:
-            raise Refused(409, 'in use by Nova')
-        self._call_volume_service()
-        self.connections.discard((volume_id, host))
-        self.unreserve(volume_id)
-
     def initialize_connection(self, volume_id: str, host: str) -> None:
         """os-initialize_connection."""
         self.volume(volume_id)

@@ -48,9 +48,20 @@ class Action(NamedTuple):
 class Where(NamedTuple):
     """What an action is about."""
 
+    world: World
     volume: cinder.Volume
     server: nova.Server | None
     host: str
+
+    @property
+    def cinder(self) -> cinder.Cinder:
+        """Cinder."""
+        return self.world.cinder
+
+    @property
+    def nova(self) -> flows.Nova:
+        """Nova."""
+        return self.world.nova
 
     @property
     def volume_id(self) -> str:
@@ -124,12 +135,16 @@ class World:
         volumes = list(self.cinder.volumes.values())
         servers = [*self.servers.values()]
         where = Where(
+            self,
             volumes[action.volume % len(volumes)],
             servers[action.server % len(servers)] if servers else None,
             nova.HOSTS[action.host % len(nova.HOSTS)],
         )
+        reserved = where.volume_id in self.reserved
+        if reserved and action.name in _ENDS_RESERVATION:
+            return
         try:
-            ACTIONS[action.name](self, where)
+            ACTIONS[action.name](where)
         except cinder.Refused:
             # It has changed nothing.
             pass
@@ -181,186 +196,166 @@ class World:
             self.cinder.reset_status(volume.id, 'available', 'detached')
 
 
-def _unless_reserved(act: _Act) -> _Act:
-    """Users and operators do not end the reservation of a repair."""
-
-    def guarded(world: World, at: Where) -> None:
-        if at.volume_id not in world.reserved:
-            act(world, at)
-
-    return guarded
+def _forge(at: Where, server_id: str | None, host: str) -> str:
+    made = at.cinder.create(at.volume_id, server_id, host)
+    at.cinder.complete(made)
+    return made
 
 
-def _forge(world: World, server_id: str, volume_id: str, host: str) -> None:
-    world.cinder.complete(world.cinder.create(volume_id, server_id, host))
+def _reattach(at: Where, finish: bool) -> None:
+    at.world.clean(at.volume)
+    at.nova.attach(at.volume, at.server, finish)
+    if not finish:
+        at.nova.step_one(-1)
 
 
-def _attach_again(world: World, at: Where) -> None:
-    world.clean(at.volume)
-    world.nova.attach(at.volume, at.server)
-    world.nova.step_one(-1)
-
-
-def _forge_beside(world: World, at: Where) -> None:
+def _forge_beside(at: Where) -> None:
     # A user reserves a volume for a server that does not exist. An operator
     # resets it, Nova attaches it, and then the user connects the host for
     # that other server as well.
-    world.cinder.create(at.volume_id, GONE)
-    if at.volume.status == 'reserved' and at.volume_id not in world.reserved:
-        world.cinder.reset_status(at.volume_id, 'available')
-    world.nova.attach(at.volume, at.server, finish=True)
+    at.cinder.create(at.volume_id, GONE)
+    if (
+        at.volume.status == 'reserved'
+        and at.volume_id not in at.world.reserved
+    ):
+        at.cinder.reset_status(at.volume_id, 'available')
+    at.nova.attach(at.volume, at.server, finish=True)
     host = at.server.host if at.server else at.host
-    world.cinder.create(at.volume_id, GONE, host)
+    at.cinder.create(at.volume_id, GONE, host)
 
 
-def _toggle_cell(_world: World, at: Where) -> None:
+def _toggle_cell(at: Where) -> None:
     if at.server is not None:
         at.server.cell_down = not at.server.cell_down
 
 
-def _toggle_nova(world: World, _at: Where) -> None:
-    world.nova.down = not world.nova.down
+def _toggle_nova(at: Where) -> None:
+    at.nova.down = not at.nova.down
 
 
-def _toggle_volume_service(world: World, _at: Where) -> None:
-    world.cinder.down = not world.cinder.down
+def _toggle_volume_service(at: Where) -> None:
+    at.cinder.down = not at.cinder.down
 
 
-def _refuse(world: World, at: Where, *faults: str) -> None:
-    world.nova.refusing = faults[nova.HOSTS.index(at.host)]
+def _refuse(at: Where, *faults: str) -> None:
+    at.nova.refusing = faults[nova.HOSTS.index(at.host)]
 
 
-def _clean_and_attach(world: World, at: Where) -> None:
-    world.clean(at.volume)
-    world.nova.attach(at.volume, at.server, finish=True)
+def _attach_to_host(at: Where, server_id: str | None, host: str) -> None:
+    at.world.foreign[_forge(at, server_id, host)] = host
 
 
-def _glance(world: World, at: Where) -> None:
-    made = world.cinder.create(at.volume_id, None, 'glance1')
-    world.cinder.complete(made)
-    world.foreign[made] = 'glance1'
-
-
-def _ironic(world: World, at: Where) -> None:
-    world.cinder.reserve(at.volume_id)
-    world.cinder.initialize_connection(at.volume_id, 'node1')
-    made = world.cinder.attach(at.volume_id, NODE, None, 'ironic_mountpoint')
+def _ironic(at: Where) -> None:
+    at.cinder.reserve(at.volume_id)
+    at.cinder.initialize_connection(at.volume_id, 'node1')
+    made = at.cinder.attach(at.volume_id, NODE, None, 'ironic_mountpoint')
     if made:
-        world.foreign[made] = 'node1'
+        at.world.foreign[made] = 'node1'
 
 
-def _zun(world: World, at: Where) -> None:
-    if world.audited and at.volume.multiattach:
+def _zun(at: Where) -> None:
+    if at.world.audited and at.volume.multiattach:
         # Nothing prevents that between the last check and the call.
         return
-    world.cinder.reserve(at.volume_id)
-    made = world.cinder.attach(at.volume_id, CONTAINER, at.host)
+    at.cinder.reserve(at.volume_id)
+    made = at.cinder.attach(at.volume_id, CONTAINER, at.host)
     if made:
-        world.cinder.initialize_connection(at.volume_id, at.host)
-        world.foreign[made] = at.host
+        at.cinder.initialize_connection(at.volume_id, at.host)
+        at.world.foreign[made] = at.host
 
 
-def _brick(world: World, at: Where) -> None:
-    made = world.cinder.create(at.volume_id, BRICK, 'elsewhere')
-    world.cinder.complete(made)
-    world.foreign[made] = 'elsewhere'
-
-
-def _sql(world: World, at: Where) -> None:
-    if not world.cinder.of(at.volume_id):
+def _sql(at: Where) -> None:
+    if not at.cinder.of(at.volume_id):
         first = at.host == nova.HOSTS[0]
         at.volume.status = 'in-use' if first else 'reserved'
         at.volume.attach_status = 'attached'
 
 
-def _sql_attach_status(_world: World, at: Where) -> None:
+def _sql_attach_status(at: Where) -> None:
     if at.volume.status in ('available', 'in-use'):
         at.volume.attach_status = (
             'attached' if at.volume.status == 'available' else 'detached'
         )
 
 
-_Act = Callable[[World, Where], object]
+# What users and operators do not do while a repair has reserved a volume.
+_ENDS_RESERVATION = (
+    'forged_delete',
+    'unreserve',
+    'roll_detaching',
+    'reset_available',
+    'reset_error',
+    'reset_detached',
+    'sql',
+)
 
 #: Everything that can happen.
-ACTIONS: dict[str, _Act] = {
+ACTIONS: dict[str, Callable[[Where], object]] = {
     # Nova: "attached" is finished at once.
-    'nova_attach': lambda w, at: w.nova.attach(at.volume, at.server),
-    'nova_attached': lambda w, at: w.nova.attach(
+    'nova_attach': lambda at: at.nova.attach(at.volume, at.server),
+    'nova_attached': lambda at: at.nova.attach(
         at.volume, at.server, finish=True
     ),
-    'nova_detach': lambda w, at: w.nova.detach(at.volume),
-    'nova_delete': lambda w, at: w.nova.delete(
+    'nova_detach': lambda at: at.nova.detach(at.volume),
+    'nova_delete': lambda at: at.nova.delete(
         at.server, cinder_responds=at.host == nova.HOSTS[0]
     ),
-    'boot': lambda w, at: w.nova.boot(at.volume, at.host),
-    'migrate': lambda w, at: w.nova.migrate(
+    'boot': lambda at: at.nova.boot(at.volume, at.host),
+    'migrate': lambda at: at.nova.migrate(
         at.server, works=at.host == nova.HOSTS[0]
     ),
-    'shelve': lambda w, at: w.nova.shelve(at.server, at.host),
-    'retype': lambda w, at: w.nova.retype(at.volume),
-    'step': lambda w, at: w.nova.step_one(0),
-    'step_last': lambda w, at: w.nova.step_one(-1),
-    'crash': lambda w, at: w.nova.crash(),
+    'shelve': lambda at: at.nova.shelve(at.server, at.host),
+    'retype': lambda at: at.nova.retype(at.volume),
+    'step': lambda at: at.nova.step_one(0),
+    'step_last': lambda at: at.nova.step_one(-1),
+    'crash': lambda at: at.nova.crash(),
     # What fails, or works again.
     'cell_down': _toggle_cell,
     'nova_down': _toggle_nova,
-    'nova_refuses': lambda w, at: _refuse(w, at, '401', 'proxy'),
-    'nova_fails': lambda w, at: _refuse(w, at, '403', '500'),
+    'nova_refuses': lambda at: _refuse(at, '401', 'proxy'),
+    'nova_fails': lambda at: _refuse(at, '403', '500'),
     'volume_service': _toggle_volume_service,
     # Users, without Nova.
-    'os_attach': lambda w, at: w.cinder.attach(
-        at.volume_id, at.server_id, None
-    ),
-    'os_attach_gone': lambda w, at: w.cinder.attach(at.volume_id, GONE, None),
-    'forge_reserved': lambda w, at: w.cinder.create(
-        at.volume_id, at.server_id
-    ),
-    'forge_connected': lambda w, at: w.cinder.create(
+    'os_attach': lambda at: at.cinder.attach(at.volume_id, at.server_id, None),
+    'os_attach_gone': lambda at: at.cinder.attach(at.volume_id, GONE, None),
+    'forge_reserved': lambda at: at.cinder.create(at.volume_id, at.server_id),
+    'forge_connected': lambda at: at.cinder.create(
         at.volume_id, at.server_id, at.host
     ),
-    'forge_gone_connected': lambda w, at: w.cinder.create(
+    'forge_gone_connected': lambda at: at.cinder.create(
         at.volume_id, GONE, at.host
     ),
-    'forge': lambda w, at: _forge(w, at.server_id, at.volume_id, at.host),
-    'forge_gone': lambda w, at: _forge(w, GONE, at.volume_id, at.host),
+    'forge': lambda at: _forge(at, at.server_id, at.host),
+    'forge_gone': lambda at: _forge(at, GONE, at.host),
     'forge_beside': _forge_beside,
-    'forged_update': lambda w, at: w.cinder.update(
-        w.last_unused(at.volume), at.host
+    'forged_update': lambda at: at.cinder.update(
+        at.world.last_unused(at.volume), at.host
     ),
-    'forged_complete': lambda w, at: w.cinder.complete(
-        w.last_unused(at.volume)
+    'forged_complete': lambda at: at.cinder.complete(
+        at.world.last_unused(at.volume)
     ),
-    'forged_delete': _unless_reserved(
-        lambda w, at: w.cinder.delete(w.last_unused(at.volume))
+    'forged_delete': lambda at: at.cinder.delete(
+        at.world.last_unused(at.volume)
     ),
-    'reattached': _clean_and_attach,
-    'reattaching': _attach_again,
-    'reserve': lambda w, at: w.cinder.reserve(at.volume_id),
-    'begin_detaching': lambda w, at: w.cinder.begin_detaching(at.volume_id),
-    'unreserve': _unless_reserved(
-        lambda w, at: w.cinder.unreserve(at.volume_id)
-    ),
-    'roll_detaching': _unless_reserved(
-        lambda w, at: w.cinder.roll_detaching(at.volume_id)
-    ),
+    'reattached': lambda at: _reattach(at, finish=True),
+    'reattaching': lambda at: _reattach(at, finish=False),
+    'reserve': lambda at: at.cinder.reserve(at.volume_id),
+    'begin_detaching': lambda at: at.cinder.begin_detaching(at.volume_id),
+    'unreserve': lambda at: at.cinder.unreserve(at.volume_id),
+    'roll_detaching': lambda at: at.cinder.roll_detaching(at.volume_id),
     # Other services than Nova.
-    'glance': _glance,
+    'glance': lambda at: _attach_to_host(at, None, 'glance1'),
     'ironic': _ironic,
     'zun': _zun,
-    'brick': _brick,
+    'brick': lambda at: _attach_to_host(at, BRICK, 'elsewhere'),
     # Operators, or a crash.
-    'reset_available': _unless_reserved(
-        lambda w, at: w.cinder.reset_status(at.volume_id, 'available')
+    'reset_available': lambda at: at.cinder.reset_status(
+        at.volume_id, 'available'
     ),
-    'reset_error': _unless_reserved(
-        lambda w, at: w.cinder.reset_status(at.volume_id, 'error')
+    'reset_error': lambda at: at.cinder.reset_status(at.volume_id, 'error'),
+    'reset_detached': lambda at: at.cinder.reset_status(
+        at.volume_id, 'available', 'detached'
     ),
-    'reset_detached': _unless_reserved(
-        lambda w, at: w.cinder.reset_status(
-            at.volume_id, 'available', 'detached'
-        )
-    ),
-    'sql': _unless_reserved(_sql),
+    'sql': _sql,
     'sql_attach_status': _sql_attach_status,
 }

@@ -22,9 +22,7 @@ import pytest
 
 from attachguard.audit import checks
 from attachguard.audit import foreign
-from attachguard.audit import model
 from attachguard.audit.collect import case_builder
-from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
@@ -124,10 +122,9 @@ def test_the_result_of_a_call(
 ) -> None:
     path = tmp_path / 'journal'
     with contextlib.closing(journal.Journal(path, {})) as opened:
-        response = writer.Writer(fakes.always(status, {}), opened).call(
+        result = writer.Writer(fakes.always(status, {}), opened).call(
             plan.action('v', 'os-reserve'), {'role': 'step'}
         )
-    result = writer.result_of(response)
     assert result.status is expected
     assert (result.detail == '') == (expected is writer.CallStatus.DONE)
     (entry,) = journal.read(path)[1]
@@ -136,8 +133,16 @@ def test_the_result_of_a_call(
     assert entry.done['answer']['status'] == status
 
 
-def test_no_response_is_not_a_refusal() -> None:
-    evidence = model.Evidence('POST /', None, 'now', None, 'timed out')
-    result = writer.result_of(rest.Response({}, evidence, 'timed out'))
+def test_no_response_is_not_a_refusal(tmp_path: pathlib.Path) -> None:
+    def time_out(*_request: str) -> None:
+        raise OSError('timed out')
+
+    cloud, _adapter = fakes.make(time_out)
+    with contextlib.closing(
+        journal.Journal(tmp_path / 'journal', {})
+    ) as opened:
+        result = writer.Writer(cloud, opened).call(
+            plan.action('v', 'os-reserve'), {}
+        )
     assert result.status is writer.CallStatus.NO_RESPONSE
-    assert str(result) == 'no response: timed out'
+    assert str(result) == 'no response: OSError: timed out'
