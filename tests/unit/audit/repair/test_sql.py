@@ -10,152 +10,22 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Cinder's database, on SQLite with Cinder's own models.
+"""URLs of databases that cannot be used.
 
-On MariaDB and PostgreSQL, and beside Cinder itself:
-``tests/functional/test_audit_sql.py``.
+What needs a database: ``tests/functional/test_audit_sql.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-import importlib
 import pathlib
-import shutil
-import sqlite3
 import traceback
-from typing import Any
 
 import pytest
 
-from attachguard.audit.repair import sql_change
-from tests.unit import fakes
-
-sa = pytest.importorskip('sqlalchemy')
+pytest.importorskip('sqlalchemy')
 sql = pytest.importorskip('attachguard.audit.repair.sql')
 
-GONE = 'd1d1d1d1-aaaa-4aaa-8aaa-d1d1d1d1d1d1'
-STAYS = 'd2d2d2d2-aaaa-4aaa-8aaa-d2d2d2d2d2d2'
 SECRET = 'open%2Fsesame'
-
-
-def models() -> Any:
-    """Cinder's, where its releases have had them."""
-    for name in ('cinder.db.models', 'cinder.db.sqlalchemy.models'):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    pytest.skip('Cinder is not installed')
-
-
-@pytest.fixture(scope='module')
-def empty(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    path = tmp_path_factory.mktemp('cinder') / 'empty'
-    engine = sa.create_engine(f'sqlite:///{path}', future=True)
-    metadata = models().BASE.metadata
-    # Not all of them are for SQLite.
-    tables = [metadata.tables[name] for name in sql_change.COLUMNS]
-    metadata.create_all(engine, tables=tables)
-    engine.dispose()
-    return path
-
-
-@pytest.fixture
-def path(empty: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
-    """A volume attached twice."""
-    path = tmp_path / 'cinder.sqlite'
-    shutil.copy(empty, path)
-    run(
-        path,
-        'INSERT INTO volumes (id, status, attach_status, volume_type_id, '
-        "use_quota, deleted, updated_at) VALUES ('"
-        f"{fakes.VOLUME}', 'in-use', 'attached', 'x', 1, 0, '2024-03-01')",
-        *(
-            'INSERT INTO volume_attachment (id, volume_id, attach_status, '
-            f"deleted, connector) VALUES ('{name}', '{fakes.VOLUME}', "
-            f"'attached', 0, 'hush')"
-            for name in (GONE, STAYS)
-        ),
-        'INSERT INTO volume_admin_metadata (volume_id, "key", value, deleted)'
-        f" VALUES ('{fakes.VOLUME}', 'attached_mode', 'rw', 0)",
-    )
-    return path
-
-
-@pytest.fixture
-def database(path: pathlib.Path) -> Iterator[Any]:
-    with sql.Database(f'sqlite:///{path}') as database:
-        yield database
-
-
-def run(path: pathlib.Path, *statements: str) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        for statement in statements:
-            connection.execute(statement)
-    connection.close()
-
-
-@pytest.mark.parametrize(
-    ('attachment_id', 'volume_id', 'why'),
-    [
-        (fakes.SERVER, fakes.VOLUME, 'no attachment'),
-        (GONE, fakes.OTHER_SERVER, 'not of volume'),
-    ],
-)
-def test_an_attachment_of_another_volume_is_refused(
-    database: Any, attachment_id: str, volume_id: str, why: str
-) -> None:
-    with pytest.raises(sql_change.Refused, match=why):
-        database.plan(volume_id, [attachment_id])
-
-
-def test_a_deleted_attachment_is_refused(
-    path: pathlib.Path, database: Any
-) -> None:
-    run(path, f"UPDATE volume_attachment SET deleted = 1 WHERE id = '{GONE}'")
-    with pytest.raises(sql_change.Refused, match=f'{GONE} is already deleted'):
-        database.plan(fakes.VOLUME, [STAYS, GONE])
-
-
-def test_a_change_for_another_kind_of_database_is_refused(
-    database: Any,
-) -> None:
-    written = database.plan(fakes.VOLUME, [GONE]).to_json()
-    change = sql_change.Change.from_json({**written, 'dialect': 'mysql'})
-    with pytest.raises(sql_change.Refused, match='MariaDB or MySQL.*SQLite'):
-        database.execute(change)
-
-
-def test_a_locked_database_is_an_error_and_nothing_is_changed(
-    path: pathlib.Path,
-) -> None:
-    with sql.Database(f'sqlite:///{path}?timeout=0.1') as database:
-        change = database.plan(fakes.VOLUME, [GONE])
-        connection = sqlite3.connect(path, isolation_level=None)
-        connection.execute('BEGIN IMMEDIATE')
-        with pytest.raises(
-            sql.DatabaseError, match='locked. Nothing was changed'
-        ):
-            database.execute(change)
-        connection.close()
-        database.execute(change)
-
-
-def test_the_result_of_a_failed_commit_is_unknown(
-    database: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(connection: Any) -> None:
-        raise sa.exc.OperationalError('COMMIT', {}, Exception('gone away'))
-
-    change = database.plan(fakes.VOLUME, [GONE])
-    engine = sa.create_engine('sqlite://', future=True)
-    with engine.connect() as connection:
-        # SQLAlchemy 1.4 has two classes.
-        monkeypatch.setattr(type(connection), 'commit', fail)
-    with pytest.raises(sql.DatabaseError, match='gone away.*is unknown'):
-        database.execute(change)
 
 
 @pytest.mark.parametrize(
