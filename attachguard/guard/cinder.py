@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
-import functools
 import io
 from typing import Any
 from typing import TYPE_CHECKING
@@ -226,7 +225,11 @@ class Cinder:
 
     def _get(self, path: str, **changed: str) -> webob.Response:
         environ = {
-            **self._copied,
+            name: value
+            for name, value in self._environ.items()
+            if name not in _NOT_COPIED and not name.startswith(_LAYERS)
+        }
+        environ |= {
             'PATH_INFO': self._root + path,
             'REQUEST_METHOD': 'GET',
             'QUERY_STRING': '',
@@ -244,14 +247,6 @@ class Cinder:
         if response.status_int != 200:
             raise Unknown(f'HTTP {response.status} from Cinder')
         return response
-
-    @functools.cached_property
-    def _copied(self) -> WSGIEnvironment:
-        return {
-            name: value
-            for name, value in self._environ.items()
-            if name not in _NOT_COPIED and not name.startswith(_LAYERS)
-        }
 
 
 def _call(

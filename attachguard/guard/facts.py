@@ -22,14 +22,17 @@ from collections.abc import Callable
 from collections.abc import Iterable
 import dataclasses
 import enum
-import functools
+from typing import Any
 from typing import Protocol
+from typing import TypeVar
 
 from keystoneauth1 import plugin
 
 from attachguard.guard import cinder
 from attachguard.guard import operations
 from attachguard.guard import request as request_parser
+
+_T = TypeVar('_T')
 
 # A volume can have many attachments (multiattach), and each of their servers
 # costs a query: a request about more servers than this is refused.
@@ -141,59 +144,50 @@ class Facts:
         self.request = request
         self._cinder = cinder_
         self._nova = nova
+        self._found: dict[str, Any] = {}
 
-    @functools.cached_property
+    def _once(self, name: str, look_up: Callable[[], _T]) -> _T:
+        # Not functools.cached_property: until Python 3.12 it holds a lock for
+        # all objects of the class, so that only one request could query Nova.
+        if name not in self._found:
+            self._found[name] = look_up()
+        value: _T = self._found[name]
+        return value
+
+    @property
     def volume(self) -> cinder.Volume:
         """The volume, as Cinder shows it to the caller."""
-        if self._is_about_attachment:
-            return self._cinder.volume(self.attachment.volume_id)
-        if self.request.volume_id is None:
-            raise Malformed('volume_uuid is not a UUID')
-        return self._cinder.volume(self.request.volume_id)
+        return self._once('volume', self._read_volume)
 
-    @functools.cached_property
+    @property
     def attachment(self) -> cinder.Attachment:
         """The attachment that the request names."""
-        if self.request.attachment_id is None:
-            raise Malformed('attachment_id is not a UUID')
-        return self._cinder.attachment(self.request.attachment_id)
+        return self._once('attachment', self._read_attachment)
 
-    @functools.cached_property
+    @property
     def attachment_status(self) -> str | None:
         """The status of the attachment that the request names, if any."""
-        if self.request.attachment_id is None:
-            return None
-        return self.attachment.status
-
-    @functools.cached_property
-    def is_recorded(self) -> bool:
-        """Whether Cinder has an attachment of a claimed server."""
-        servers = {claim.server_id for claim in self.claims}
-        return bool(servers) and any(
-            attachment.server_id is not None
-            and request_parser.canonical_uuid(attachment.server_id) in servers
-            for attachment in self._cinder.attachments(self.volume.id)
+        return self._once(
+            'attachment_status',
+            lambda: (
+                None
+                if self.request.attachment_id is None
+                else self.attachment.status
+            ),
         )
 
-    @functools.cached_property
+    @property
+    def is_recorded(self) -> bool:
+        """Whether Cinder has an attachment of a claimed server."""
+        return self._once('is_recorded', self._is_recorded)
+
+    @property
     def claims(self) -> tuple[Claim, ...]:
         """The servers that the request is about.
 
-        :returns: none if it names no server, or what cannot be one
+        None if it names no server, or what cannot be one.
         """
-        source = self.request.operation.server_source
-        if source is operations.ServerSource.BODY:
-            named = cinder.Attachment(
-                '', self.volume.id, self.request.server_id
-            )
-            return _claims([named])
-        if source is operations.ServerSource.ATTACHMENT:
-            if self.attachment.server_id is not None:
-                # Cinder shows attachments of other projects, too. Nova gets no
-                # query about a volume that the caller may not see.
-                self.check_visible()
-            return _claims([self.attachment])
-        return _claims(self._cinder.attachments(self.volume.id))
+        return self._once('claims', self._read_claims)
 
     def check_visible(self) -> None:
         """Check that the caller may see the volume.
@@ -207,20 +201,15 @@ class Facts:
         """Whether the request is about any server, even an invalid one."""
         return bool(self.claims) or self.request.server_id is not None
 
-    @functools.cached_property
+    @property
     def volume_presence(self) -> Presence:
         """Whether Nova has the volume on any claimed server.
 
         :raises TooManyServers: if there are too many to query
         """
-        claims = {
-            dataclasses.replace(claim, attachment_id=None)
-            for claim in self.claims
-        }
-        ordered = sorted(claims, key=lambda claim: claim.server_id)
-        return self._presence(ordered, self._presence_of_volume)
+        return self._once('volume_presence', self._query_volume)
 
-    @functools.cached_property
+    @property
     def attachment_presence(self) -> Presence:
         """Whether Nova has the volume by the very attachment of a claim.
 
@@ -229,12 +218,15 @@ class Facts:
 
         :raises TooManyServers: if there are too many to query
         """
-        return self._presence(self.claims, self._presence_of_attachment)
+        return self._once(
+            'attachment_presence',
+            lambda: self._presence(self.claims, self._presence_of_attachment),
+        )
 
     @property
     def known(self) -> Known:
         """What has been looked up so far."""
-        known = vars(self)
+        known = self._found
         volume = known.get('volume')
         attachment = known.get('attachment')
         return Known(
@@ -253,6 +245,49 @@ class Facts:
     def _is_about_attachment(self) -> bool:
         source = self.request.operation.server_source
         return source is operations.ServerSource.ATTACHMENT
+
+    def _read_volume(self) -> cinder.Volume:
+        if self._is_about_attachment:
+            return self._cinder.volume(self.attachment.volume_id)
+        if self.request.volume_id is None:
+            raise Malformed('volume_uuid is not a UUID')
+        return self._cinder.volume(self.request.volume_id)
+
+    def _read_attachment(self) -> cinder.Attachment:
+        if self.request.attachment_id is None:
+            raise Malformed('attachment_id is not a UUID')
+        return self._cinder.attachment(self.request.attachment_id)
+
+    def _read_claims(self) -> tuple[Claim, ...]:
+        source = self.request.operation.server_source
+        if source is operations.ServerSource.BODY:
+            named = cinder.Attachment(
+                '', self.volume.id, self.request.server_id
+            )
+            return _claims([named])
+        if source is operations.ServerSource.ATTACHMENT:
+            if self.attachment.server_id is not None:
+                # Cinder shows attachments of other projects, too. Nova gets no
+                # query about a volume that the caller may not see.
+                self.check_visible()
+            return _claims([self.attachment])
+        return _claims(self._cinder.attachments(self.volume.id))
+
+    def _is_recorded(self) -> bool:
+        servers = {claim.server_id for claim in self.claims}
+        return bool(servers) and any(
+            attachment.server_id is not None
+            and request_parser.canonical_uuid(attachment.server_id) in servers
+            for attachment in self._cinder.attachments(self.volume.id)
+        )
+
+    def _query_volume(self) -> Presence:
+        claims = {
+            dataclasses.replace(claim, attachment_id=None)
+            for claim in self.claims
+        }
+        ordered = sorted(claims, key=lambda claim: claim.server_id)
+        return self._presence(ordered, self._presence_of_volume)
 
     def _presence(
         self, claims: Iterable[Claim], query: Callable[[Claim], Presence]

@@ -16,6 +16,8 @@ What the guard decides from them is in ``test_middleware``.
 
 from __future__ import annotations
 
+from concurrent import futures
+import threading
 from typing import Any
 
 import pytest
@@ -53,11 +55,8 @@ class Lookups:
         raw = request.read_body(environ, 10_000)
         found = request.parse(environ, match, raw)
         assert found is not None
-        self.facts = facts.Facts(
-            found,
-            cinder.Cinder(self.cinder, environ, found.root),
-            self.nova,
-        )
+        self.reader = cinder.Cinder(self.cinder, environ, found.root)
+        self.facts = facts.Facts(found, self.reader, self.nova)
         self.target = policy.Target(self.facts)
 
 
@@ -171,3 +170,22 @@ def test_the_reason_is_derived_from_what_is_known() -> None:
     lookups = Lookups('PUT', DELETE, {'attachment': {}}, attachments=ATTACHED)
     assert lookups.facts.attachment_status == 'attached'
     assert decision.reason_for(lookups.facts, False) is Reason.ALREADY_ATTACHED
+
+
+def test_requests_look_their_facts_up_at_the_same_time() -> None:
+    meeting = threading.Barrier(2, timeout=10)
+
+    class Waiting(fakes.FakeNova):
+        def has_volume(self, server_id: str, volume_id: str) -> bool:
+            meeting.wait()
+            return True
+
+    def presence(number: int) -> facts.Presence:
+        lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
+        one = facts.Facts(lookups.facts.request, lookups.reader, Waiting())
+        return one.volume_presence
+
+    with futures.ThreadPoolExecutor(2) as executor:
+        assert (
+            list(executor.map(presence, range(2))) == [facts.Presence.HAS] * 2
+        )
