@@ -9,10 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What holds for every test: nothing leaves this machine.
+"""The environment of all tests.
 
-A proxy or a cloud that the environment names would otherwise be used by the
-clients under test, and a forgotten endpoint would only show as a slow test.
+The tests do not depend on the environment in which they are started. They
+connect to loopback addresses only.
 """
 
 from __future__ import annotations
@@ -20,26 +20,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 import ipaddress
 import os
+import pathlib
+import signal
 import socket
 from typing import Any
 
 import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+#: The proxies of the environment, which only pip uses.
+PROXIES: dict[str, str] = {}
 
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
 
 
 def _refuse_remote(connection: socket.socket, address: Any) -> None:
-    """Raise for an address that is not on this machine.
+    """Check that an address is on this machine.
 
-    :raises ConnectionRefusedError: it is not.
+    :raises ConnectionRefusedError: it is not
     """
     if connection.family == socket.AF_UNIX:
         return
     host = address[0]
     if host == 'localhost' or ipaddress.ip_address(host).is_loopback:
         return
-    raise ConnectionRefusedError(f'tests stay on loopback: {address}')
+    raise ConnectionRefusedError(f'tests connect to loopback only: {address}')
 
 
 def _local_connect(connection: socket.socket, address: Any) -> None:
@@ -54,7 +61,7 @@ def _local_connect_ex(connection: socket.socket, address: Any) -> int:
 
 @pytest.fixture(autouse=True, scope='session')
 def loopback_only() -> Iterator[None]:
-    """Let this process connect to loopback addresses only."""
+    """Allow connections to loopback addresses only."""
     patch = pytest.MonkeyPatch()
     patch.setattr(socket.socket, 'connect', _local_connect)
     patch.setattr(socket.socket, 'connect_ex', _local_connect_ex)
@@ -63,12 +70,19 @@ def loopback_only() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """Clear the environment that the tests and their processes inherit."""
+    """Clean the environment, before any test module is imported.
+
+    The processes that the tests start inherit it.
+    """
     for name in list(os.environ):
-        if name.startswith('OS_'):
+        if name.lower().endswith('_proxy'):
+            PROXIES[name] = os.environ.pop(name)
+        elif name.startswith('OS_'):
             del os.environ[name]
-    # The packaging tests need a proxy where there is one, so it stays.
-    for name in ('NO_PROXY', 'no_proxy'):
-        os.environ[name] = ','.join(
-            filter(None, (os.environ.get(name), '127.0.0.1', 'localhost'))
-        )
+    # They import this checkout, from whatever directory they are started.
+    os.environ['PYTHONPATH'] = os.pathsep.join(
+        filter(None, [str(_ROOT), os.environ.get('PYTHONPATH')])
+    )
+    # A shell that starts the tests in the background ignores SIGINT.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``attachguard demo``: show what the guard does, before it is installed."""
+"""``attachguard demo``: try the guard before you install it."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _NEEDED = ('cinder', 'cinderclient', 'eventlet', 'novaclient', 'waitress')
 
 
 class Demo(command.Command):
-    """Show a forged volume attachment, without the guard and with it.
+    """Show forged volume attachments without the guard and with it.
 
-    Starts the real Block Storage API twice, on loopback ports and databases
-    of its own, with stubs of Keystone and Nova. With the real clients, an
-    ordinary user then makes the calls after which Cinder records a volume as
-    attached though Nova did not attach it. A table shows the result without
-    the guard and with it. The demo uses no cloud of yours.
+    The command starts two clouds on loopback ports. Each consists of the real
+    Cinder and stubs of Keystone and Nova. Only one of them has the guard. In
+    each, an ordinary user forges volume attachments with the real clients. A
+    table compares the responses, and the records of Cinder and Nova after
+    each call. The command does not connect to any other cloud.
 
     examples::
 
@@ -51,44 +51,44 @@ class Demo(command.Command):
 
     exit codes::
 
-      0  the guard refused what it has to refuse
+      0  the guard refused the forged attachments
       1  it did not, or the demo could not run
       2  the command line is wrong
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Add the options of the command."""
+        """Add the command's own options."""
         parser = super().get_parser(prog_name)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             '--serve',
             action='store_true',
-            help='Keep both clouds running until Ctrl-C, and show commands to '
-            'try.',
+            help='Keep both clouds running until Ctrl-C, and print commands '
+            'to try.',
         )
         parser.add_argument(
             '--keep-logs',
             metavar='DIR',
             type=pathlib.Path,
-            help='Keep the configuration, log and database of both Cinders in '
-            'this directory.',
+            help='Keep the configuration, logs and databases of both clouds '
+            'in this directory.',
         )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        """Run the demo.
+        """Run the demonstration.
 
-        :returns: 0 if the guard did what it has to do, else 1
+        :returns: 0 if the guard works, else 1
         """
         missing = [name for name in _NEEDED if util.find_spec(name) is None]
         if missing:
             LOG.error(
-                'The demo needs %s. Install all packages that it needs with:\n'
+                'The demo needs %s. To install its requirements:\n'
                 "    pip install 'attachguard[demo]'",
                 ', '.join(missing),
             )
             return 1
-        # It warns of options, and of a cache, that a demo does not need.
+        # The warnings are about options and a cache that stubs do not need.
         logging.getLogger('keystonemiddleware').setLevel(logging.ERROR)
         with contextlib.ExitStack() as stack:
             directory = parsed_args.keep_logs or pathlib.Path(
@@ -99,21 +99,22 @@ class Demo(command.Command):
             return self._run(directory, parsed_args.serve)
 
     def _run(self, directory: pathlib.Path, serve: bool) -> int:
-        # These need the packages that were checked above.
+        # take_action has checked that these can be imported.
         from attachguard.demo import clouds
         from attachguard.demo import next_steps
         from attachguard.demo import report
         from attachguard.demo import story
         from attachguard.testing import embedded
 
-        # All services are on loopback, which no proxy can reach.
+        # All services are on loopback; they need no proxy.
         os.environ.update(no_proxy='*', NO_PROXY='*')
-        # Also where SIGINT is ignored: the exit stack has to end processes.
+        # Both signals end the command by way of the exit stack, even if the
+        # shell made it ignore SIGINT.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
         started = time.monotonic()
         LOG.info(
-            'Starting Cinder %s twice, with stubs of Keystone and Nova ...',
+            'Starting two clouds: cinder=%s',
             metadata.version('cinder'),
         )
         with contextlib.ExitStack() as stack:
@@ -122,12 +123,14 @@ class Demo(command.Command):
             except embedded.CinderNotStarted as exc:
                 LOG.error('%s', exc)
                 return 1
-            LOG.info('... running after %.1f s', time.monotonic() - started)
-            LOG.info('Making the calls without the guard ...')
-            without = story.Story(running.without_guard).tell()
-            LOG.info('... and with it')
-            guarded = story.Story(running.with_guard).tell()
-            LOG.info('Done after %.1f s\n', time.monotonic() - started)
+            seconds = time.monotonic() - started
+            LOG.info('Started the clouds: seconds=%.1f', seconds)
+            LOG.info('Making the calls without the guard')
+            without = story.Story(running.without_guard).run()
+            LOG.info('Making the calls with the guard')
+            guarded = story.Story(running.with_guard).run()
+            seconds = time.monotonic() - started
+            LOG.info('Finished: seconds=%.1f\n', seconds)
 
             out = self.app.stdout
             out.write(report.render(without, guarded, _terminal_width(out)))
@@ -136,8 +139,8 @@ class Demo(command.Command):
                 out.flush()
                 with contextlib.suppress(KeyboardInterrupt):
                     threading.Event().wait()
-                LOG.info('Stopping')
-        return 0 if report.is_as_promised(without, guarded) else 1
+                LOG.info('Stopping the clouds')
+        return 0 if report.is_successful(without, guarded) else 1
 
 
 def _terminal_width(stream: TextIO) -> int | None:

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The story of a forged attachment, on the real Cinder API.
+"""A demonstration of forged attachments on the real Cinder API.
 
-Told twice by ``attachguard demo``, without the guard and with it:
+``attachguard demo`` runs the same calls without the guard and with it.
 :mod:`~attachguard.demo.clouds` starts the two clouds,
-:mod:`~attachguard.demo.story` does in each what the story says, and
-:mod:`~attachguard.demo.report` sets the two side by side.
+:mod:`~attachguard.demo.story` makes the calls in one cloud, and
+:mod:`~attachguard.demo.report` compares the results.
 """

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Two small clouds that differ in nothing but the guard.
+"""Two clouds that are equal except for the guard.
 
-Each has a Cinder of its own, the real one, and stubs of Keystone and Nova
-around it. Nova sends its service token, as it must since CVE-2023-2088.
+Each consists of the real Cinder and stubs of Keystone and Nova. Nova sends
+its service token, which Cinder requires since CVE-2023-2088.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from attachguard.testing import embedded
 
 
 class Clouds:
-    """The two clouds, running while the context is open.
+    """A context manager that runs the two clouds.
 
-    :param directory: where the two Cinders keep their configuration, database
-        and log, in ``without-guard`` and ``with-guard``
+    :param directory: directory for the configuration, database and log of
+        the two Cinders, in ``without-guard`` and ``with-guard``
     """
 
     def __init__(self, directory: pathlib.Path) -> None:

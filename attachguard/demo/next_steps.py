@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What to type next, in the clouds that ``attachguard demo --serve`` leaves.
+"""Commands to try in the clouds of ``attachguard demo --serve``.
 
-Everything that is printed can be pasted as it stands: addresses, ids and a
-token are those of the running clouds.
+They contain the addresses, ids and tokens of the running clouds, so that a
+user can paste them without changes.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ import uuid
 from attachguard import testing
 from attachguard.demo import clouds
 from attachguard.demo import story
-from attachguard.testing import stub_cloud as testing_cloud
+from attachguard.testing import stub_cloud
 
 _TEXT = """\
 
-Both clouds are running. There is a volume "spare" in each, and a server
-"MyVm". Paste a block into another terminal; Ctrl-C here stops everything.
+Both clouds are running. Each has a volume "spare" and a server "MyVm".
+Paste a block into another terminal. Press Ctrl-C here to stop both clouds.
 """
 
 _BLOCK = """
 # ---- {title}
 {exports}
-# forge an attachment to a server that does not exist: {forging}
+# Forge an attachment to a server that does not exist. Expected: {forging}
 curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
-    -d '{{"os-attach": {{"instance_uuid": "{invented}",
+    -d '{{"os-attach": {{"instance_uuid": "{no_such_server}",
                        "mountpoint": "/dev/vdc"}}}}' \\
     "$CINDER/volumes/$SPARE/action"
 cinder list
-# the way it should be done: {attaching}
+# Attach the volume by Nova. Expected: {attaching}
 curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
     -d '{{"volumeAttachment": {{"volumeId": "'$SPARE'"}}}}' \\
     "$NOVA/servers/$MYVM/os-volume_attachments"
@@ -53,9 +53,9 @@ curl -s -H "X-Auth-Token: $TOKEN" "$NOVA/servers/$MYVM/os-volume_attachments"
 
 
 def render(running: clouds.Clouds) -> str:
-    """Write down the settings of both clouds' user, and some commands.
+    """Create a volume in each cloud and write the commands for it.
 
-    :param running: the clouds, after the story was told in them
+    :param running: the clouds, after the demonstration
     :returns: text to print
     """
     return (
@@ -64,15 +64,15 @@ def render(running: clouds.Clouds) -> str:
             title='with the guard',
             exports=_exports(running.with_guard),
             forging='403',
-            invented=uuid.uuid4(),
+            no_such_server=uuid.uuid4(),
             attaching='200',
         )
         + _BLOCK.format(
             title='without the guard',
             exports=_exports(running.without_guard),
-            forging='202, and the volume is in-use',
-            invented=uuid.uuid4(),
-            attaching='400, for its rightful owner',
+            forging='202, the volume is in-use',
+            no_such_server=uuid.uuid4(),
+            attaching='400, because the volume is in-use',
         )
     )
 
@@ -83,15 +83,15 @@ def _exports(cloud: testing.StubCloud) -> str:
     spare = user.cinder.volumes.create(1, name='spare')
     session = cloud.session('member')
     settings = {
-        # The client is where this Python is.
+        # The clients are installed beside this Python.
         'PATH': f'{os.path.dirname(sys.executable)}:$PATH',
         'OS_AUTH_URL': f'{cloud.keystone_url}/v3',
         'OS_USERNAME': 'member',
         'OS_PASSWORD': 'member',
-        'OS_PROJECT_NAME': testing_cloud.USERS['member'][0],
+        'OS_PROJECT_NAME': stub_cloud.USERS['member'][0],
         'OS_USER_DOMAIN_ID': 'default',
         'OS_PROJECT_DOMAIN_ID': 'default',
-        'OS_REGION_NAME': testing_cloud.REGION,
+        'OS_REGION_NAME': stub_cloud.REGION,
         'OS_VOLUME_API_VERSION': '3.44',
         'CINDER': session.get_endpoint(service_type='block-storage'),
         'NOVA': session.get_endpoint(service_type='compute'),
@@ -99,10 +99,10 @@ def _exports(cloud: testing.StubCloud) -> str:
         'SPARE': spare.id,
         'TOKEN': session.get_token(),
     }
-    words = ' '.join(f'{name}={value}' for name, value in settings.items())
+    text = ' '.join(f'{name}={value}' for name, value in settings.items())
     return '\n'.join(
         f'export {line}'
         for line in textwrap.wrap(
-            words, 70, break_long_words=False, break_on_hyphens=False
+            text, 70, break_long_words=False, break_on_hyphens=False
         )
     )

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The story as told in both clouds, side by side, and what follows from it."""
+"""The results of the demonstration in both clouds, and the conclusion."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ Steps = abc.Sequence[story.Step]
 
 
 def render(without: Steps, guarded: Steps, width: int | None = None) -> str:
-    """Write down the two tellings, and the conclusion.
+    """Write the report.
 
-    :param without: as told without the guard
-    :param guarded: as told with it
-    :param width: columns of the terminal, for one that is narrow
+    :param without: the steps without the guard
+    :param guarded: the steps with the guard
+    :param width: columns of the terminal; ``None`` for no limit
     :returns: text to print
     """
-    findings = '\n'.join(
-        f'[{"ok" if kept else "NOT SO"}] {promise}'
-        for promise, kept in promises(without, guarded)
+    results = '\n'.join(
+        f'[{"ok" if holds else "FAILED"}] {claim}'
+        for claim, holds in claims(without, guarded)
     )
-    kept = '' if is_as_promised(without, guarded) else 'NOT '
+    works = 'works' if is_successful(without, guarded) else 'DOES NOT WORK'
     return (
         f'{table(without, guarded, width)}\n\n'
-        f'What the guard told the user whom it refused:\n'
+        'Error message of the guard:\n'
         f'{refusals(guarded)}\n\n'
-        f'{findings}\n\n'
-        f'The guard has {kept}done what it promises.\n'
+        f'{results}\n\n'
+        f'The guard {works}.\n'
     )
 
 
-def is_as_promised(without: Steps, guarded: Steps) -> bool:
-    """Tell whether every one of the :func:`promises` was kept."""
-    return all(kept for _, kept in promises(without, guarded))
+def is_successful(without: Steps, guarded: Steps) -> bool:
+    """Return whether all :func:`claims` hold."""
+    return all(holds for _, holds in claims(without, guarded))
 
 
 def table(without: Steps, guarded: Steps, width: int | None = None) -> str:
-    """Set the two tellings side by side.
+    """Make a table with one row for each step.
 
-    :param without: as told without the guard
-    :param guarded: as told with it
-    :param width: columns of the terminal, for one that is narrow
+    :param without: the steps without the guard
+    :param guarded: the steps with the guard
+    :param width: columns of the terminal; ``None`` for no limit
     """
     result = prettytable.PrettyTable(
-        ['#', 'the user types', 'without the guard', 'with the guard'],
+        ['#', "the user's call", 'without the guard', 'with the guard'],
         align='l',
         hrules=prettytable.HRuleStyle.ALL,
     )
@@ -78,7 +78,7 @@ def table(without: Steps, guarded: Steps, width: int | None = None) -> str:
 def _cell(step: story.Step) -> str:
     return '\n'.join(
         (
-            _said(step.answer),
+            _status(step.response),
             f'Cinder: {step.cinder}',
             f'Nova:   {step.nova}',
             f'=> {step.verdict.value}',
@@ -86,38 +86,38 @@ def _cell(step: story.Step) -> str:
     )
 
 
-def _said(answer: story.Answer | None) -> str:
-    if answer is None:
-        return '(there is no attachment)'
-    phrase = answer.reason or http.HTTPStatus(answer.status).phrase
-    return f'{answer.status} {phrase}'
+def _status(response: story.Response | None) -> str:
+    if response is None:
+        return '(no call: there is no attachment)'
+    phrase = response.reason or http.HTTPStatus(response.status).phrase
+    return f'{response.status} {phrase}'
 
 
 def refusals(steps: Steps) -> str:
-    """Quote what the guard said as it refused, each answer once."""
-    answers = dict.fromkeys(
-        step.answer
+    """Quote the error messages of the refused calls, each once."""
+    responses = dict.fromkeys(
+        step.response
         for step in steps
-        if step.answer is not None and step.answer.is_refusal
+        if step.response is not None and step.response.is_refusal
     )
     return '\n'.join(
         textwrap.fill(
-            f'{answer.status} {answer.message}',
+            f'{response.status} {response.message}',
             width=78,
             initial_indent='  ',
             subsequent_indent='  ',
             break_on_hyphens=False,
         )
-        for answer in answers
+        for response in responses
     )
 
 
-def promises(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
-    """Compare what happened to what the guard promises.
+def claims(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
+    """Compare the steps with what the guard claims to do.
 
-    :param without: as told without the guard
-    :param guarded: as told with it
-    :returns: each promise, and whether it was kept
+    :param without: the steps without the guard
+    :param guarded: the steps with the guard
+    :returns: each claim, and whether it holds
     """
     forged = [
         step
@@ -127,41 +127,41 @@ def promises(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
     attempts = [
         step
         for step in guarded
-        if step.kind is Kind.FORGERY and step.answer is not None
+        if step.kind is Kind.FORGERY and step.response is not None
     ]
     compute = [step for step in guarded if step.kind is Kind.COMPUTE_API]
     return [
         (
-            f'Without the guard, Cinder took {len(forged)} attachments which '
-            'Nova never made.',
+            f'Without the guard, Cinder accepted {len(forged)} attachments '
+            'that Nova did not make.',
             len(forged) == 2,
         ),
         (
             f'With the guard, {sum(map(_is_refused, attempts))} of '
-            f'{len(attempts)} attempts were refused with 403 and the volume '
-            'stayed free.',
+            f'{len(attempts)} forged attachments were refused with 403, and '
+            'the volume stayed available.',
             bool(attempts) and all(map(_is_refused, attempts)),
         ),
         (
-            f'With the guard, {sum(map(_worked, compute))} of {len(compute)} '
-            'calls to Nova, to attach and to detach, worked as ever.',
-            bool(compute) and all(map(_worked, compute)),
+            f'With the guard, {sum(map(_succeeded, compute))} of '
+            f'{len(compute)} calls to attach or detach by Nova succeeded.',
+            bool(compute) and all(map(_succeeded, compute)),
         ),
     ]
 
 
 def _is_refused(step: story.Step) -> bool:
     return (
-        step.answer is not None
-        and step.answer.is_refusal
-        and step.answer.reason is not None
-        and step.verdict is Verdict.FREE
+        step.response is not None
+        and step.response.is_refusal
+        and step.response.reason is not None
+        and step.verdict is Verdict.AVAILABLE
     )
 
 
-def _worked(step: story.Step) -> bool:
+def _succeeded(step: story.Step) -> bool:
     return (
-        step.answer is not None
-        and step.answer.status < http.HTTPStatus.BAD_REQUEST
-        and step.verdict in (Verdict.FREE, Verdict.ATTACHED)
+        step.response is not None
+        and step.response.status < http.HTTPStatus.BAD_REQUEST
+        and step.verdict in (Verdict.AVAILABLE, Verdict.ATTACHED)
     )

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the story's user does, call by call, and what comes of it.
+"""The calls of a user, and their effect on the volume.
 
-Only what the services answer is told: each step asks Cinder and Nova about
-the volume afterwards, and is judged by whether the two agree.
+After each call, Cinder and Nova are queried for the volume. The verdict says
+whether their records agree.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ import novaclient.client
 import novaclient.exceptions
 import requests
 
-from attachguard.testing import stub_cloud as testing_cloud
+from attachguard.testing import stub_cloud
 
 DEVICE = '/dev/vdb'
 
-# A volume's states that pass by themselves.
-_PASSING = ('creating', 'attaching', 'detaching', 'deleting')
-_PATIENCE = 20.0
+# The states of a volume that are temporary.
+_TEMPORARY = ('creating', 'attaching', 'detaching', 'deleting')
+_TIMEOUT = 20.0
 
 _CLIENT_ERRORS = (
     cinderclient.exceptions.ClientException,
@@ -51,17 +51,17 @@ Resource: TypeAlias = Any
 
 
 class Verdict(enum.Enum):
-    """What Cinder's and Nova's records of the volume amount to."""
+    """Whether Cinder's and Nova's records of the volume agree."""
 
-    FREE = 'free, both agree'
-    ATTACHED = 'attached, both agree'
-    HELD = 'HELD: Nova knows nothing'
-    FORGED = 'FORGED: Nova knows nothing'
-    LOST = 'LOST: Cinder knows nothing'
+    AVAILABLE = 'both agree: available'
+    ATTACHED = 'both agree: attached'
+    RESERVED = 'RESERVED only in Cinder'
+    FORGED = 'ATTACHED only in Cinder'
+    LOST = 'ATTACHED only in Nova'
 
 
 class Kind(enum.Enum):
-    """What a step is there to show."""
+    """The purpose of a step."""
 
     SETTING = enum.auto()
     FORGERY = enum.auto()
@@ -69,16 +69,16 @@ class Kind(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What the API said to a call that changes something."""
+class Response:
+    """The response to a call that changes something."""
 
     status: int
     reason: str | None = None
     message: str | None = None
 
     @classmethod
-    def read(cls, response: requests.Response) -> Answer:
-        """Read a response, and the fault in it if there is one."""
+    def read(cls, response: requests.Response) -> Response:
+        """Read the status, and the reason and message of an error."""
         if response.status_code < http.HTTPStatus.BAD_REQUEST:
             return cls(response.status_code)
         fault = next(iter(response.json().values()))
@@ -88,42 +88,43 @@ class Answer:
 
     @property
     def is_refusal(self) -> bool:
+        """Whether the service refused the call."""
         return self.status == http.HTTPStatus.FORBIDDEN
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """One call of the story: what was answered, and what is so afterwards.
+    """A call and its effect.
 
-    :param kind: what it is there to show
-    :param call: as the user types it
-    :param answer: None where there was nothing to call any more
-    :param cinder: what Cinder says of the volume
-    :param nova: what Nova says of it
-    :param verdict: what the two together amount to
+    :param kind: the purpose of the call
+    :param call: the call as Python code
+    :param response: the response; ``None`` if the call was not possible
+    :param cinder: Cinder's record of the volume after the call
+    :param nova: Nova's record of the volume after the call
+    :param verdict: whether the records agree
     """
 
     kind: Kind
     call: str
-    answer: Answer | None
+    response: Response | None
     cinder: str
     nova: str
     verdict: Verdict
 
 
 class Story:
-    """The story's user, who is an ordinary member of a project.
+    """Makes the calls as an ordinary member of a project.
 
-    :param cloud: where it happens
+    :param cloud: the cloud
     """
 
-    def __init__(self, cloud: testing_cloud.StubCloud) -> None:
+    def __init__(self, cloud: stub_cloud.StubCloud) -> None:
         session = cloud.session('member')
-        self._answer: Answer | None = None
+        self._response: Response | None = None
         session.session.hooks['response'].append(self._listen)
         arguments = {
             'session': session,
-            'region_name': testing_cloud.REGION,
+            'region_name': stub_cloud.REGION,
         }
         self.cinder: Client = cinderclient.client.Client('3.44', **arguments)
         self.nova: Client = novaclient.client.Client('2.1', **arguments)
@@ -136,12 +137,12 @@ class Story:
         self, response: requests.Response, *args: Any, **kwargs: Any
     ) -> None:
         if response.request.method != 'GET':
-            self._answer = Answer.read(response)
+            self._response = Response.read(response)
 
-    def tell(self) -> list[Step]:
-        """Do what the story says.
+    def run(self) -> list[Step]:
+        """Make the calls.
 
-        :returns: its steps
+        :returns: the steps
         """
         volumes, attachments = self.cinder.volumes, self.cinder.attachments
         server_volumes = self.nova.volumes
@@ -204,72 +205,72 @@ class Story:
         function: abc.Callable[[], Any],
         possible: bool = True,
     ) -> Any:
-        self._answer = None
+        self._response = None
         result = None
         if possible:
             try:
                 result = function()
             except _CLIENT_ERRORS:
-                # The answer says more than the exception.
-                if self._answer is None:
+                # The response has the reason and the message.
+                if self._response is None:
                     raise
-        answer = self._answer
-        volume = self._settled()
-        holders = [
+        response = self._response
+        volume = self._wait_for_volume()
+        server_ids = [
             attachment.instance
             for attachment in self.cinder.attachments.list(
                 search_opts={'volume_id': self.vol.id}
             )
         ]
-        nova_has_it = self._nova_has_it()
+        is_attached = self._is_attached()
         self._steps.append(
             Step(
                 kind,
                 call,
-                answer,
-                cinder=self._describe(volume.status, holders),
-                nova=self._ask_nova(nova_has_it, holders),
-                verdict=_judge(volume.status, nova_has_it),
+                response,
+                cinder=self._describe_cinder(volume.status, server_ids),
+                nova=self._describe_nova(is_attached, server_ids),
+                verdict=_judge(volume.status, is_attached),
             )
         )
         return result
 
-    def _settled(self) -> Resource:
-        give_up = time.monotonic() + _PATIENCE
-        while time.monotonic() < give_up:
+    def _wait_for_volume(self) -> Resource:
+        deadline = time.monotonic() + _TIMEOUT
+        while time.monotonic() < deadline:
             volume = self.cinder.volumes.get(self.vol.id)
-            if volume.status not in _PASSING:
+            if volume.status not in _TEMPORARY:
                 return volume
             time.sleep(0.05)
         raise TimeoutError(
-            f'the volume is still {volume.status} after {_PATIENCE:g} seconds'
+            f'the volume is still {volume.status} after {_TIMEOUT:g} seconds'
         )
 
-    def _nova_has_it(self) -> bool:
+    def _is_attached(self) -> bool:
         return any(
             attached.volumeId == self.vol.id
             for attached in self.nova.volumes.get_server_volumes(self.vm.id)
         )
 
-    def _describe(self, status: str, holders: list[str]) -> str:
+    def _describe_cinder(self, status: str, server_ids: list[str]) -> str:
         names = ', '.join(
-            'MyVm' if holder == self.vm.id else 'no_such_vm'
-            for holder in holders
+            'MyVm' if server_id == self.vm.id else 'no_such_vm'
+            for server_id in server_ids
         )
-        return f'{status} by {names}' if names else status
+        return f'{status}, server {names}' if names else status
 
-    def _ask_nova(self, nova_has_it: bool, holders: list[str]) -> str:
-        for holder in holders:
+    def _describe_nova(self, is_attached: bool, server_ids: list[str]) -> str:
+        for server_id in server_ids:
             try:
-                self.nova.servers.get(holder)
+                self.nova.servers.get(server_id)
             except novaclient.exceptions.NotFound as exc:
-                return f'no_such_vm is {exc.code}'
-        return 'MyVm has MyVol' if nova_has_it else 'MyVm has no volume'
+                return f'{exc.code} for no_such_vm'
+        return 'attached to MyVm' if is_attached else 'not attached'
 
 
-def _judge(status: str, nova_has_it: bool) -> Verdict:
+def _judge(status: str, is_attached: bool) -> Verdict:
     if status == 'in-use':
-        return Verdict.ATTACHED if nova_has_it else Verdict.FORGED
-    if nova_has_it:
+        return Verdict.ATTACHED if is_attached else Verdict.FORGED
+    if is_attached:
         return Verdict.LOST
-    return Verdict.FREE if status == 'available' else Verdict.HELD
+    return Verdict.AVAILABLE if status == 'available' else Verdict.RESERVED

@@ -12,9 +12,9 @@
 
 """Stubs of Keystone, Nova and Cinder for functional tests.
 
-They are good enough that the real clients and the real keystonemiddleware
-talk to them unchanged; each is held against the real service by a test. Start
-from :class:`StubCloud`, which puts all of them together.
+The real clients and the real keystonemiddleware work with them. Functional
+tests compare each stub with the real service. :class:`StubCloud` starts all
+of them.
 """
 
 from __future__ import annotations

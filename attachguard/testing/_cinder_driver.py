@@ -10,11 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A Cinder volume driver that stores nothing.
+"""A Cinder volume driver without storage.
 
-Cinder's own fakes live in its unit tests, and importing those monkey-patches
-the process and needs its test requirements. This one is for a Cinder whose
-records matter and whose disks do not.
+Cinder's own fake drivers are in its unit tests. To import those needs Cinder's
+test requirements and monkey-patches the process.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from cinder.volume import driver
 
 @interface.volumedriver
 class NoStorageDriver(driver.VolumeDriver):  # type: ignore[misc]
-    """Agrees to everything, and remembers nothing.
+    """Succeeds at every operation and stores nothing.
 
-    Reports an infinite pool that takes multiattach volumes, and connects a
-    volume by a made-up iSCSI target whose name is the volume's id.
+    It reports an infinite pool that supports multiattach volumes. A volume's
+    connection is an iSCSI target that does not exist, named after its id.
     """
 
     VERSION = '1.0'

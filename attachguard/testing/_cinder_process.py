@@ -13,14 +13,14 @@
 """The process in which :class:`attachguard.testing.embedded.EmbeddedCinder`
 runs Cinder: API, scheduler and volume service in one.
 
-Run as a file rather than with ``-m``, so that Cinder's monkey patching comes
-before any other import, attachguard's own package included::
+It is run as a file, not with ``-m``. So Cinder's monkey patching runs before
+any other import, including that of attachguard's own package::
 
     python -P _cinder_process.py eventlet|threads PORT_FILE cinder.conf
 
-It writes the API's port to PORT_FILE once Cinder can create volumes, and
-exits when its standard input is closed, which the kernel does even for a
-parent that was killed.
+It writes the API's port to PORT_FILE when Cinder can create volumes. It exits
+when its standard input is closed; the kernel closes it even if the parent is
+killed.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from typing import Any
 
 
 def _exit_with_parent() -> None:
-    # Bound before the monkey patching, which would make the loop's second
-    # round a green one. A cloud for a test has nothing to save, while a
-    # graceful stop of the services can take a minute.
-    read, leave = os.read, os._exit
+    # The functions are bound before the monkey patching replaces them. The
+    # process exits without a graceful stop, which can take a minute; a test
+    # has nothing to save.
+    read, exit_process = os.read, os._exit
     while read(0, 4096):
         pass
-    leave(0)
+    exit_process(0)
 
 
 def _use_greenthreads() -> None:
-    # Patches before it imports anything else, in every release.
+    # In every release, this module patches before its other imports.
     import cinder.cmd.api  # noqa: F401
 
 
@@ -53,8 +53,8 @@ def _use_threads() -> None:
     try:
         from cinder import monkey_patch
     except ImportError:
-        # Up to Cinder 28 the API can be served on threads, but what answers
-        # its calls asks for greenthreads, which then nobody would run.
+        # Up to Cinder 28, threads can serve the API, but its RPC servers use
+        # greenthreads, which would not run.
         import oslo_messaging
 
         get_rpc_server = oslo_messaging.get_rpc_server
@@ -68,7 +68,7 @@ def _use_threads() -> None:
 
 
 def _initialize() -> None:
-    """Do what each of Cinder's services does before it starts."""
+    """Initialize the process, as each of Cinder's services does."""
     from cinder import coordination
     from cinder import objects
     from cinder import rpc
@@ -85,14 +85,14 @@ def _initialize() -> None:
 
 
 def _create_database() -> None:
-    """Create the tables and, beside ``__DEFAULT__``, a multiattach type."""
+    """Create the tables and the volume type ``multiattach``."""
     from cinder import context
     from cinder import exception
     from cinder.db import migration
     from cinder.volume import volume_types
 
     migration.db_sync()
-    # It is there already where the directory was used before.
+    # It exists if an earlier instance used the directory.
     with contextlib.suppress(exception.VolumeTypeExists):
         volume_types.create(
             context.get_admin_context(),
@@ -104,8 +104,8 @@ def _create_database() -> None:
 def _start_services() -> None:
     """Start the volume service and the scheduler.
 
-    The scheduler comes second, for it asks the volume services what they can
-    do, and its start returns when it has heard from them.
+    The scheduler starts second. Its start queries the volume services for
+    their capabilities and waits for their responses.
     """
     from cinder import service
 
@@ -122,7 +122,7 @@ def _start_services() -> None:
 
 
 def _serve_eventlet(ready: pathlib.Path) -> None:
-    """Serve as cinder-api does: oslo.service's server, on greenthreads."""
+    """Serve with oslo.service on greenthreads, as cinder-api does."""
     from cinder import service
 
     api = service.WSGIService('osapi_volume')
@@ -132,12 +132,12 @@ def _serve_eventlet(ready: pathlib.Path) -> None:
 
 
 def _lock_database_early() -> None:
-    """Let a transaction wait for SQLite's lock where it begins.
+    """Make each transaction take SQLite's write lock at its beginning.
 
-    oslo.db begins it with no lock, and two threads which have read and now
-    want to write then wait for one another: SQLite ends that at once, with
-    "database is locked". Greenthreads do not switch in between, and would
-    block one another if they waited.
+    oslo.db begins a transaction without a lock. Two threads that have read and
+    then write would wait for each other, and SQLite fails immediately with
+    "database is locked". Greenthreads do not switch in between; they would
+    block each other with this lock.
     """
     import sqlalchemy.engine
     import sqlalchemy.event
@@ -160,7 +160,7 @@ def _lock_database_early() -> None:
 
 
 def _serve_threads(ready: pathlib.Path) -> None:
-    """Serve as any threaded WSGI server would: on a pool of threads."""
+    """Serve on a pool of threads, as a threaded WSGI server does."""
     import waitress.server
 
     server = waitress.server.create_server(
@@ -174,7 +174,7 @@ def _serve_threads(ready: pathlib.Path) -> None:
 
 
 def load_application() -> Any:
-    """Load the API by its paste file.
+    """Load the API from its paste file.
 
     :returns: the WSGI application
     """
@@ -185,19 +185,19 @@ def load_application() -> Any:
 
 
 def report(port: int, ready: pathlib.Path) -> None:
-    """Tell that the API can be asked.
+    """Report that the API is ready.
 
-    :param port: where
+    :param port: its port
     :param ready: file to write the port to
     """
-    # Renamed into place, so that whoever looks finds a whole number.
+    # The file is renamed, so that a reader never finds part of a number.
     partial = ready.with_suffix('.partial')
     partial.write_text(str(port))
     partial.rename(ready)
 
 
 def prepare(server: str, cinder_conf: str) -> None:
-    """Start everything but the API, in this process.
+    """Start everything but the API in this process.
 
     :param server: ``eventlet``, or ``threads`` for any threaded WSGI server
     :param cinder_conf: the configuration file
@@ -211,7 +211,7 @@ def prepare(server: str, cinder_conf: str) -> None:
     _initialize()
     if server == 'threads':
         _lock_database_early()
-    # A server that has several processes starts them all at once.
+    # A server with several processes starts them concurrently.
     with open(f'{cinder_conf}.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _create_database()

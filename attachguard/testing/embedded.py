@@ -12,11 +12,9 @@
 
 """The real Cinder, for tests and demonstrations.
 
-Stubs answer as their authors think that Cinder does. When the question is
-what Cinder itself does with a request, this runs it: the API in its own
-pipeline behind the real auth_token, the scheduler and a volume service
-without storage, on SQLite, in one process that starts within seconds and is
-gone when the test is::
+It consists of the API in its own pipeline behind the real auth_token, the
+scheduler and a volume service without storage. They run on SQLite in one
+process, which starts within seconds and ends with the test::
 
     with EmbeddedCinder(tmp_path, keystone.url) as cinder:
         keystone.add_endpoint('block-storage', cinder.url)
@@ -42,68 +40,73 @@ from typing import Self
 
 _PROCESS = pathlib.Path(__file__).with_name('_cinder_process.py')
 _PACKAGE_ROOT = pathlib.Path(__file__).parents[2]
-# How long a process that was told to end may take to do so.
+# Seconds to wait for the process to exit before it is killed.
 _GRACE = 5.0
 
 
 class CinderNotStarted(Exception):
-    """Cinder did not come up; the message ends with its log's last lines."""
+    """Cinder did not start; the message ends with the end of its log."""
 
 
 def sample_paste_ini() -> pathlib.Path:
-    """Find the api-paste.ini.sample that comes with attachguard.
+    """Find the api-paste.ini.sample of attachguard.
 
-    :returns: the checkout's own where there is one, else the installed one
-    :raises FileNotFoundError: if there is neither
+    :returns: the file in the checkout, else the installed file
+    :raises FileNotFoundError: there is no such file
     """
-    places = (
+    directories = (
         _PACKAGE_ROOT / 'etc',
         pathlib.Path(sysconfig.get_path('data'), 'etc', 'attachguard'),
     )
-    for place in places:
-        sample = place / 'api-paste.ini.sample'
+    for directory in directories:
+        sample = directory / 'api-paste.ini.sample'
         if sample.is_file():
             return sample
     raise FileNotFoundError(
-        f'no api-paste.ini.sample in {" or ".join(map(str, places))}'
+        f'no api-paste.ini.sample in {" or ".join(map(str, directories))}'
     )
 
 
 def without_guard(paste_ini: pathlib.Path) -> configparser.ConfigParser:
-    """Take attachguard out of a paste configuration.
+    """Remove attachguard from a paste configuration.
 
-    :param paste_ini: a file whose filter section is ``[filter:attachguard]``
-    :returns: the same configuration, less that section and its name in the
-        pipelines
+    :param paste_ini: a file with the section ``[filter:attachguard]``
+    :returns: the configuration without that section, and without its name in
+        the pipelines
     """
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(paste_ini.read_text())
     config.remove_section('filter:attachguard')
     for section in config.sections():
         for key, value in config.items(section):
-            words = value.split()
-            if 'attachguard' in words:
-                words.remove('attachguard')
-                config.set(section, key, ' '.join(words))
+            names = value.split()
+            if 'attachguard' in names:
+                names.remove('attachguard')
+                config.set(section, key, ' '.join(names))
     return config
 
 
 class EmbeddedCinder:
-    """Cinder's API, scheduler and volume service in a process of their own.
+    """A context manager that runs Cinder in a separate process.
 
-    :param directory: where its configuration, database and log go; it may
-        be used again, by another instance, after this one has stopped
+    :param directory: directory for the configuration, database and log. After
+        Cinder has stopped, another instance can use it again.
     :param keystone_url: Keystone's endpoint, ``http://host:port/v3``. It must
-        know the user ``cinder`` with the password ``cinder`` and the role
-        ``service`` in the project ``service``, all in the domain Default, and
-        tell of Nova in the catalog of its tokens.
-    :param paste_ini: another paste configuration than the shipped sample
-    :param guard: False for Cinder's own pipeline, without the filter
-    :param guard_options: for the group ``[attachguard]`` of cinder.conf
-    :param cinder_options: for other groups: name to options
-    :param server: ``eventlet`` serves as cinder-api does, ``threads`` as a
-        threaded WSGI server does; Cinder's services follow suit
-    :param deadline: seconds to wait for Cinder to come up
+        have the user ``cinder`` with the password ``cinder`` and the role
+        ``service`` in the project ``service``, all in the domain Default. The
+        catalog of its tokens must have Nova's endpoint.
+    :param paste_ini: a paste configuration; by default the sample
+    :param guard: False removes attachguard from the pipeline
+    :param guard_options: options of the group ``[attachguard]``
+    :param cinder_options: options of other groups, by group
+    :param server: ``eventlet`` serves like cinder-api, ``threads`` like a
+        threaded WSGI server; Cinder's services use the same
+    :param deadline: seconds to wait for Cinder to start
+
+    :ivar server: the kind of server
+    :ivar log: path of Cinder's log
+    :ivar conf: path of cinder.conf
+    :ivar port: port of the API, after the start
     """
 
     def __init__(
@@ -131,13 +134,13 @@ class EmbeddedCinder:
             **(cinder_options or {}),
             'attachguard': guard_options or {},
         }
-        self._server = server
+        self.server = server
         self._deadline = deadline
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        """The endpoint, for a catalog or a client."""
+        """The endpoint of the API, for a catalog or a client."""
         return f'http://127.0.0.1:{self.port}/v3'
 
     def __enter__(self) -> Self:
@@ -155,15 +158,15 @@ class EmbeddedCinder:
     def start(self) -> None:
         """Start Cinder and wait until it can create volumes.
 
-        :raises CinderNotStarted: if it exits, or the deadline passes
+        :raises CinderNotStarted: it exits, or the deadline passes
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         ready = self.directory / 'port'
         ready.unlink(missing_ok=True)
         self._write_configuration()
-        # What it talks to is on loopback, where no proxy leads.
+        # All its peers are on loopback; it needs no proxy.
         environ = {**os.environ, 'no_proxy': '*', 'NO_PROXY': '*'}
-        # It overrules the backend that the process asks Cinder for.
+        # It overrides the backend that the process selects.
         environ.pop('OS_CINDER_DISABLE_EVENTLET_PATCHING', None)
         environ['PYTHONPATH'] = os.pathsep.join(
             filter(None, [str(_PACKAGE_ROOT), environ.get('PYTHONPATH')])
@@ -176,7 +179,7 @@ class EmbeddedCinder:
                 stderr=log,
                 cwd=self.directory,
                 env=environ,
-                # An interrupt from the terminal is its parent's business.
+                # Ctrl-C in the terminal stops the parent, which stops it.
                 start_new_session=True,
             )
         try:
@@ -186,7 +189,7 @@ class EmbeddedCinder:
             raise
 
     def stop(self) -> None:
-        """Stop Cinder at once; nothing of it is left running."""
+        """Stop Cinder immediately."""
         if self._process is None:
             return
         process, self._process = self._process, None
@@ -199,15 +202,15 @@ class EmbeddedCinder:
             process.wait(timeout=_GRACE)
 
     def _command(self, ready: pathlib.Path) -> list[str]:
-        """What to run: it tells its port, and ends with standard input.
+        """Make the command that runs Cinder until its standard input ends.
 
-        :param ready: file for it to write the port to
+        :param ready: file to which it writes the port
         """
         return [
             sys.executable,
             '-P',
             str(_PROCESS),
-            self._server,
+            self.server,
             str(ready),
             str(self.conf),
         ]
@@ -215,8 +218,8 @@ class EmbeddedCinder:
     def _wait_until_ready(
         self, process: subprocess.Popen[bytes], ready: pathlib.Path
     ) -> None:
-        give_up = time.monotonic() + self._deadline
-        while time.monotonic() < give_up:
+        deadline = time.monotonic() + self._deadline
+        while time.monotonic() < deadline:
             if process.poll() is not None:
                 raise CinderNotStarted(
                     f'Cinder exited with {process.returncode}; the end of '
@@ -228,7 +231,7 @@ class EmbeddedCinder:
                     return
             time.sleep(0.05)
         raise CinderNotStarted(
-            f'Cinder did not come up within {self._deadline:g} seconds; '
+            f'Cinder did not start within {self._deadline:g} seconds; '
             f'the end of {self.log}:\n{self._log_tail()}'
         )
 
@@ -285,15 +288,15 @@ class EmbeddedCinder:
                 'osapi_volume_listen': '127.0.0.1',
                 'osapi_volume_listen_port': 0,
                 'transport_url': 'fake://',
-                # As the package installs it; without it every filter of a
-                # list is refused from microversion 3.31 on.
+                # The package installs it. Without it, Cinder refuses every
+                # filter of a list from microversion 3.31 on.
                 'resource_query_filters_file': pathlib.Path(
                     sysconfig.get_path('data'),
                     'etc/cinder/resource_filters.json',
                 ),
                 'enabled_backends': 'nostorage',
-                # Two services in one process report as one, so that the
-                # other would be taken for dead after a minute.
+                # Two services in one process report as one. After a minute,
+                # the other would be down.
                 'service_down_time': 10 * 365 * 24 * 3600,
                 'quota_volumes': -1,
                 'quota_gigabytes': -1,
@@ -309,7 +312,7 @@ class EmbeddedCinder:
                 'connection': (
                     f'sqlite:///{self.directory}/cinder.sqlite?timeout=30'
                 ),
-                # Durability is of no use to what a test throws away.
+                # The tests delete the database; it need not be durable.
                 'sqlite_synchronous': False,
             },
             'keystone_authtoken': {

@@ -10,10 +10,9 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Serve a WSGI application on loopback, and see what was asked of it.
+"""Serve a WSGI application on loopback and record its requests.
 
-For tests that want real HTTP: sockets, keep-alive and timeouts behave as they
-do in a cloud, and what went over the wire can be asserted.
+It is for tests that need real HTTP, with sockets, keep-alive and timeouts.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from waitress import wasyncore
 if typing.TYPE_CHECKING:
     from _typeshed import wsgi as wsgi_types
 
-#: Request headers that are kept with each recorded request.
+#: The request headers that are recorded.
 RECORDED_HEADERS = (
     'OpenStack-API-Version',
     'X-OpenStack-Nova-API-Version',
@@ -45,7 +44,11 @@ RECORDED_HEADERS = (
 
 
 class Recorded(typing.NamedTuple):
-    """One request that was answered."""
+    """A request and the status of its response.
+
+    ``path`` includes the query string. ``headers`` has those of
+    :data:`RECORDED_HEADERS` that the request has.
+    """
 
     method: str
     path: str
@@ -54,12 +57,17 @@ class Recorded(typing.NamedTuple):
 
     @property
     def microversion(self) -> str | None:
-        """The ``OpenStack-API-Version`` that the client asked for."""
+        """The header ``OpenStack-API-Version`` of the request."""
         return self.headers.get('OpenStack-API-Version')
 
 
 class Server:
-    """A WSGI application being served; made by :func:`serve`."""
+    """Serves a WSGI application; made by :func:`serve`.
+
+    :ivar host: the address that it listens on
+    :ivar port: the port that it listens on
+    :ivar connections: number of connections accepted so far
+    """
 
     def __init__(
         self,
@@ -81,7 +89,7 @@ class Server:
             port=port,
             threads=threads,
             ident='attachguard.testing',
-            # select() ends at the descriptor 1023 of the whole process.
+            # select() does not support descriptors above 1023.
             asyncore_use_poll=True,
         )
         self._server.channel_class = self._accepted
@@ -98,21 +106,21 @@ class Server:
 
     @property
     def requests(self) -> list[Recorded]:
-        """The requests answered so far, oldest first; bounded."""
+        """The last recorded requests, oldest first."""
         return list(self._history)
 
     def forget(self) -> None:
-        """Drop the recorded requests."""
+        """Delete the recorded requests."""
         self._history.clear()
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start serving."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Close every connection and wait, not long, for the threads."""
-        # Only the thread that runs the loop may touch its map. When it is
-        # awake already, it closes the trigger before this has pulled it.
+        """Close the connections and wait a few seconds for the threads."""
+        # Only the thread of the loop can change its map. If it is already
+        # awake, it closes the trigger first.
         with contextlib.suppress(OSError):
             self._server.trigger.pull_trigger(
                 lambda: wasyncore.close_all(self._server._map)
@@ -166,15 +174,15 @@ def serve(
     threads: int = 16,
     history: int = 10000,
 ) -> Iterator[Server]:
-    """Serve ``application`` over HTTP/1.1 until the block is left.
+    """Serve an application over HTTP/1.1 until the context ends.
 
     :param application: the WSGI application
     :param host: address to listen on
-    :param port: port to listen on; 0 for any free one
-    :param threads: how many requests are worked on at the same time
-    :param history: how many requests are remembered
+    :param port: port to listen on; 0 for any free port
+    :param threads: number of requests that are processed concurrently
+    :param history: number of requests that are recorded
     :returns: a context manager that yields a :class:`Server`
-    :raises OSError: the address is in use
+    :raises OSError: the port is in use
     """
     server = Server(application, host, port, threads, history)
     server.start()

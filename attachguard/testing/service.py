@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the stub services have in common.
+"""Base of the stub services: routing, errors, microversions, JSON.
 
-A stub is a WSGI application: one table of routes, faults and delays on
-demand, and errors in the form of the service that it stands for.
+A stub is a WSGI application with one table of routes. Its errors have the
+format of the service that it represents.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import json
+import operator
 import re
-import threading
 import typing
+import urllib.parse
 import uuid
 
 import jsonschema
@@ -36,18 +37,19 @@ from oslo_utils import uuidutils
 import webob
 import webob.exc
 
+from attachguard.testing import fault_injection
+
 if typing.TYPE_CHECKING:
     from _typeshed import wsgi as wsgi_types
 
 Version = tuple[int, int]
-Body = bytes | str | Mapping[str, typing.Any]
 
 
 class Refused(Exception):
-    """A request that a stub answers with an error.
+    """A stub responds to a request with an error.
 
     :param status: HTTP status code
-    :param message: what the service says to it
+    :param message: message of the error
     """
 
     def __init__(self, status: int, message: str = '') -> None:
@@ -58,7 +60,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Caller:
-    """Who calls, as keystonemiddleware's auth_token tells a service."""
+    """The user of a request, as keystonemiddleware's auth_token sets it."""
 
     user_id: str
     project_id: str
@@ -66,8 +68,11 @@ class Caller:
     service_roles: frozenset[str]
 
     @classmethod
-    def of(cls, request: webob.Request) -> Caller:
-        """Read the caller of a request that came through auth_token."""
+    def from_request(cls, request: webob.Request) -> Caller:
+        """Read the caller from the headers that auth_token sets.
+
+        :param request: a request that passed auth_token
+        """
         headers = request.headers
         return cls(
             headers.get('X-User-Id') or '',
@@ -81,98 +86,30 @@ class Caller:
         """Whether the caller is an administrator of the cloud."""
         return 'admin' in self.roles
 
-    def may(self, role: str) -> bool:
-        """Whether the caller has the role, or is an administrator."""
+    def has_role(self, role: str) -> bool:
+        """Return whether the caller has a role or is an administrator."""
         return self.is_admin or role in self.roles
+
+    def can_access(self, project_id: str) -> bool:
+        """Return whether the caller can access resources of a project."""
+        return self.is_admin or project_id == self.project_id
 
 
 class Request(webob.Request):
-    """A request with what a service knows of it."""
+    """A request with its caller and its microversion."""
 
     caller: Caller
     version: Version
 
+    def authorize(self, role: str, rule: str) -> None:
+        """Require a role of the caller.
 
-@dataclasses.dataclass(eq=False)
-class Fault:
-    """Something that goes wrong for the requests it matches.
-
-    :param status: answer this; ``None`` to only delay the request
-    :param times: for so many requests; ``None`` for all of them
-    :param path: regular expression searched in path and query
-    :param method: only this method
-    :param delay: seconds to wait before anything else
-    :param body: instead of an error in the service's own form
-    :param headers: added to the answer; a ``Content-Length`` that promises
-        more than the body has makes the server break the connection
-    """
-
-    status: int | None = 500
-    times: int | None = 1
-    path: str = ''
-    method: str | None = None
-    delay: float = 0
-    body: Body | None = None
-    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    hits: int = 0
-
-    def matches(self, request: webob.Request) -> bool:
-        """Whether the request is one of those that shall go wrong."""
-        return (
-            (self.times is None or self.hits < self.times)
-            and self.method in (None, request.method)
-            and re.search(self.path, request.path_qs) is not None
-        )
-
-
-class Faults:
-    """The faults and delays that a test asked for."""
-
-    def __init__(self) -> None:
-        self._faults: list[Fault] = []
-        self._lock = threading.Lock()
-        self._released = threading.Event()
-
-    def add(
-        self,
-        status: int | None = 500,
-        times: int | None = 1,
-        path: str = '',
-        *,
-        method: str | None = None,
-        delay: float = 0,
-        body: Body | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Fault:
-        """Let requests go wrong from now on; parameters as :class:`Fault`.
-
-        :returns: the fault, whose ``hits`` count the requests it met
+        :param role: name of the role; an administrator has every role
+        :param rule: name of the policy rule, for the error message
+        :raises Refused: 403, the caller does not have the role
         """
-        fault = Fault(
-            status, times, path, method, delay, body, dict(headers or {})
-        )
-        with self._lock:
-            self._faults.append(fault)
-        return fault
-
-    def clear(self) -> None:
-        """Forget every fault, and let those who wait go on at once."""
-        with self._lock:
-            self._faults.clear()
-            released, self._released = self._released, threading.Event()
-        released.set()
-
-    def meet(self, request: webob.Request) -> Fault | None:
-        """Find the fault that a request runs into, and wait its delay."""
-        with self._lock:
-            fault = next((f for f in self._faults if f.matches(request)), None)
-            if fault is None:
-                return None
-            fault.hits += 1
-            released = self._released
-        if fault.delay:
-            released.wait(fault.delay)
-        return fault
+        if not self.caller.has_role(role):
+            raise Refused(403, f"Policy doesn't allow {rule} to be performed.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +119,8 @@ class Route:
     :param method: HTTP method
     :param template: regular expression of the path, in which ``{name}``
         stands for one segment
-    :param handler: name of the method that answers
+    :param handler: name of the stub's method that handles the request; a
+        dotted name is a method of an attribute
     """
 
     method: str
@@ -196,12 +134,15 @@ class Route:
 
 
 class Service:
-    """A stub of a service; the base of all of them."""
+    """Base class of the stub services.
+
+    :ivar faults: the faults and delays that a test adds
+    """
 
     routes: typing.ClassVar[tuple[Route, ...]] = ()
 
     def __init__(self) -> None:
-        self.faults = Faults()
+        self.faults = fault_injection.Faults()
         self._pipeline: wsgi_types.WSGIApplication = self._dispatch
 
     def __call__(
@@ -210,22 +151,22 @@ class Service:
         start_response: wsgi_types.StartResponse,
     ) -> Iterable[bytes]:
         request = webob.Request(environ)
-        fault = self.faults.meet(request)
+        fault = self.faults.apply(request)
         if fault is None or fault.status is None:
             return self._pipeline(environ, start_response)
         if fault.body is None:
-            answer = self.error(fault.status, 'A fault asked for by a test.')
+            response = self.error(fault.status, 'A fault added by a test.')
         elif isinstance(fault.body, Mapping):
-            answer = respond(fault.status, fault.body)
+            response = respond(fault.status, fault.body)
         else:
-            answer = respond(fault.status)
-            answer.body = (
+            response = respond(fault.status)
+            response.body = (
                 fault.body
                 if isinstance(fault.body, bytes)
                 else fault.body.encode()
             )
-        answer.headers.update(list(fault.headers.items()))
-        return answer(environ, start_response)
+        response.headers.update(list(fault.headers.items()))
+        return response(environ, start_response)
 
     def _dispatch(
         self,
@@ -234,52 +175,123 @@ class Service:
     ) -> Iterable[bytes]:
         request = Request(environ)
         try:
-            answer = self.answer(request)
+            response = self.respond_to(request)
         except Refused as refused:
-            answer = self.error(refused.status, refused.message)
-        self.finish(request, answer)
-        return answer(environ, start_response)
+            response = self.error(refused.status, refused.message)
+        self.finish(request, response)
+        return response(environ, start_response)
 
-    def answer(self, request: Request) -> webob.Response:
-        """Find the route of a request and have it answered.
+    def respond_to(self, request: Request) -> webob.Response:
+        """Find the route of a request and call its handler.
 
-        :raises Refused: there is none, or its handler refuses
+        :raises Refused: the service responds with an error
         """
         path = request.environ['SCRIPT_NAME'] + request.environ['PATH_INFO']
         for route in self.routes:
             found = route.pattern.fullmatch(path)
             if found and route.method == request.method:
                 params = found.groupdict()
-                self.admit(request, params)
-                handler: Callable[..., webob.Response] = getattr(
-                    self, route.handler
-                )
+                self.prepare(request, params)
+                handler: Callable[..., webob.Response] = operator.attrgetter(
+                    route.handler
+                )(self)
                 return handler(request, **params)
         return self.unrouted(request)
 
-    def admit(self, request: Request, params: dict[str, typing.Any]) -> None:
-        """Look at a request before its handler does.
+    def prepare(self, request: Request, params: dict[str, typing.Any]) -> None:
+        """Check a request and set its attributes before its handler runs.
 
-        :raises Refused: the request shall not reach its handler
+        :param request: the request
+        :param params: the segments of the path, which become arguments of
+            the handler
+        :raises Refused: the request does not reach its handler
         """
 
     def unrouted(self, request: Request) -> webob.Response:
-        """Answer a request that no route matches, as the router does."""
+        """Respond to a request that no route matches."""
         return webob.exc.HTTPNotFound()
 
     def error(self, status: int, message: str) -> webob.Response:
-        """Make an error in the form of the service."""
+        """Make an error response in the format of the service."""
         raise NotImplementedError
 
-    def finish(self, request: Request, answer: webob.Response) -> None:
-        """Add the headers that every answer of the service has."""
-        answer.headers['x-openstack-request-id'] = request.environ.get(
+    def finish(self, request: Request, response: webob.Response) -> None:
+        """Add the headers that every response of the service has."""
+        response.headers['x-openstack-request-id'] = request.environ.get(
             'openstack.request_id', f'req-{uuid.uuid4()}'
         )
 
 
+_ERROR_NAMES = {
+    400: 'badRequest',
+    401: 'unauthorized',
+    403: 'forbidden',
+    404: 'itemNotFound',
+    405: 'badMethod',
+    409: 'conflictingRequest',
+    413: 'overLimit',
+    415: 'badMediaType',
+    429: 'overLimit',
+    501: 'notImplemented',
+    503: 'serviceUnavailable',
+}
+
+
+class MicroversionService(Service):
+    """Base class of the stubs of Cinder and Nova."""
+
+    min_version: typing.ClassVar[Version]
+    max_version: typing.ClassVar[Version]
+
+    def error(self, status: int, message: str) -> webob.Response:
+        name = _ERROR_NAMES.get(status, 'computeFault')
+        return respond(status, {name: {'code': status, 'message': message}})
+
+    def set_version(self, request: Request, text: str) -> None:
+        """Set the microversion of a request.
+
+        :param request: the request
+        :param text: the microversion that the client requests
+        :raises Refused: 400, the text is no microversion; 406, the service
+            does not support it
+        """
+        if text == 'latest':
+            request.version = self.max_version
+            return
+        version = parse_version(text)
+        if version is None:
+            raise Refused(
+                400,
+                f'API Version String {text} is of invalid format. Must be of '
+                'format MajorNum.MinorNum.',
+            )
+        # The response names the requested version, supported or not.
+        request.version = version
+        if not self.min_version <= version <= self.max_version:
+            raise Refused(
+                406,
+                f'Version {text} is not supported by the API. Minimum is '
+                f'{format_version(self.min_version)} and maximum is '
+                f'{format_version(self.max_version)}.',
+            )
+
+
+def parse_version(text: str) -> Version | None:
+    """Parse a microversion, as strictly as the services do.
+
+    :returns: major and minor number; ``None`` if it is malformed
+    """
+    found = re.match(r'^([1-9]\d*)\.([1-9]\d*|0)$', text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def format_version(version: Version) -> str:
+    """Format a microversion as text."""
+    return f'{version[0]}.{version[1]}'
+
+
 def _is_uuid(value: object) -> bool:
-    # Values that are no strings are for the type to judge.
+    # The schema's type rejects values that are not strings.
     return not isinstance(value, str) or uuidutils.is_uuid_like(value)
 
 
@@ -288,10 +300,12 @@ _formats.checks('uuid')(_is_uuid)
 
 
 def validate(body: typing.Any, schema: Mapping[str, typing.Any]) -> typing.Any:
-    """Hold a body against a JSON schema, with OpenStack's idea of a UUID.
+    """Validate a body; a UUID has the formats that oslo.utils accepts.
 
+    :param body: the parsed body
+    :param schema: the JSON schema
     :returns: the body
-    :raises Refused: 400, it does not follow the schema
+    :raises Refused: 400, the body does not match the schema
     """
     try:
         jsonschema.validate(body, schema, format_checker=_formats)
@@ -303,12 +317,6 @@ def validate(body: typing.Any, schema: Mapping[str, typing.Any]) -> typing.Any:
             f'Value: {invalid.instance}. {invalid.message}',
         ) from None
     return body
-
-
-def parse_version(text: str) -> Version | None:
-    """Read a microversion, as strictly as the services do."""
-    found = re.match(r'^([1-9]\d*)\.([1-9]\d*|0)$', text)
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def authenticated(
@@ -327,7 +335,7 @@ def authenticated(
     :param options: more options, as in ``[keystone_authtoken]``
     :returns: the WSGI pipeline
     """
-    # The configuration of the process that runs the test is not the service's.
+    # The service does not use the configuration of the test's process.
     config = cfg.ConfigOpts()
     config([], default_config_files=[], default_config_dirs=[])
     group = 'keystone_authtoken'
@@ -359,20 +367,38 @@ def authenticated(
 def respond(
     status: int, body: Mapping[str, typing.Any] | None = None
 ) -> webob.Response:
-    """Make a response; without a body it has no content type either."""
-    answer = webob.Response(status=status, content_type=None)
+    """Make a response.
+
+    :param status: HTTP status code
+    :param body: JSON body; without one there is no content type either
+    """
+    response = webob.Response(status=status, content_type=None)
     if body is not None:
-        answer.body = json.dumps(body).encode()
-        answer.content_type = 'application/json'
-    return answer
+        response.body = json.dumps(body).encode()
+        response.content_type = 'application/json'
+    return response
 
 
 def json_body(request: webob.Request) -> typing.Any:
-    """Read the body of a request.
+    """Parse the body of a request.
 
-    :raises Refused: 400, it is no JSON
+    :raises Refused: 400, the body is no JSON
     """
     try:
         return json.loads(request.body)
     except ValueError:
         raise Refused(400, 'cannot understand JSON') from None
+
+
+def next_page(
+    request: webob.Request, collection: str, last_id: str
+) -> dict[str, list[dict[str, str]]]:
+    """Make the link to the next page of a list.
+
+    :param request: the request for this page
+    :param collection: name of the list in the response
+    :param last_id: id of the last item of this page
+    """
+    query = {**request.GET, 'marker': last_id}
+    href = f'{request.path_url}?{urllib.parse.urlencode(query)}'
+    return {f'{collection}_links': [{'rel': 'next', 'href': href}]}

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A small cloud on loopback: Keystone, Nova and a Cinder, put together.
+"""A cloud of stubs on loopback: Keystone, Nova and Cinder.
 
-For tests that need the three to talk to one another as in a real cloud, with
-the real clients in between.
+It is for tests that use the real clients, and in which the services send
+requests to each other.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from oslo_middleware import request_id
 
 from attachguard.testing import server
 from attachguard.testing import service
-from attachguard.testing import stub_cinder as cinder_stub
-from attachguard.testing import stub_keystone as keystone_stub
-from attachguard.testing import stub_nova as nova_stub
+from attachguard.testing import stub_cinder
+from attachguard.testing import stub_keystone
+from attachguard.testing import stub_nova
 
 if typing.TYPE_CHECKING:
     from _typeshed import wsgi as wsgi_types
 
-#: The users of a cloud, each with its project and roles. A user's password
-#: is its name.
+#: The users of a cloud, each with its project and roles. The password of a
+#: user is the user's name.
 USERS: dict[str, tuple[str, tuple[str, ...]]] = {
     'admin': ('admin', ('admin',)),
     'member': ('demo', ('member',)),
@@ -53,20 +53,27 @@ REGION = 'RegionOne'
 
 
 class StubCloud:
-    """Keystone, Nova and Cinder, served while the context is open.
+    """A context manager that serves Keystone, Nova and Cinder.
 
-    :param cinder: address of the Block Storage API to put in the catalog,
-        with its version; by default a stub is served. ``None`` leaves it out,
-        until :meth:`register_cinder` is told of one.
+    :param cinder: address of the Block Storage API for the catalog, with its
+        version. By default, a stub of Cinder is served. With ``None``, the
+        catalog has no Block Storage API until :meth:`register_cinder`.
     :param service_token: whether Nova sends its service token to Cinder
+
+    :ivar keystone: the :class:`~attachguard.testing.StubKeystone`
+    :ivar nova: the :class:`~attachguard.testing.StubNova`
+    :ivar cinder: the :class:`~attachguard.testing.StubCinder`, if it is served
+    :ivar keystone_server: serves the stub of Keystone; this and the next two
+        are an :class:`attachguard.testing.server.Server`
+    :ivar nova_server: serves the stub of Nova
+    :ivar cinder_server: serves the stub of Cinder, if it is served
     """
 
     STUB: typing.Final = 'stub'
 
-    keystone: keystone_stub.StubKeystone
-    nova: nova_stub.StubNova
-    #: Only where the stub of Cinder is served.
-    cinder: cinder_stub.StubCinder
+    keystone: stub_keystone.StubKeystone
+    nova: stub_nova.StubNova
+    cinder: stub_cinder.StubCinder
     keystone_server: server.Server
     nova_server: server.Server
     cinder_server: server.Server
@@ -80,7 +87,7 @@ class StubCloud:
 
     def __enter__(self) -> typing.Self:
         with contextlib.ExitStack() as stack:
-            self.keystone = keystone_stub.StubKeystone()
+            self.keystone = stub_keystone.StubKeystone()
             self.keystone_server = stack.enter_context(
                 server.serve(self.keystone)
             )
@@ -88,7 +95,7 @@ class StubCloud:
             for name, (project, roles) in USERS.items():
                 self.keystone.add_user(name, name, project, roles)
 
-            self.nova = nova_stub.StubNova(
+            self.nova = stub_nova.StubNova(
                 self.keystone_url, service_token=self._service_token
             )
             self.nova_server = stack.enter_context(server.serve(self.nova))
@@ -99,7 +106,7 @@ class StubCloud:
                 'compute', f'{self.nova_server.url}/v2.1', REGION, name='nova'
             )
             if self._cinder_url == self.STUB:
-                self.cinder = cinder_stub.StubCinder()
+                self.cinder = stub_cinder.StubCinder()
                 self._guarded_cinder = request_id.RequestId(
                     self.authenticated(self.cinder)
                 )
@@ -119,11 +126,11 @@ class StubCloud:
         environ: wsgi_types.WSGIEnvironment,
         start_response: wsgi_types.StartResponse,
     ) -> Iterable[bytes]:
-        """Let only the versions be asked for without a token."""
+        """Serve the versions without a token, and the rest with one."""
         public = environ['PATH_INFO'] == '/'
         application = self.cinder if public else self._guarded_cinder
-        answer: Iterable[bytes] = application(environ, start_response)
-        return answer
+        response: Iterable[bytes] = application(environ, start_response)
+        return response
 
     def __exit__(
         self,
@@ -149,9 +156,9 @@ class StubCloud:
         return f'{self.cinder_server.url}/v3'
 
     def register_cinder(self, url: str) -> None:
-        """Put a Block Storage API into the catalog, in place of any other.
+        """Register a Block Storage API; it replaces an earlier one.
 
-        :param url: its address with its version, without a project
+        :param url: its address with the version, without a project
         """
         for service_type in ('volumev3', 'block-storage'):
             self.keystone.add_endpoint(
@@ -167,7 +174,7 @@ class StubCloud:
         """Put the real auth_token in front of an application.
 
         :param application: the WSGI application
-        :param user: the service user that auth_token logs in as
+        :param user: name of the service user of auth_token
         :param options: more options, as in ``[keystone_authtoken]``
         :returns: the WSGI pipeline
         """
@@ -176,7 +183,7 @@ class StubCloud:
         )
 
     def auth_settings(self, user: str) -> dict[str, str]:
-        """How a user logs in, in the words of configuration files.
+        """Return a user's credentials as options of a configuration file.
 
         :param user: name of one of :data:`USERS`
         """
@@ -196,7 +203,7 @@ class StubCloud:
         """Make a keystoneauth session of a user.
 
         :param user: name of one of :data:`USERS`
-        :param timeout: seconds, for each connect and read
+        :param timeout: seconds for each connect and each read
         """
         auth = v3.Password(
             auth_url=f'{self.keystone_url}/v3',
@@ -209,7 +216,10 @@ class StubCloud:
         return ksa_session.Session(auth=auth, timeout=timeout)
 
     def project_id(self, user: str) -> str:
-        """The id of the project that a user logs in to."""
+        """Return the id of a user's project.
+
+        :param user: name of one of :data:`USERS`
+        """
         return self.keystone.add_project(USERS[user][0])
 
     def cinderclient(
@@ -218,7 +228,7 @@ class StubCloud:
         """Make a python-cinderclient of a user.
 
         :param user: name of one of :data:`USERS`
-        :param microversion: of the Block Storage API
+        :param microversion: microversion of the Block Storage API
         """
         return cinderclient.client.Client(
             microversion, session=self.session(user), region_name=REGION
@@ -228,7 +238,7 @@ class StubCloud:
         """Make a python-novaclient of a user.
 
         :param user: name of one of :data:`USERS`
-        :param microversion: of the Compute API
+        :param microversion: microversion of the Compute API
         """
         return novaclient.client.Client(
             microversion, session=self.session(user), region_name=REGION

@@ -10,10 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""A Keystone that fits into a test: tokens, a catalog, and who is who.
+"""A stub of the Identity API: tokens, a catalog, users and projects.
 
-What it answers is what Keystone's Identity API v3 answers to the requests
-that keystoneauth, keystonemiddleware and the command line clients make.
+It supports the requests that keystoneauth, keystonemiddleware and the command
+line clients make.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ import webob
 from attachguard.testing import service
 
 _TIME = '%Y-%m-%dT%H:%M:%S.000000Z'
-_VALIDATORS = {'admin', 'service'}
 _NO_TOKEN = 'Could not find token.'
 _UNAUTHORIZED = 'The request you have made requires authentication.'
 
-#: Roles that come with another one, as ``keystone-manage bootstrap`` does it.
+#: The role that each role implies, as ``keystone-manage bootstrap`` sets it.
 IMPLIED_ROLES = {'admin': 'manager', 'manager': 'member', 'member': 'reader'}
 
-#: How long a token can still be validated with ``allow_expired`` after its
-#: end: ``[token] allow_expired_window`` of Keystone.
+#: How long after its end a token can be validated with ``allow_expired``:
+#: ``[token] allow_expired_window`` of Keystone.
 EXPIRED_WINDOW = datetime.timedelta(days=2)
 
 
@@ -50,13 +49,9 @@ def _id() -> str:
     return uuid.uuid4().hex
 
 
-class _UnknownMethod(service.Refused):
-    """A log-in by a method that is not supported."""
-
-
 @dataclasses.dataclass
 class User:
-    """A user of the domain Default, with roles in projects."""
+    """A user of the domain Default, with its roles by project id."""
 
     id: str
     name: str
@@ -66,7 +61,7 @@ class User:
 
 @dataclasses.dataclass
 class Token:
-    """A token that was given out."""
+    """A token that Keystone issued."""
 
     id: str
     user: User
@@ -80,28 +75,36 @@ class Token:
 
 
 class StubKeystone(service.Service):
-    """A WSGI application that answers as Keystone does.
+    """A WSGI application that behaves like Keystone.
 
-    :param url: its own public address, for the links in its answers; taken
-        from the request where it is not given
+    :param url: its own public address, for the links in its responses; by
+        default the address in the request
+
+    :ivar token_lifetime: the lifetime of the tokens issued from now on
+    :ivar users: the users by id
+    :ivar projects: the names of the projects by id
+    :ivar roles: the ids of the roles by name
+    :ivar tokens: the issued tokens by id
+    :ivar catalog: the catalog, as in a token
+    :ivar faults: the faults and delays that a test adds, a
+        :class:`~attachguard.testing.fault_injection.Faults`
     """
 
     routes = (
-        service.Route('GET', '/', 'versions'),
-        service.Route('GET', '/v3', 'version'),
-        service.Route('POST', '/v3/auth/tokens', 'issue'),
-        service.Route('GET', '/v3/auth/tokens', 'validate'),
-        service.Route('HEAD', '/v3/auth/tokens', 'validate'),
-        service.Route('DELETE', '/v3/auth/tokens', 'revoke_subject'),
-        service.Route('GET', '/v3/auth/catalog', 'show_catalog'),
-        service.Route('GET', '/v3/auth/projects', 'list_own_projects'),
-        service.Route('GET', '/v3/projects/{id}', 'show_project'),
+        service.Route('GET', '/', 'list_versions'),
+        service.Route('GET', '/v3', 'show_version'),
+        service.Route('POST', '/v3/auth/tokens', 'token_api.issue'),
+        service.Route('GET', '/v3/auth/tokens', 'token_api.validate'),
+        service.Route('HEAD', '/v3/auth/tokens', 'token_api.check'),
+        service.Route('DELETE', '/v3/auth/tokens', 'token_api.revoke'),
+        service.Route('GET', '/v3/auth/catalog', 'token_api.show_catalog'),
+        service.Route('GET', '/v3/auth/projects', 'project_api.list_own'),
+        service.Route('GET', '/v3/projects/{id}', 'project_api.show'),
     )
 
     def __init__(self, url: str | None = None) -> None:
         super().__init__()
         self.url = url
-        #: How long the tokens given out from now on live.
         self.token_lifetime = datetime.timedelta(hours=1)
         self.domain = {'id': 'default', 'name': 'Default'}
         self.projects: dict[str, str] = {}
@@ -109,30 +112,43 @@ class StubKeystone(service.Service):
         self.users: dict[str, User] = {}
         self.tokens: dict[str, Token] = {}
         self.catalog: list[dict[str, typing.Any]] = []
+        self.token_api = TokenApi(self)
+        self.project_api = ProjectApi(self)
         self._lock = threading.Lock()
 
-    # What tests set up.
-
     def add_project(self, name: str) -> str:
-        """Add a project, unless there is one of that name.
+        """Add a project, if there is none with this name.
 
+        :param name: the name of the project
         :returns: its id
         """
-        for project_id, known in self.projects.items():
-            if known == name:
-                return project_id
-        project_id = _id()
-        self.projects[project_id] = name
+        project_id = self.find_project(name)
+        if project_id is None:
+            project_id = _id()
+            self.projects[project_id] = name
         return project_id
+
+    def find_project(self, project: str) -> str | None:
+        """Find a project.
+
+        :param project: name or id of the project
+        :returns: its id; ``None`` if there is no such project
+        """
+        if project in self.projects:
+            return project
+        for project_id, name in self.projects.items():
+            if name == project:
+                return project_id
+        return None
 
     def add_user(
         self, name: str, password: str, project: str, roles: Iterable[str]
     ) -> User:
-        """Add a user, or more roles to one.
+        """Add a user, or add roles to an existing user.
 
         :param name: the user's name
         :param password: the user's password
-        :param project: name of a project, made if need be
+        :param project: name of a project, which is added if it is missing
         :param roles: names of the user's roles in that project
         :returns: the user
         """
@@ -152,7 +168,12 @@ class StubKeystone(service.Service):
     def find_user(
         self, *, name: str | None = None, user_id: str | None = None
     ) -> User | None:
-        """Find a user by name or by id."""
+        """Find a user.
+
+        :param name: the user's name
+        :param user_id: the user's id; the name is ignored then
+        :returns: the user; ``None`` if there is no such user
+        """
         for user in self.users.values():
             if user.id == user_id or (user_id is None and user.name == name):
                 return user
@@ -167,13 +188,14 @@ class StubKeystone(service.Service):
         name: str | None = None,
         interfaces: Iterable[str] = ('public', 'internal', 'admin'),
     ) -> None:
-        """Register the address of a service, in place of an earlier one.
+        """Register the address of a service; it replaces an earlier one.
 
-        :param service_type: type in the catalog
-        :param url: may speak of ``%(project_id)s``, as in Keystone
+        :param service_type: type of the service in the catalog
+        :param url: the address; ``%(project_id)s`` is replaced, as in
+            Keystone
         :param region: its region
-        :param name: the name of the service; its type by default
-        :param interfaces: where it is to be found
+        :param name: name of the service; by default its type
+        :param interfaces: interfaces with this address
         """
         for entry in self.catalog:
             if entry['type'] == service_type:
@@ -211,13 +233,15 @@ class StubKeystone(service.Service):
         methods: Iterable[str] = ('password',),
         expires_at: datetime.datetime | None = None,
     ) -> Token:
-        """Give out a token, as a successful log-in does.
+        """Issue a token.
 
         :param user: the user, or a user's name
         :param project: name or id of the project; ``None``: unscoped
-        :param methods: how the user is said to have logged in
-        :param expires_at: its end; ``token_lifetime`` from now by default
-        :raises Refused: 401, there is no such user, or without a role there
+        :param methods: the methods of the authentication
+        :param expires_at: its end; by default ``token_lifetime`` from now
+        :returns: the token
+        :raises attachguard.testing.service.Refused: 401, there is no such
+            user, or the user has no role in the project
         """
         if isinstance(user, str):
             found = self.find_user(name=user)
@@ -227,7 +251,7 @@ class StubKeystone(service.Service):
         project_id = None
         roles: list[str] = []
         if project is not None:
-            project_id = self._project_id(project)
+            project_id = self.find_project(project)
             roles = sorted(user.roles.get(project_id or '', ()))
             if not roles:
                 raise service.Refused(401, _UNAUTHORIZED)
@@ -246,181 +270,199 @@ class StubKeystone(service.Service):
             self.tokens[token.id] = token
         return token
 
-    def _project_id(self, project: str) -> str | None:
-        if project in self.projects:
-            return project
-        for project_id, name in self.projects.items():
-            if name == project:
-                return project_id
-        return None
-
     def expire(self, token: Token | str) -> None:
-        """Let a token have expired a second ago."""
+        """Set the end of a token to one second ago.
+
+        :param token: the token or its id
+        """
         self._token(token).expires_at = _now() - datetime.timedelta(seconds=1)
 
     def revoke(self, token: Token | str) -> None:
-        """Revoke a token."""
+        """Revoke a token.
+
+        :param token: the token or its id
+        """
         self._token(token).revoked = True
 
     def _token(self, token: Token | str) -> Token:
         return token if isinstance(token, Token) else self.tokens[token]
 
-    # What it answers.
+    def valid_token(
+        self, token_id: str | None, *, allow_expired: bool = False
+    ) -> Token | None:
+        """Find a token that is neither revoked nor expired.
+
+        :param token_id: id of the token
+        :param allow_expired: also find a token that expired less than
+            :data:`EXPIRED_WINDOW` ago
+        :returns: the token; ``None`` if there is no such token
+        """
+        token = self.tokens.get(token_id or '')
+        if token is None or token.revoked:
+            return None
+        window = EXPIRED_WINDOW if allow_expired else datetime.timedelta()
+        return token if _now() < token.expires_at + window else None
+
+    def caller(self, request: service.Request) -> Token:
+        """Find the token of the caller of a request.
+
+        :raises attachguard.testing.service.Refused: 401, the request has no
+            valid token
+        """
+        token = self.valid_token(request.headers.get('X-Auth-Token'))
+        if token is None:
+            raise service.Refused(401, _UNAUTHORIZED)
+        return token
 
     def error(self, status: int, message: str) -> webob.Response:
-        answer = service.respond(status)
-        title = answer.status.split(' ', 1)[1]
-        answer = service.respond(
+        response = service.respond(status)
+        title = response.status.split(' ', 1)[1]
+        response = service.respond(
             status,
             {'error': {'code': status, 'message': message, 'title': title}},
         )
         if status == 401 and self.url:
-            answer.headers['WWW-Authenticate'] = f'Keystone uri="{self.url}"'
-        return answer
+            response.headers['WWW-Authenticate'] = f'Keystone uri="{self.url}"'
+        return response
 
-    def finish(self, request: service.Request, answer: webob.Response) -> None:
-        super().finish(request, answer)
-        answer.headers['Vary'] = 'X-Auth-Token'
+    def finish(
+        self, request: service.Request, response: webob.Response
+    ) -> None:
+        super().finish(request, response)
+        response.headers['Vary'] = 'X-Auth-Token'
 
     def unrouted(self, request: service.Request) -> webob.Response:
         return webob.Response(
             status=404, content_type='text/html', text='<h1>Not Found</h1>'
         )
 
-    def versions(self, request: service.Request) -> webob.Response:
-        """Answer version discovery at the root."""
-        answer = service.respond(
-            300, {'versions': {'values': [self._version(request)]}}
-        )
-        answer.location = self._version(request)['links'][0]['href']
-        return answer
+    def list_versions(self, request: service.Request) -> webob.Response:
+        """List the versions of the API."""
+        version = self._version(request)
+        response = service.respond(300, {'versions': {'values': [version]}})
+        response.location = version['links'][0]['href']
+        return response
 
-    def version(self, request: service.Request) -> webob.Response:
-        """Answer version discovery at ``/v3``."""
+    def show_version(self, request: service.Request) -> webob.Response:
+        """Show the version of the API."""
         return service.respond(200, {'version': self._version(request)})
 
     def _version(self, request: service.Request) -> dict[str, typing.Any]:
         base = self.url or request.application_url
+        media_type = 'application/vnd.openstack.identity-v3+json'
         return {
             'id': 'v3.14',
             'status': 'stable',
             'updated': '2020-04-07T00:00:00Z',
             'links': [{'rel': 'self', 'href': f'{base}/v3/'}],
-            'media-types': [
-                {
-                    'base': 'application/json',
-                    'type': 'application/vnd.openstack.identity-v3+json',
-                }
-            ],
+            'media-types': [{'base': 'application/json', 'type': media_type}],
         }
 
+
+class _UnknownMethod(service.Refused):
+    """The authentication method is not supported."""
+
+
+class TokenApi:
+    """Handles the requests for tokens and their catalog.
+
+    :param keystone: the stub
+    """
+
+    def __init__(self, keystone: StubKeystone) -> None:
+        self._keystone = keystone
+
     def issue(self, request: service.Request) -> webob.Response:
-        """Answer a log-in with a password or an earlier token."""
+        """Authenticate by a password or a token, and issue a token."""
         body = service.json_body(request)
         try:
             identity = body['auth']['identity']
-            methods = identity['methods']
             scope = body['auth'].get('scope')
-            token = self._log_in(identity, methods, scope)
+            token = self._authenticate(identity, identity['methods'], scope)
         except _UnknownMethod as unknown:
-            answer = self.error(unknown.status, unknown.message)
-            body = answer.json
+            response = self._keystone.error(unknown.status, unknown.message)
+            body = response.json
             body['error']['identity'] = {'methods': ['password', 'token']}
-            answer.json = body
-            return answer
+            response.json = body
+            return response
         except (KeyError, TypeError, AttributeError):
             raise service.Refused(
                 400, 'The request body does not follow its schema.'
             ) from None
-        answer = service.respond(
-            201, self._render(token, 'nocatalog' not in request.GET)
-        )
-        answer.headers['X-Subject-Token'] = token.id
-        return answer
+        return self._show(request, token, 201)
 
-    def _log_in(
-        self,
-        identity: typing.Any,
-        methods: list[str],
-        scope: typing.Any,
+    def _authenticate(
+        self, identity: typing.Any, methods: list[str], scope: typing.Any
     ) -> Token:
-        earlier = None
-        user: User | None
         if 'password' in methods:
-            claimed = identity['password']['user']
-            user = self.find_user(
-                name=claimed.get('name'), user_id=claimed.get('id')
+            user = self._check_password(identity['password']['user'])
+            return self._keystone.issue_token(
+                user, self._scoped_project(scope), methods=methods
             )
-            if user is None or user.password != claimed['password']:
-                raise service.Refused(401, _UNAUTHORIZED)
-            if 'id' not in claimed:
-                self._check_domain(claimed['domain'])
-        elif 'token' in methods:
-            earlier = self._current(identity['token']['id'])
-            if earlier is None:
+        if 'token' in methods:
+            token = self._keystone.valid_token(identity['token']['id'])
+            if token is None:
                 raise service.Refused(404, _NO_TOKEN)
-            user = earlier.user
-        else:
-            kind = _UnknownMethod if methods else service.Refused
-            raise kind(401, _UNAUTHORIZED)
+            return self._keystone.issue_token(
+                token.user,
+                self._scoped_project(scope),
+                methods={*methods, *token.methods},
+                expires_at=token.expires_at,
+            )
+        kind = _UnknownMethod if methods else service.Refused
+        raise kind(401, _UNAUTHORIZED)
 
-        project = None
-        if isinstance(scope, dict) and 'unscoped' not in scope:
-            # System and domain scope exist in Keystone; nobody here has a
-            # role in either.
-            if 'project' not in scope:
-                raise service.Refused(401, _UNAUTHORIZED)
-            wanted = scope['project']
-            project = wanted.get('id')
-            if project is None:
-                self._check_domain(wanted['domain'])
-                project = wanted['name']
-            elif project not in self.projects:
-                raise service.Refused(401, _UNAUTHORIZED)
-        if earlier is None:
-            return self.issue_token(user, project, methods=methods)
-        return self.issue_token(
-            user,
-            project,
-            methods={*methods, *earlier.methods},
-            expires_at=earlier.expires_at,
+    def _check_password(self, credentials: typing.Any) -> User:
+        user = self._keystone.find_user(
+            name=credentials.get('name'), user_id=credentials.get('id')
         )
+        if user is None or user.password != credentials['password']:
+            raise service.Refused(401, _UNAUTHORIZED)
+        if 'id' not in credentials:
+            self._check_domain(credentials['domain'])
+        return user
+
+    def _scoped_project(self, scope: typing.Any) -> str | None:
+        """Return the name or id of the project of a scope.
+
+        The stub has no roles in a domain or in the system.
+        """
+        if not isinstance(scope, dict) or 'unscoped' in scope:
+            return None
+        if 'project' not in scope:
+            raise service.Refused(401, _UNAUTHORIZED)
+        project: str | None = scope['project'].get('id')
+        if project is None:
+            self._check_domain(scope['project']['domain'])
+            project = scope['project']['name']
+        elif project not in self._keystone.projects:
+            raise service.Refused(401, _UNAUTHORIZED)
+        return project
 
     def _check_domain(self, domain: dict[str, str]) -> None:
+        known = self._keystone.domain
         if (
-            domain.get('id') != self.domain['id']
-            and domain.get('name') != self.domain['name']
+            domain.get('id') != known['id']
+            and domain.get('name') != known['name']
         ):
             raise service.Refused(401, _UNAUTHORIZED)
 
-    def _current(
-        self, token_id: str | None, *, allow_expired: bool = False
-    ) -> Token | None:
-        token = self.tokens.get(token_id or '')
-        if token is None or token.revoked:
-            return None
-        end = token.expires_at + (
-            EXPIRED_WINDOW if allow_expired else datetime.timedelta()
-        )
-        return token if _now() < end else None
-
-    def _caller(self, request: service.Request) -> Token:
-        token = self._current(request.headers.get('X-Auth-Token'))
-        if token is None:
-            raise service.Refused(401, _UNAUTHORIZED)
-        return token
-
     def _subject(
-        self, request: service.Request, allowed: set[str]
-    ) -> tuple[Token, Token]:
-        caller = self._caller(request)
+        self, request: service.Request, allowed: Iterable[str]
+    ) -> Token:
+        """Find the token that a request is about.
+
+        :param request: the request
+        :param allowed: roles that can access the tokens of other users
+        """
+        caller = self._keystone.caller(request)
         subject_id = request.headers.get('X-Subject-Token')
-        subject = self._current(
+        subject = self._keystone.valid_token(
             subject_id, allow_expired=request.GET.get('allow_expired') == '1'
         )
         if subject is None and subject_id is not None:
             raise service.Refused(404, _NO_TOKEN)
-        if not allowed.intersection(caller.roles) and (
+        if set(allowed).isdisjoint(caller.roles) and (
             subject is None or subject.user is not caller.user
         ):
             raise service.Refused(
@@ -429,88 +471,39 @@ class StubKeystone(service.Service):
             )
         if subject is None:
             raise service.Refused(404, _NO_TOKEN)
-        return caller, subject
+        return subject
 
     def validate(self, request: service.Request) -> webob.Response:
-        """Answer what a token stands for."""
-        # Only for GET there is a policy that lets services in.
-        allowed = {'admin'} if request.method == 'HEAD' else _VALIDATORS
-        __, subject = self._subject(request, allowed)
-        answer = service.respond(
-            200, self._render(subject, 'nocatalog' not in request.GET)
-        )
-        answer.headers['X-Subject-Token'] = subject.id
-        return answer
+        """Show a token to its user, an administrator or a service."""
+        subject = self._subject(request, ('admin', 'service'))
+        return self._show(request, subject, 200)
 
-    def revoke_subject(self, request: service.Request) -> webob.Response:
-        """Revoke a token on request of its owner or an administrator."""
-        __, subject = self._subject(request, {'admin'})
-        subject.revoked = True
+    def check(self, request: service.Request) -> webob.Response:
+        """Check a token, by a HEAD request.
+
+        Keystone's policy for HEAD does not allow services.
+        """
+        return self._show(request, self._subject(request, ('admin',)), 200)
+
+    def revoke(self, request: service.Request) -> webob.Response:
+        """Revoke a token of the caller; an administrator revokes any."""
+        self._keystone.revoke(self._subject(request, ('admin',)))
         return service.respond(204)
 
     def show_catalog(self, request: service.Request) -> webob.Response:
-        """Answer the catalog of the caller's token."""
-        caller = self._caller(request)
-        return service.respond(
-            200,
-            {
-                'catalog': self._catalog(caller),
-                'links': {'self': request.path_url},
-            },
-        )
+        """Show the catalog of the caller's token."""
+        catalog = self._catalog(self._keystone.caller(request))
+        links = {'self': request.path_url}
+        return service.respond(200, {'catalog': catalog, 'links': links})
 
-    def list_own_projects(self, request: service.Request) -> webob.Response:
-        """Answer the projects that the caller has a role in."""
-        caller = self._caller(request)
-        return service.respond(
-            200,
-            {
-                'projects': [
-                    self._project(project_id)
-                    for project_id in caller.user.roles
-                ],
-                'links': {
-                    'next': None,
-                    'previous': None,
-                    'self': request.path_url,
-                },
-            },
-        )
-
-    def show_project(
-        self, request: service.Request, id: str
+    def _show(
+        self, request: service.Request, token: Token, status: int
     ) -> webob.Response:
-        """Answer one project to its members and to administrators."""
-        caller = self._caller(request)
-        if id != caller.project_id and 'admin' not in caller.roles:
-            raise service.Refused(
-                403,
-                'You are not authorized to perform the requested action: '
-                'identity:get_project.',
-            )
-        if id not in self.projects:
-            raise service.Refused(404, f'Could not find project: {id}.')
-        return service.respond(200, {'project': self._project(id)})
-
-    def _project(self, project_id: str) -> dict[str, typing.Any]:
-        return {
-            'id': project_id,
-            'name': self.projects[project_id],
-            'domain_id': self.domain['id'],
-            'parent_id': self.domain['id'],
-            'description': '',
-            'enabled': True,
-            'is_domain': False,
-            'options': {},
-            'tags': [],
-            'links': {'self': f'{self.url or ""}/v3/projects/{project_id}'},
-        }
-
-    def _render(self, token: Token, catalog: bool) -> dict[str, typing.Any]:
-        rendered: dict[str, typing.Any] = {
+        keystone = self._keystone
+        view: dict[str, typing.Any] = {
             'methods': token.methods,
             'user': {
-                'domain': self.domain,
+                'domain': keystone.domain,
                 'id': token.user.id,
                 'name': token.user.name,
                 'password_expires_at': None,
@@ -520,34 +513,79 @@ class StubKeystone(service.Service):
             'issued_at': token.issued_at.strftime(_TIME),
         }
         if token.project_id is not None:
-            rendered['project'] = {
-                'domain': self.domain,
+            view['project'] = {
+                'domain': keystone.domain,
                 'id': token.project_id,
-                'name': self.projects[token.project_id],
+                'name': keystone.projects[token.project_id],
             }
-            rendered['is_domain'] = False
-            rendered['roles'] = [
-                {'id': self.roles[name], 'name': name} for name in token.roles
+            view['is_domain'] = False
+            view['roles'] = [
+                {'id': keystone.roles[name], 'name': name}
+                for name in token.roles
             ]
-            if catalog:
-                rendered['catalog'] = self._catalog(token)
-        return {'token': rendered}
+            if 'nocatalog' not in request.GET:
+                view['catalog'] = self._catalog(token)
+        response = service.respond(status, {'token': view})
+        response.headers['X-Subject-Token'] = token.id
+        return response
 
     def _catalog(self, token: Token) -> list[dict[str, typing.Any]]:
+        project = {
+            'project_id': token.project_id,
+            'tenant_id': token.project_id,
+        }
         return [
             {
                 **entry,
                 'endpoints': [
-                    {
-                        **endpoint,
-                        'url': endpoint['url']
-                        % {
-                            'project_id': token.project_id,
-                            'tenant_id': token.project_id,
-                        },
-                    }
+                    {**endpoint, 'url': endpoint['url'] % project}
                     for endpoint in entry['endpoints']
                 ],
             }
-            for entry in self.catalog
+            for entry in self._keystone.catalog
         ]
+
+
+class ProjectApi:
+    """Handles the requests for projects.
+
+    :param keystone: the stub
+    """
+
+    def __init__(self, keystone: StubKeystone) -> None:
+        self._keystone = keystone
+
+    def list_own(self, request: service.Request) -> webob.Response:
+        """List the projects in which the caller has a role."""
+        caller = self._keystone.caller(request)
+        views = [self._view(project_id) for project_id in caller.user.roles]
+        links = {'next': None, 'previous': None, 'self': request.path_url}
+        return service.respond(200, {'projects': views, 'links': links})
+
+    def show(self, request: service.Request, id: str) -> webob.Response:
+        """Show a project to its members and to administrators."""
+        caller = self._keystone.caller(request)
+        if id != caller.project_id and 'admin' not in caller.roles:
+            raise service.Refused(
+                403,
+                'You are not authorized to perform the requested action: '
+                'identity:get_project.',
+            )
+        if id not in self._keystone.projects:
+            raise service.Refused(404, f'Could not find project: {id}.')
+        return service.respond(200, {'project': self._view(id)})
+
+    def _view(self, project_id: str) -> dict[str, typing.Any]:
+        base = self._keystone.url or ''
+        return {
+            'id': project_id,
+            'name': self._keystone.projects[project_id],
+            'domain_id': self._keystone.domain['id'],
+            'parent_id': self._keystone.domain['id'],
+            'description': '',
+            'enabled': True,
+            'is_domain': False,
+            'options': {},
+            'tags': [],
+            'links': {'self': f'{base}/v3/projects/{project_id}'},
+        }

@@ -9,13 +9,12 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The fixtures that the functional tests share."""
+"""The fixtures of the functional tests."""
 
 from __future__ import annotations
 
 from tests.functional.real.fixtures import cinder_pair
 from tests.functional.real.fixtures import keystone_pair
-from tests.functional.real.fixtures import neutron
 from tests.functional.real.fixtures import nova_pair
 
-__all__ = ['cinder_pair', 'keystone_pair', 'neutron', 'nova_pair']
+__all__ = ['cinder_pair', 'keystone_pair', 'nova_pair']

@@ -31,7 +31,6 @@ from typing import Any
 import uuid
 
 import pytest
-import webob
 
 from attachguard.audit import checks
 from attachguard.testing import service
@@ -454,14 +453,11 @@ def _replace_action(scene: Scene, name: str, do: Callable[[Any], Any]) -> None:
 
     :param do: called with a function that does what the action does
     """
-    act = scene.cloud.cinder.act
-
-    def replaced(request: Any, id: str) -> Any:
-        if name not in request.json_body:
-            return act(request, id)
-        return do(lambda: act(request, id))
-
-    scene.monkeypatch.setattr(scene.cloud.cinder, 'act', replaced)
+    actions = scene.cloud.cinder.volume_actions
+    act = getattr(actions, name)
+    scene.monkeypatch.setattr(
+        actions, name, lambda *args: do(lambda: act(*args))
+    )
 
 
 def test_a_volume_is_unreserved_if_the_response_is_lost(scene: Scene) -> None:
@@ -471,7 +467,7 @@ def test_a_volume_is_unreserved_if_the_response_is_lost(scene: Scene) -> None:
         act()
         raise service.Refused(504, 'the gateway has waited too long')
 
-    _replace_action(scene, 'os-begin_detaching', lose)
+    _replace_action(scene, 'begin_detaching', lose)
     assert scene.repair('--yes').code == 1
     assert volume.status == 'in-use'
 
@@ -481,12 +477,11 @@ def test_nothing_is_done_if_a_volume_is_not_reserved_in_fact(
 ) -> None:
     volume = _connected(scene)
 
-    def migrate(_act: Callable[[], Any]) -> webob.Response:
+    def migrate(_act: Callable[[], Any]) -> None:
         # Cinder accepts os-begin_detaching then, and does nothing.
         volume.migration_status = 'migrating'
-        return webob.Response(status=202)
 
-    _replace_action(scene, 'os-begin_detaching', migrate)
+    _replace_action(scene, 'begin_detaching', migrate)
     done = scene.repair('--yes')
     assert done.rows[0]['Result'] != 'repaired'
     assert not any('DELETE' in call for call in scene.written())
@@ -640,7 +635,7 @@ def test_a_repair_that_fails_leaves_no_reservation(
             raise service.Refused(500, 'the driver is not initialized')
         return act()
 
-    for name in ('os-detach', 'os-reset_status'):
+    for name in ('detach', 'reset_status'):
         _replace_action(scene, name, fail)
     done = scene.repair('--yes')
     assert done.code == 1
@@ -735,8 +730,7 @@ def test_a_finding_that_went_away_is_forgotten(scene: Scene) -> None:
     volume = scene.forged()
     scene.run('audit', '--min-age', '0s')
     attachments = dict(scene.cloud.cinder.attachments)
-    del scene.cloud.cinder.attachments[list(attachments)[-1]]
-    volume.status = 'available'
+    scene.cloud.cinder.remove_attachment(list(attachments)[-1])
     scene.run('audit', '--min-age', '0s')
     scene.cloud.cinder.attachments.update(attachments)
     volume.status = 'in-use'
@@ -1099,7 +1093,8 @@ def test_an_interrupted_repair_can_be_run_again(
 ) -> None:
     # Reserved while it is deleted.
     volumes = [_connected(scene) for _ in range(3)]
-    delete = scene.cloud.cinder.delete_attachment
+    api = scene.cloud.cinder.attachment_api
+    delete = api.delete
     calls: list[str] = []
 
     def once(request: Any, id: str) -> Any:
@@ -1108,7 +1103,7 @@ def test_an_interrupted_repair_can_be_run_again(
             os.kill(os.getpid(), number)
         return delete(request, id)
 
-    scene.monkeypatch.setattr(scene.cloud.cinder, 'delete_attachment', once)
+    scene.monkeypatch.setattr(api, 'delete', once)
     # A process in the background has inherited that SIGINT is ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

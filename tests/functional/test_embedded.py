@@ -10,34 +10,23 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The embedded Cinder: the real one, under both kinds of server."""
+"""The embedded Cinder when its parent is killed.
+
+:mod:`tests.functional.test_guard` tests the rest of it.
+"""
 
 from __future__ import annotations
 
-from concurrent import futures
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
-from typing import Any
-from typing import Literal
 
-import cinderclient.exceptions
-import pytest
 import requests
 
-from attachguard import testing
 from attachguard.testing import embedded
-
-
-def wait_for(cinder: Any, volume: Any) -> Any:
-    give_up = time.monotonic() + 20
-    while volume.status == 'creating' and time.monotonic() < give_up:
-        time.sleep(0.05)
-        volume = cinder.volumes.get(volume.id)
-    return volume
 
 
 def is_served(url: str) -> bool:
@@ -48,64 +37,7 @@ def is_served(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize('server', ['eventlet', 'threads'])
-def test_cinder_works_guarded_and_goes_when_told(
-    server: Literal['eventlet', 'threads'], tmp_path: pathlib.Path
-) -> None:
-    with testing.StubCloud(cinder=None) as cloud:
-        with embedded.EmbeddedCinder(
-            tmp_path,
-            f'{cloud.keystone_url}/v3',
-            server=server,
-        ) as cinder:
-            cloud.register_cinder(cinder.url)
-            client = cloud.cinderclient('member', '3.54')
-            volume = wait_for(client, client.volumes.create(1))
-            assert volume.status == 'available'
-            shared = wait_for(
-                client, client.volumes.create(1, volume_type='multiattach')
-            )
-            assert shared.multiattach
-
-            attachment = client.attachments.create(
-                volume.id,
-                {'host': 'here', 'initiator': 'iqn.2010-10.org:here'},
-                None,
-            )
-            assert (
-                attachment['connection_info']['driver_volume_type'] == 'iscsi'
-            )
-            client.attachments.complete(attachment['id'])
-            assert client.volumes.get(volume.id).status == 'in-use'
-            client.attachments.delete(attachment['id'])
-            assert client.volumes.get(volume.id).status == 'available'
-
-            # At once, which SQLite takes only from a well-behaved writer.
-            with futures.ThreadPoolExecutor(8) as pool:
-                for one in pool.map(client.volumes.create, [1] * 16):
-                    assert wait_for(client, one).status == 'available'
-
-            with pytest.raises(cinderclient.exceptions.Forbidden):
-                client.volumes.attach(volume, volume.id, '/dev/vdb')
-            assert client.volumes.get(volume.id).status == 'available'
-
-            patched = 'INFO eventlet.wsgi.server' in (cinder.log.read_text())
-            assert patched is (server == 'eventlet')
-            started = time.monotonic()
-        assert time.monotonic() - started < 5
-        assert not is_served(cinder.url)
-
-
-def test_what_stops_cinder_is_told(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(embedded.CinderNotStarted, match='no-such-option'):
-        embedded.EmbeddedCinder(
-            tmp_path,
-            'http://127.0.0.1:1/v3',
-            guard_options={'on_nova_error': 'no-such-option'},
-        ).start()
-
-
-_STARTS_AND_WAITS = """
+_START_AND_WAIT = """
 import sys
 from attachguard.testing import embedded
 cinder = embedded.EmbeddedCinder(
@@ -117,11 +49,9 @@ sys.stdin.read()
 """
 
 
-def test_cinder_does_not_outlive_a_killed_parent(
-    tmp_path: pathlib.Path,
-) -> None:
+def test_cinder_ends_with_a_killed_parent(tmp_path: pathlib.Path) -> None:
     parent = subprocess.Popen(
-        [sys.executable, '-c', _STARTS_AND_WAITS, str(tmp_path)],
+        [sys.executable, '-c', _START_AND_WAIT, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -132,11 +62,11 @@ def test_cinder_does_not_outlive_a_killed_parent(
         assert is_served(url)
         os.kill(parent.pid, signal.SIGKILL)
         parent.wait(timeout=5)
-        give_up = time.monotonic() + 10
-        while is_served(url) and time.monotonic() < give_up:
+        deadline = time.monotonic() + 10
+        while is_served(url) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not is_served(url)
-        # What it left behind is fit for use.
+        # Another instance can use the directory.
         with embedded.EmbeddedCinder(
             tmp_path, 'http://127.0.0.1:1/v3', guard=False
         ) as cinder:

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Whose servers the configured credentials see, asked of a Nova over HTTP."""
+"""The preflight's check of the credentials for Nova, over HTTP."""
 
 from __future__ import annotations
 
@@ -32,15 +32,19 @@ def cloud() -> Iterator[stub_cloud.StubCloud]:
         yield cloud
 
 
-def asking_as(cloud: stub_cloud.StubCloud, user: str) -> nova_client.Nova:
+def make_nova(
+    cloud: stub_cloud.StubCloud, user: str, **settings: str
+) -> nova_client.Nova:
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[])
-    opts.configure(conf, cloud.auth_settings(user))
+    opts.configure(conf, {**cloud.auth_settings(user), **settings})
     return nova_client.Nova(conf)
 
 
-def test_what_the_credentials_see(cloud: stub_cloud.StubCloud) -> None:
-    found = preflight.credentials(asking_as(cloud, 'admin'))
+def test_credentials_need_access_to_all_projects(
+    cloud: stub_cloud.StubCloud,
+) -> None:
+    found = preflight.credentials(make_nova(cloud, 'admin'))
     assert found.result is preflight.Result.UNKNOWN
     assert 'no server in another project' in found.text
 
@@ -48,21 +52,18 @@ def test_what_the_credentials_see(cloud: stub_cloud.StubCloud) -> None:
         cloud.novaclient(user).servers.create(
             'server', image=str(uuid.uuid4()), flavor='1'
         )
-    found = preflight.credentials(asking_as(cloud, 'admin'))
+    found = preflight.credentials(make_nova(cloud, 'admin'))
     assert found.result is preflight.Result.OK
-    # The role service, and nothing else.
+    # The user nova has no role but service.
     for user in ('nova', 'member'):
-        found = preflight.credentials(asking_as(cloud, user))
+        found = preflight.credentials(make_nova(cloud, user))
         assert found.result is preflight.Result.WRONG
         assert "other projects' servers" in found.text
 
 
-def test_credentials_that_do_not_work(cloud: stub_cloud.StubCloud) -> None:
-    settings = {**cloud.auth_settings('admin'), 'password': 'wrong'}
-    conf = cfg.ConfigOpts()
-    conf([], default_config_files=[])
-    opts.configure(conf, settings)
-    found = preflight.credentials(nova_client.Nova(conf))
+def test_invalid_credentials(cloud: stub_cloud.StubCloud) -> None:
+    nova = make_nova(cloud, 'admin', password='wrong')
+    found = preflight.credentials(nova)
     assert found.result is preflight.Result.WRONG
     assert 'Unauthorized' in found.text
     assert 'wrong' not in found.text

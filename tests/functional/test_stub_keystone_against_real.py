@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The stub of Keystone answers as Keystone does: status, headers, shape."""
+"""The stub of Keystone responds like Keystone: status, headers, body."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ import typing
 
 import pytest
 
+from attachguard.testing import stub_cloud
 from tests.functional.real import compare
 from tests.functional.real.fixtures import Pair
 
-# The stubs imitate one release, and are held against that one.
+# The stubs represent one release.
 pytestmark = pytest.mark.newest
 
-_USERS = {'member': 'member', 'reader': 'reader', 'nova': 'service'}
+_TOKENS = '/v3/auth/tokens'
 _DEFAULT = {'id': 'default'}
 
 
@@ -36,18 +37,14 @@ def _password(
     password: str | None = None,
     **user: typing.Any,
 ) -> dict[str, typing.Any]:
+    user = {
+        'name': name,
+        'domain': _DEFAULT,
+        'password': password or name,
+        **user,
+    }
     auth: dict[str, typing.Any] = {
-        'identity': {
-            'methods': ['password'],
-            'password': {
-                'user': {
-                    'name': name,
-                    'domain': _DEFAULT,
-                    'password': password or name,
-                    **user,
-                }
-            },
-        }
+        'identity': {'methods': ['password'], 'password': {'user': user}}
     }
     if scope is not None:
         auth['scope'] = scope
@@ -61,56 +58,49 @@ def _project(name: str) -> dict[str, typing.Any]:
 def _token(
     client: compare.Client, name: str, project: str | None = None
 ) -> str:
-    """Log in; an outcome as any other."""
-    answer = client.request(
+    """Authenticate; the outcome is kept."""
+    response = client.request(
         'POST',
-        '/v3/auth/tokens',
+        _TOKENS,
         _password(name, project and _project(project)),
-        label=f'log in as {name}',
     )
-    return answer.headers['X-Subject-Token']
+    return response.headers['X-Subject-Token']
 
 
 @pytest.fixture(scope='module')
 def pair(keystone_pair: Pair) -> Pair:
-    """The two, with the users that every stub cloud has in the real one."""
-    client = compare.Client(keystone_pair.real)
+    """The pair, after the users of a stub cloud are added to the real one."""
+    client = compare.Client(keystone_pair.real, keystone_pair)
     client.token = _token(client, 'admin', 'admin')
 
-    def make(kind: str, **values: typing.Any) -> str:
-        answer = client.request('POST', f'/v3/{kind}s', {kind: values})
-        assert answer.status_code == 201, answer.text
-        made: str = answer.json()[kind]['id']
-        return made
+    def send(method: str, path: str, body: typing.Any = None) -> typing.Any:
+        response = client.request(method, f'/v3/{path}', body)
+        assert response.status_code < 300, response.text
+        return response.json() if response.content else None
 
     roles = {
-        role['name']: role['id']
-        for role in client.request('GET', '/v3/roles').json()['roles']
+        role['name']: role['id'] for role in send('GET', 'roles')['roles']
     }
+    send('POST', 'projects', {'project': {'name': 'other'}})
     projects = {
-        name: make('project', name=name)
-        for name in ('demo', 'other', 'service')
+        name: send('POST', 'projects', {'project': {'name': name}})
+        for name in ('demo', 'service')
     }
-    for name, role in _USERS.items():
-        user = make('user', name=name, password=name)
-        project = projects['service' if role == 'service' else 'demo']
-        answer = client.request(
-            'PUT', f'/v3/projects/{project}/users/{user}/roles/{roles[role]}'
-        )
-        assert answer.status_code == 204, answer.text
+    for name in ('member', 'reader', 'nova'):
+        project, (role,) = stub_cloud.USERS[name]
+        body = {'user': {'name': name, 'password': name}}
+        user = send('POST', 'users', body)['user']['id']
+        project_id = projects[project]['project']['id']
+        path = f'projects/{project_id}/users/{user}/roles/{roles[role]}'
+        send('PUT', path)
     return keystone_pair
 
 
-Script = Callable[[compare.Client], object]
-
-
-def _compare(pair: Pair, script: Script) -> None:
-    outcomes = []
-    for url in (pair.stub, pair.real):
-        client = compare.Client(url)
-        script(client)
-        outcomes.append(client.outcomes)
-    assert compare.differences(*outcomes) == []
+def _compare(pair: Pair, script: Callable[[compare.Client], object]) -> None:
+    stub, real = compare.run(
+        pair, script, lambda url: compare.Client(url, pair)
+    )
+    assert stub == real
 
 
 @pytest.mark.parametrize(
@@ -155,28 +145,26 @@ def test_discovery(pair: Pair, path: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.parametrize('query', ['', '?nocatalog'])
-def test_log_in(pair: Pair, body: typing.Any, query: str) -> None:
-    _compare(
-        pair,
-        lambda client: client.request('POST', f'/v3/auth/tokens{query}', body),
-    )
+def test_authentication(pair: Pair, body: typing.Any) -> None:
+    def script(client: compare.Client) -> None:
+        client.request('POST', _TOKENS, body)
+        client.request('POST', f'{_TOKENS}?nocatalog', body)
+
+    _compare(pair, script)
 
 
 @pytest.mark.parametrize('data', [b'', b'{', b'\xff', b'null', b'5'])
-def test_bodies_that_are_no_log_in(pair: Pair, data: bytes) -> None:
+def test_authentication_with_a_malformed_body(pair: Pair, data: bytes) -> None:
+    headers: dict[str, str | None] = {'Content-Type': 'application/json'}
     _compare(
         pair,
         lambda client: client.request(
-            'POST',
-            '/v3/auth/tokens',
-            data=data,
-            headers={'Content-Type': 'application/json'},
+            'POST', _TOKENS, data=data, headers=headers
         ),
     )
 
 
-def test_log_in_with_a_token(pair: Pair) -> None:
+def test_authentication_with_a_token(pair: Pair) -> None:
     def script(client: compare.Client) -> None:
         unscoped = _token(client, 'member')
         scoped = _token(client, 'member', 'demo')
@@ -187,7 +175,7 @@ def test_log_in_with_a_token(pair: Pair) -> None:
         ):
             client.request(
                 'POST',
-                '/v3/auth/tokens',
+                _TOKENS,
                 {
                     'auth': {
                         'identity': {
@@ -207,28 +195,19 @@ def test_log_in_with_a_token(pair: Pair) -> None:
     [('GET', ''), ('HEAD', ''), ('GET', '?nocatalog&allow_expired=1')],
 )
 def test_validation(pair: Pair, method: str, query: str) -> None:
-    path = f'/v3/auth/tokens{query}'
+    path = f'{_TOKENS}{query}'
 
     def script(client: compare.Client) -> None:
         subject = _token(client, 'member', 'demo')
         unscoped = _token(client, 'member')
-        callers = {
-            'nobody': None,
-            'nonsense': 'nonsense',
-            'admin': _token(client, 'admin', 'admin'),
-            'service': _token(client, 'nova', 'service'),
-            'itself': subject,
-            'another': _token(client, 'reader', 'demo'),
-        }
-        for name, caller in callers.items():
+        admin = _token(client, 'admin', 'admin')
+        nova = _token(client, 'nova', 'service')
+        another = _token(client, 'reader', 'demo')
+        for caller in (None, 'nonsense', admin, nova, subject, another):
             client.token = caller
             for subject_id in (subject, unscoped, 'nonsense', None):
-                client.request(
-                    method,
-                    path,
-                    label=f'{name} validates',
-                    headers={'X-Subject-Token': subject_id},
-                )
+                headers = {'X-Subject-Token': subject_id}
+                client.request(method, path, headers=headers)
 
     _compare(pair, script)
 
@@ -246,26 +225,20 @@ def test_revocation(pair: Pair) -> None:
             (admin, 'DELETE'),
         ):
             client.token = caller
-            client.request(
-                method,
-                '/v3/auth/tokens',
-                headers={'X-Subject-Token': owner},
-            )
+            client.request(method, _TOKENS, headers={'X-Subject-Token': owner})
 
     _compare(pair, script)
 
 
-def test_who_one_is(pair: Pair) -> None:
+def test_own_catalog_and_projects(pair: Pair) -> None:
     def script(client: compare.Client) -> None:
         for name, project in (('member', 'demo'), ('admin', 'admin')):
             client.token = _token(client, name, project)
             client.request('GET', '/v3/auth/catalog')
-            mine = client.request('GET', '/v3/auth/projects').json()
-            (own,) = (p['id'] for p in mine['projects'])
+            own_projects = client.request('GET', '/v3/auth/projects').json()
+            (own,) = (p['id'] for p in own_projects['projects'])
             for project_id in (own, 'no-such'):
-                client.request(
-                    'GET', f'/v3/projects/{project_id}', label='show project'
-                )
+                client.request('GET', f'/v3/projects/{project_id}')
         client.token = None
         client.request('GET', '/v3/auth/catalog')
         client.request('GET', '/v3/auth/projects')

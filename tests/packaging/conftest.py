@@ -9,10 +9,9 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""A wheel as users get it, installed where Cinder is not.
+"""The files of a release, and an environment with the wheel.
 
-``built`` is what a release would upload; ``installed`` is an environment
-that has nothing but the wheel and what the wheel asks for.
+The environment has the wheel and its requirements only, without Cinder.
 """
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ import sys
 from typing import NamedTuple
 
 import pytest
+
+from tests.conftest import PROXIES
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _LEFT_BEHIND = shutil.ignore_patterns(
@@ -56,11 +57,11 @@ class Environment(NamedTuple):
     def run(
         self, command: Sequence[str], cwd: pathlib.Path
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of the environment's own programs, and wait for it.
+        """Run a program of the environment.
 
-        :param command: the program's name and its arguments.
-        :param cwd: where to run it; never the checkout, which would be
-            imported in place of what is installed.
+        :param command: the name of the program and its arguments
+        :param cwd: the working directory, which is not the checkout, because
+            Python would import that
         """
         program, *arguments = command
         return subprocess.run(
@@ -76,8 +77,8 @@ class Environment(NamedTuple):
 
 
 def _clean_environment() -> dict[str, str]:
-    """Return our own environment without what would leak modules into it."""
-    return {
+    """Return the environment without variables that add modules."""
+    return PROXIES | {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(('PYTHON', 'VIRTUAL_ENV', 'PBR_'))
@@ -85,10 +86,10 @@ def _clean_environment() -> dict[str, str]:
 
 
 def _run(command: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> None:
-    """Run a program that must succeed, and show what it said if it did not.
+    """Run a program that must succeed.
 
-    :param command: the program and its arguments.
-    :param cwd: where to run it.
+    :param command: the program and its arguments
+    :param cwd: the working directory
     """
     done = subprocess.run(
         command,
@@ -104,7 +105,7 @@ def _run(command: Sequence[str | pathlib.Path], cwd: pathlib.Path) -> None:
 
 
 def _version_without_git(source: pathlib.Path) -> dict[str, str]:
-    """Return what pbr needs to know where it cannot ask git."""
+    """Return the version for pbr if there is no git repository."""
     return {} if (source / '.git').exists() else {'PBR_VERSION': '0.0.0'}
 
 
@@ -112,31 +113,23 @@ def _version_without_git(source: pathlib.Path) -> dict[str, str]:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the source distribution, and from that the wheel.
 
-    In a copy, so that a build leaves nothing in the checkout, and under git
-    where there is one, since pbr lets git say what a release contains.
+    They are built in a copy, so that no files are left in the checkout. The
+    copy is a git repository if git is installed, because pbr lists the files
+    of a release with git.
     """
     source = tmp_path_factory.mktemp('source') / 'attachguard'
     shutil.copytree(_ROOT, source, ignore=_LEFT_BEHIND)
     git = shutil.which('git')
     if git:
         _run([git, 'init', '--quiet'], source)
+        for name, value in (
+            ('user.name', 'tests'),
+            ('user.email', 'tests@localhost'),
+            ('commit.gpgsign', 'false'),
+        ):
+            _run([git, 'config', name, value], source)
         _run([git, 'add', '--all'], source)
-        _run(
-            [
-                git,
-                '-c',
-                'user.name=tests',
-                '-c',
-                'user.email=tests@localhost',
-                '-c',
-                'commit.gpgsign=false',
-                'commit',
-                '--quiet',
-                '--no-verify',
-                '--message=Build',
-            ],
-            source,
-        )
+        _run([git, 'commit', '--quiet', '--no-verify', '-mBuild'], source)
     _run([sys.executable, '-m', 'build', '--outdir', 'dist'], source)
     (sdist,) = source.glob('dist/*.tar.gz')
     (wheel,) = source.glob('dist/*.whl')
@@ -147,20 +140,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
 def installed(
     built: Built, tmp_path_factory: pytest.TempPathFactory
 ) -> Environment:
-    """Install the wheel in an environment of its own."""
+    """Install the wheel in a new environment.
+
+    The pip of this environment installs it, and compiles no modules, because
+    the tests import few of them.
+    """
     prefix = tmp_path_factory.mktemp('installed')
-    _run([sys.executable, '-m', 'venv', prefix], prefix)
-    _run(
-        [
-            prefix / 'bin' / 'python',
-            '-m',
-            'pip',
-            'install',
-            '--quiet',
-            '--constraint',
-            _ROOT / 'tools' / 'upper-constraints.txt',
-            built.wheel,
-        ],
-        prefix,
-    )
+    _run([sys.executable, '-m', 'venv', '--without-pip', prefix], prefix)
+    pip = [sys.executable, '-m', 'pip', f'--python={prefix}']
+    options = ['--quiet', '--no-compile', '--disable-pip-version-check']
+    constraints = _ROOT / 'tools' / 'upper-constraints.txt'
+    command = [*pip, 'install', *options, f'--constraint={constraints}']
+    _run([*command, built.wheel], prefix)
     return Environment(prefix)

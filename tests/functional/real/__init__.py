@@ -10,8 +10,8 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The real Keystone and the real Nova API, for the stubs to be held against.
+"""The real Keystone and the real Nova API, to compare the stubs with.
 
-Each runs in a process of its own, on SQLite, with nothing beside it: enough
-to answer requests that read.
+Each runs in a separate process on SQLite, without the other services of a
+cloud. This is sufficient for requests that read.
 """

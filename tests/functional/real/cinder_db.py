@@ -10,9 +10,10 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Cinder's own hands in its database, in a process of its own.
+"""Change Cinder's database with Cinder's own code.
 
-Its configuration is global, so that no process can have two databases.
+It runs in a separate process for each database, because Cinder's
+configuration is global.
 """
 
 from __future__ import annotations
@@ -27,27 +28,28 @@ _ROOT = pathlib.Path(__file__).parents[3]
 
 
 def sync(url: str) -> None:
-    """Make the schema, by Cinder's own migrations.
+    """Make the schema with Cinder's migrations.
 
-    :param url: of an empty database
+    :param url: SQLAlchemy's URL of an empty database
     """
     _run({'url': url, 'sync': True})
 
 
 def detach(url: str, work: list[tuple[str, list[str]]]) -> None:
-    """Delete attachments, as Cinder does once its driver has.
+    """Delete attachments, as Cinder does after its driver.
 
-    :param url: of the database
-    :param work: volumes, each with ids of attachments; without any, as Cinder
-        does where it does not find the attachment that it is to delete
+    :param url: SQLAlchemy's URL of the database
+    :param work: volumes, each with the ids of attachments; without ids, as
+        Cinder does if it does not find the attachment
     """
     _run({'url': url, 'detach': work})
 
 
 def destroy(url: str, volume_ids: list[str]) -> None:
-    """Delete volumes' records, or what has outlived them.
+    """Delete the records of volumes.
 
-    :param url: of the database
+    :param url: SQLAlchemy's URL of the database
+    :param volume_ids: ids of the volumes
     """
     _run({'url': url, 'destroy': volume_ids})
 
@@ -72,7 +74,7 @@ def _main() -> None:
     from cinder import context
     from cinder import objects
 
-    # What Cinder's commands import, and with it every option.
+    # The import registers all options of Cinder.
     from cinder.common import config  # noqa: F401
     from cinder.db import api
     from cinder.db import migration

@@ -10,16 +10,20 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Hold what two services answer to the same request against each other."""
+"""Compare the responses of a stub and of the real service."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
+import re
 import typing
 
 import requests
 
-#: Keys whose values must be the same too.
+from tests.functional.real import fixtures
+
+#: The keys of which the values must be equal, too.
 _VALUES = {
     'attach_mode',
     'code',
@@ -31,10 +35,10 @@ _VALUES = {
     'version',
 }
 
-#: Keys of what a driver made up, which is there or not.
+#: The keys with data of a driver, which must both be empty or not.
 _OPAQUE = {'connection_info'}
 
-#: Headers that must have the same value.
+#: The headers that must have the same value.
 _SAME = (
     'Content-Type',
     'OpenStack-API-Version',
@@ -42,7 +46,7 @@ _SAME = (
     'X-OpenStack-Nova-API-Version',
 )
 
-#: Headers that must both be there or not.
+#: The headers that both responses or neither must have.
 _PRESENT = (
     'Location',
     'WWW-Authenticate',
@@ -52,10 +56,14 @@ _PRESENT = (
 )
 
 
+#: The ids, which differ between the stub and the real service.
+_ID = re.compile(r'[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}')
+
+
 def shape(value: typing.Any) -> typing.Any:
     """Reduce a JSON value to its keys and types.
 
-    A list is reduced to the different shapes of what is in it.
+    A list is reduced to the different shapes of its items.
     """
     if isinstance(value, dict):
         return {
@@ -76,66 +84,49 @@ def _member_shape(key: str, member: typing.Any) -> typing.Any:
     return shape(member)
 
 
-def outcome(answer: requests.Response) -> dict[str, typing.Any]:
-    """Reduce an answer to what must be the same."""
-    result: dict[str, typing.Any] = {'status': answer.status_code}
+def outcome(response: requests.Response) -> dict[str, typing.Any]:
+    """Reduce a response to what must be equal."""
+    headers = response.headers
+    result: dict[str, typing.Any] = {'status': response.status_code}
     for name in _SAME:
-        value = answer.headers.get(name)
-        if value is not None:
-            # How text is encoded and spaced is no part of an API.
-            parts = value.replace(';', ',').split(',')
-            words = sorted(part.strip().lower() for part in parts)
-            result[name] = [w for w in words if not w.startswith('charset=')]
-    result['headers'] = [name for name in _PRESENT if name in answer.headers]
+        if name in headers:
+            # The API does not define the encoding and the spaces.
+            parts = headers[name].replace(';', ',').lower().split(',')
+            values = sorted(part.strip() for part in parts)
+            result[name] = [v for v in values if not v.startswith('charset=')]
+    result['headers'] = [name for name in _PRESENT if name in headers]
     try:
-        result['body'] = shape(answer.json())
+        result['body'] = shape(response.json())
     except ValueError:
-        result['body'] = bool(answer.content)
+        result['body'] = bool(response.content)
     return result
-
-
-def _flat(value: typing.Any, path: str = '') -> dict[str, typing.Any]:
-    if isinstance(value, dict) and value:
-        return {
-            name: leaf
-            for key, member in value.items()
-            for name, leaf in _flat(member, f'{path}.{key}').items()
-        }
-    if isinstance(value, list) and len(value) == 1:
-        return _flat(value[0], f'{path}[]')
-    return {path: value}
 
 
 Outcomes = list[tuple[str, dict[str, typing.Any]]]
 
 
-def differences(stub: Outcomes, real: Outcomes) -> list[str]:
-    """Say where two lists of outcomes differ; nothing where they do not."""
-    found = []
-    for (label, left), (other, right) in zip(stub, real, strict=True):
-        assert label == other
-        ours, theirs = _flat(left), _flat(right)
-        found += [
-            f'{label}: {name}: stub {ours.get(name)!r}, '
-            f'real {theirs.get(name)!r}'
-            for name in sorted({*ours, *theirs})
-            if ours.get(name, ...) != theirs.get(name, ...)
-        ]
-    return found
-
-
 class Client:
-    """Makes requests as they are, with a token, and keeps the outcomes.
+    """Makes requests and keeps their outcomes.
 
     :param url: address of the service
-    :param token: the token to send, if any
+    :param pair: the stub and the real service, for the users' tokens
+    :param user: the user whose token is sent; by default none
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(
+        self, url: str, pair: fixtures.Pair, user: str | None = None
+    ) -> None:
         self.url = url
-        self.token = token
+        self._pair = pair
+        self.token: str | None = None
         self.outcomes: Outcomes = []
         self._session = requests.Session()
+        if user is not None:
+            self.become(user)
+
+    def become(self, user: str) -> None:
+        """Send the token of another user from now on."""
+        self.token = self._pair.cloud.session(user).get_token()
 
     def request(
         self,
@@ -143,7 +134,6 @@ class Client:
         path: str,
         body: typing.Any = None,
         *,
-        label: str | None = None,
         headers: dict[str, str | None] | None = None,
         data: bytes | None = None,
     ) -> requests.Response:
@@ -152,26 +142,45 @@ class Client:
         :param method: HTTP method
         :param path: path and query
         :param body: JSON body
-        :param label: what to call the outcome; by default method and path
-        :param headers: more headers; ``None`` takes one away
-        :param data: body that need not be JSON
+        :param headers: more headers; those with ``None`` are not sent
+        :param data: a body that is not JSON
         """
         sent: dict[str, str | None] = {
             'Accept': 'application/json',
             'X-Auth-Token': self.token,
             **(headers or {}),
         }
-        answer = self._session.request(
+        response = self._session.request(
             method,
             self.url + path,
             json=body,
             data=data,
-            headers=typing.cast(
-                dict[str, str],
-                {name: value for name, value in sent.items() if value},
-            ),
+            headers={name: value for name, value in sent.items() if value},
             timeout=60,
             allow_redirects=False,
         )
-        self.outcomes.append((label or f'{method} {path}', outcome(answer)))
-        return answer
+        names = list(body) if isinstance(body, dict) else body
+        label = _ID.sub('ID', f'{method} {path} {names}')
+        self.outcomes.append((label, outcome(response)))
+        return response
+
+
+_Client = typing.TypeVar('_Client', bound=Client)
+
+
+def run(
+    pair: fixtures.Pair,
+    script: Callable[[_Client], object],
+    make: Callable[[str], _Client],
+) -> tuple[Outcomes, Outcomes]:
+    """Run a script with the stub and with the real service.
+
+    :param pair: the stub and the real service
+    :param script: makes requests with a client
+    :param make: makes a client for an address
+    :returns: the outcomes of both, which must be equal
+    """
+    clients = make(pair.stub), make(pair.real)
+    for client in clients:
+        script(client)
+    return clients[0].outcomes, clients[1].outcomes

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The database servers: those that run here, or our own.
+"""Database servers: a running one, or a new one.
 
-Where one listens in its usual place and lets this user in as an
-administrator, it is used. Where not, one is started, with its files in a
-directory that is thrown away.
+A server is used if it listens on its default address and accepts this user as
+an administrator. Otherwise, one is started with its files in a temporary
+directory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import time
 
 import sqlalchemy as sa
 
-# Where Debian has what it does not put into every user's PATH.
+# Debian does not have all these directories in the PATH of every user.
 _PATH = os.pathsep.join(
     [
         os.environ.get('PATH', ''),
@@ -45,16 +45,17 @@ _PATH = os.pathsep.join(
 
 
 class Missing(Exception):
-    """A server neither runs nor can be started; says what to install."""
+    """No server runs or can be started; the message says what to install."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """A server that lets us in as an administrator.
+    """A server that accepts this user as an administrator.
 
-    :param url: SQLAlchemy's
-    :param client: the command that runs a script in the database whose name
-        is its last argument, and says how many rows each statement changes
+    :param url: SQLAlchemy's URL
+    :param client: the command that runs a script in a database, and prints
+        the number of rows that each statement changes; the name of the
+        database is its last argument
     """
 
     url: str
@@ -81,8 +82,8 @@ def _postgresql_at(host: str, user: str = 'postgres') -> Server:
     )
 
 
-def _why_not(server: Server) -> str | None:
-    """Why a server does not let us in; None where it does."""
+def _connection_error(server: Server) -> str | None:
+    """Return why a connection fails; ``None`` if it succeeds."""
     try:
         engine = sa.create_engine(
             server.url, future=True, poolclass=sa.pool.NullPool
@@ -97,8 +98,8 @@ def _which(*programs: str) -> list[str]:
     found = [shutil.which(program, path=_PATH) for program in programs]
     if not all(found):
         raise Missing(
-            f'{programs[0]} neither runs here as one that lets us in, nor can '
-            'it be started: see bindep.txt'
+            f'{programs[0]} does not accept connections, and cannot be '
+            'started: see bindep.txt'
         )
     return [program for program in found if program]
 
@@ -113,9 +114,9 @@ def _running(server: Server, command: Sequence[str]) -> Iterator[Server]:
     )
     try:
         deadline = time.monotonic() + 60
-        while why := _why_not(server):
+        while error := _connection_error(server):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Missing(f'{command} does not start: {why}')
+                raise Missing(f'{command} does not start: {error}')
             time.sleep(0.2)
         yield server
     finally:
@@ -125,14 +126,14 @@ def _running(server: Server, command: Sequence[str]) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def mariadb(*, own: bool = False) -> Iterator[Server]:
-    """A MariaDB server.
+    """Provide a MariaDB server.
 
-    :param own: start one, whatever runs here
+    :param own: start a new server, even if one is running
     :raises Missing: there is none
     """
     if not own:
         for socket in (None, '/run/mysqld/mysqld.sock'):
-            if not _why_not(_mariadb_at(socket)):
+            if not _connection_error(_mariadb_at(socket)):
                 yield _mariadb_at(socket)
                 return
     daemon, install, _client = _which(
@@ -159,14 +160,14 @@ def mariadb(*, own: bool = False) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def postgresql(*, own: bool = False) -> Iterator[Server]:
-    """A PostgreSQL server.
+    """Provide a PostgreSQL server.
 
-    :param own: start one, whatever runs here
+    :param own: start a new server, even if one is running
     :raises Missing: there is none
     """
     if not own:
         for host in ('127.0.0.1', '/var/run/postgresql'):
-            if not _why_not(_postgresql_at(host)):
+            if not _connection_error(_postgresql_at(host)):
                 yield _postgresql_at(host)
                 return
     daemon, install, _client = _which('postgres', 'initdb', 'psql')
@@ -188,7 +189,7 @@ def postgresql(*, own: bool = False) -> Iterator[Server]:
             yield server
 
 
-#: By SQLAlchemy's name.
+#: The servers by the name of their dialect in SQLAlchemy.
 KINDS: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]] = {
     'mysql': mariadb,
     'postgresql': postgresql,

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Fixtures: the real services, started once, beside a cloud of stubs."""
+"""Fixtures that start each real service once, and a cloud of stubs for it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,21 @@ import uuid
 import pytest
 
 from attachguard.testing import serve
-from attachguard.testing import server as testing_server
 from attachguard.testing import StubCloud
 from tests.functional.real import process
 
 if typing.TYPE_CHECKING:
     from _typeshed import wsgi as wsgi_types
 
-#: Where no service listens.
-NOWHERE = 'http://127.0.0.1:1/v3'
-
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A stub and the real service, the same things in both.
+    """A stub and the real service, with the same resources.
 
     :param stub: address of the stub, without a version
     :param real: address of the real service, without a version
-    :param cloud: the cloud that the stub belongs to
-    :param ids: ids that mean the same to both
+    :param cloud: the cloud with the stub
+    :param ids: ids that are the same in both
     """
 
     stub: str
@@ -56,31 +52,21 @@ def _empty_neutron(
     environ: wsgi_types.WSGIEnvironment,
     start_response: wsgi_types.StartResponse,
 ) -> Iterable[bytes]:
-    """Answer every listing with an empty list: Nova lists a server's ports."""
+    """Respond to every list request of Nova with an empty list."""
     name = environ['PATH_INFO'].rpartition('/')[2].removesuffix('.json')
     start_response('200 OK', [('Content-Type', 'application/json')])
     return [json.dumps({name.replace('-', '_'): []}).encode()]
 
 
 @pytest.fixture(scope='session')
-def neutron() -> Iterator[testing_server.Server]:
-    """A Neutron without a single port."""
-    with serve(_empty_neutron) as served:
-        yield served
-
-
-@pytest.fixture(scope='session')
 def keystone_pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
-    """The stub of Keystone beside the real one."""
+    """The stub of Keystone and the real one."""
+    directory = tmp_path_factory.mktemp('keystone')
     with (
         StubCloud() as cloud,
-        process.running(
-            'keystone_app',
-            tmp_path_factory.mktemp('keystone'),
-            {'public_url': NOWHERE},
-        ) as real,
+        process.running('keystone_app', directory, {}) as real,
     ):
         yield Pair(cloud.keystone_url, real, cloud)
 
@@ -88,63 +74,31 @@ def keystone_pair(
 @pytest.fixture(scope='session')
 def nova_pair(
     tmp_path_factory: pytest.TempPathFactory,
-    neutron: testing_server.Server,
 ) -> Iterator[Pair]:
-    """The stub of Nova beside the real one, with the same two servers.
+    """The stub of Nova and the real one, with the same two servers.
 
     The server ``server`` of the project ``demo`` has the volume ``volume``,
-    and from times before Queens the volume ``old_volume``; the project
+    and the volume ``old_volume``, attached before Queens. The project
     ``other`` has the server ``other_server``.
     """
-    ids = {
-        name: str(uuid.uuid4())
-        for name in (
-            'server',
-            'other_server',
-            'volume',
-            'old_volume',
-            'attachment',
-            'nothing',
-        )
-    }
-    with StubCloud() as cloud:
+    names = 'server other_server volume old_volume attachment nothing'
+    ids = {name: str(uuid.uuid4()) for name in names.split()}
+    with StubCloud() as cloud, serve(_empty_neutron) as neutron:
         cloud.keystone.add_endpoint('network', neutron.url, name='neutron')
-        owners = {'server': 'member', 'other_server': 'other'}
-        servers: list[dict[str, typing.Any]] = []
-        for name, owner in owners.items():
+        for name, owner in (('server', 'member'), ('other_server', 'other')):
             user = cloud.keystone.find_user(name=owner)
             assert user is not None
             cloud.nova.add_server(
                 cloud.project_id(owner), server_id=ids[name], user_id=user.id
             )
-            servers.append(
-                {
-                    'id': ids[name],
-                    'project_id': cloud.project_id(owner),
-                    'user_id': user.id,
-                    'attachments': [],
-                }
-            )
-        attachments: list[dict[str, typing.Any]] = [
-            {
-                'volume_id': ids['volume'],
-                'attachment_id': ids['attachment'],
-                'device_name': '/dev/vdb',
-            },
-            {
-                'volume_id': ids['old_volume'],
-                'attachment_id': None,
-                'device_name': '/dev/vdc',
-            },
-        ]
-        for attachment in attachments:
+        for volume, attachment_id in (
+            ('volume', ids['attachment']),
+            ('old_volume', None),
+        ):
             cloud.nova.add_attachment(
-                ids['server'],
-                attachment['volume_id'],
-                attachment_id=attachment['attachment_id'],
-                device=attachment['device_name'],
+                ids['server'], ids[volume], attachment_id=attachment_id
             )
-        servers[0]['attachments'] = attachments
+        servers = [dataclasses.asdict(s) for s in cloud.nova.servers.values()]
         with process.running(
             'nova_app',
             tmp_path_factory.mktemp('nova'),
@@ -155,21 +109,14 @@ def nova_pair(
 
 @pytest.fixture(scope='session')
 def cinder_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    """The stub of Cinder beside the real one, each in a cloud of stubs.
-
-    The two clouds have the same users; ``Pair.cloud`` is the stub's.
-    """
-    # Where Cinder is not installed, its tests are to fail, and only those.
+    """The stub of Cinder and the real one, without the guard."""
+    # Without Cinder, only the tests that use it fail.
     from attachguard.testing.embedded import EmbeddedCinder
 
-    with StubCloud() as cloud:
-        with EmbeddedCinder(
-            pathlib.Path(tmp_path_factory.mktemp('cinder')),
-            cloud.keystone_url,
-            guard=False,
-        ) as cinder:
-            yield Pair(
-                cloud.cinder_server.url,
-                cinder.url.removesuffix('/v3'),
-                cloud,
-            )
+    directory = pathlib.Path(tmp_path_factory.mktemp('cinder'))
+    with (
+        StubCloud() as cloud,
+        EmbeddedCinder(directory, cloud.keystone_url, guard=False) as cinder,
+    ):
+        real = cinder.url.removesuffix('/v3')
+        yield Pair(cloud.cinder_server.url, real, cloud)

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The real Keystone, made ready as ``keystone-manage`` does and served."""
+"""The real Keystone, initialized as ``keystone-manage`` does."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ key_repository = {directory}/keys
 enabled = true
 backend = dogpile.cache.memory
 [identity]
-# Tests log in often.
+# The tests authenticate often.
 password_hash_rounds = 4
 """
 
 
 def main() -> None:
-    """Serve Keystone with the user ``admin`` that bootstrap makes."""
+    """Serve Keystone with the user ``admin``."""
     settings, output = process.read_settings()
     directory = pathlib.Path(settings['directory'])
     config = directory / 'keystone.conf'
@@ -63,12 +63,13 @@ def main() -> None:
     bootstrapper.project_name = 'admin'
     bootstrapper.service_name = 'keystone'
     bootstrapper.region_id = 'RegionOne'
-    bootstrapper.public_url = settings['public_url']
-    bootstrapper.internal_url = settings['public_url']
-    bootstrapper.admin_url = settings['public_url']
+    # No service listens there.
+    bootstrapper.public_url = 'http://127.0.0.1:1/v3'
+    bootstrapper.internal_url = bootstrapper.public_url
+    bootstrapper.admin_url = bootstrapper.public_url
     bootstrapper.immutable_roles = True
     bootstrapper.bootstrap()
-    process.serve_until_told(
+    process.serve_until_closed(
         core.setup_app_middleware(application.application_factory('public')),
         output,
     )

@@ -10,17 +10,16 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The real Nova API over a database with the servers that a test asks for.
+"""The real Nova API, over a database with the servers of a test.
 
-There is no conductor, scheduler or compute: it answers what its database
-answers.
+There is no conductor, scheduler or compute service.
 """
 
 from __future__ import annotations
 
 from nova import monkey_patch
 
-# Nova wants to be told, before anything of it is imported.
+# This must run before any other module of Nova is imported.
 monkey_patch.patch(backend='threading')
 
 # ruff: noqa: E402
@@ -53,14 +52,13 @@ connection = sqlite:///{directory}/cell1.sqlite
 lock_path = {directory}
 [keystone_authtoken]
 www_authenticate_uri = {keystone_url}
-auth_type = password
-auth_url = {keystone_url}
-username = nova
-password = nova
-project_name = service
-user_domain_id = default
-project_domain_id = default
+{credentials}
 [neutron]
+region_name = RegionOne
+{credentials}
+"""
+
+_CREDENTIALS = """
 auth_type = password
 auth_url = {keystone_url}
 username = nova
@@ -68,7 +66,6 @@ password = nova
 project_name = service
 user_domain_id = default
 project_domain_id = default
-region_name = RegionOne
 """
 
 
@@ -105,7 +102,7 @@ def _add_compute(cell: objects.CellMapping) -> None:
             disabled=False,
         )
         compute.create()
-        # As it reports that it is up.
+        # The service reports that it is up.
         compute.report_count += 1
         compute.save()
 
@@ -132,15 +129,15 @@ def _add_flavor() -> objects.Flavor:
 def _add_server(
     cell: objects.CellMapping,
     flavor: objects.Flavor,
-    wanted: dict[str, typing.Any],
+    server: dict[str, typing.Any],
 ) -> None:
     context = nova_context.get_admin_context()
     with nova_context.target_cell(context, cell) as cell_context:
         objects.Instance(
             cell_context,
-            uuid=wanted['id'],
-            project_id=wanted['project_id'],
-            user_id=wanted['user_id'],
+            uuid=server['id'],
+            project_id=server['project_id'],
+            user_id=server['user_id'],
             display_name='server',
             hostname='server',
             host='compute1',
@@ -166,30 +163,32 @@ def _add_server(
             availability_zone='nova',
             launched_at=datetime.datetime.now(datetime.UTC),
             info_cache=objects.InstanceInfoCache(
-                instance_uuid=wanted['id'],
+                instance_uuid=server['id'],
                 network_info=network_model.NetworkInfo([]),
             ),
             system_metadata={},
             metadata={},
         ).create()
-        for attachment in wanted['attachments']:
+        for attachment in server['attachments'].values():
             objects.BlockDeviceMapping(
                 cell_context,
-                instance_uuid=wanted['id'],
+                instance_uuid=server['id'],
                 source_type='volume',
                 destination_type='volume',
                 device_type='disk',
                 connection_info='{}',
                 delete_on_termination=False,
                 no_device=False,
-                **attachment,
+                volume_id=attachment['volume_id'],
+                attachment_id=attachment['attachment_id'],
+                device_name=attachment['device'],
             ).create()
     objects.InstanceMapping(
         context,
-        instance_uuid=wanted['id'],
+        instance_uuid=server['id'],
         cell_mapping=cell,
-        project_id=wanted['project_id'],
-        user_id=wanted['user_id'],
+        project_id=server['project_id'],
+        user_id=server['user_id'],
     ).create()
 
 
@@ -198,13 +197,15 @@ def main() -> None:
     settings, output = process.read_settings()
     directory = pathlib.Path(settings['directory'])
     config = directory / 'nova.conf'
+    url = settings['keystone_url']
     config.write_text(
         _CONFIG.format(
             directory=directory,
-            keystone_url=settings['keystone_url'],
+            keystone_url=url,
+            credentials=_CREDENTIALS.format(keystone_url=url),
         )
     )
-    # Nova loads its pipeline from the first of them.
+    # Nova loads its pipeline from the first file.
     os.environ['OS_NOVA_CONFIG_FILES'] = f'{_PASTE};{config}'
     wsgi_app.init_global_data([str(config)], 'osapi_compute', 'nova-api')
     migration.db_sync(database='api')
@@ -213,7 +214,7 @@ def main() -> None:
     flavor = _add_flavor()
     for server in settings['servers']:
         _add_server(cell, flavor, server)
-    process.serve_until_told(
+    process.serve_until_closed(
         wsgi_app.init_application('osapi_compute', 'nova-api-os-compute'),
         output,
     )

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Run a real service in a process of its own, for as long as a test wants."""
+"""Run a real service in a separate process."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ import contextlib
 import json
 import os
 import pathlib
-import queue
+import select
 import subprocess
 import sys
-import threading
 import typing
 
 from attachguard.testing import server
@@ -34,7 +33,7 @@ _ROOT = pathlib.Path(__file__).parents[3]
 
 
 class NotStarted(Exception):
-    """A service did not come up; says what it logged."""
+    """A service did not start; the message is the end of its log."""
 
 
 @contextlib.contextmanager
@@ -47,79 +46,60 @@ def running(
 ) -> Iterator[str]:
     """Run a module of this package that serves an application.
 
-    :param module: its name; it calls :func:`serve_until_told`
-    :param directory: where it keeps its files and its log
-    :param settings: what it reads with :func:`read_settings`
-    :param timeout: seconds that it may take to come up
+    :param module: its name; it calls :func:`serve_until_closed`
+    :param directory: directory for its files and its log
+    :param settings: settings that it reads with :func:`read_settings`
+    :param timeout: seconds to wait for its start
     :returns: a context manager that yields the address
-    :raises NotStarted: it ended, or took too long
+    :raises NotStarted: it exits, or the timeout passes
     """
-    directory.mkdir(parents=True, exist_ok=True)
     log = directory / 'log'
-    with log.open('wb') as output:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                '-m',
-                f'{__package__}.{module}',
-                json.dumps({'directory': str(directory), **settings}),
-            ],
+    command = [sys.executable, '-m', f'{__package__}.{module}']
+    settings = {'directory': str(directory), **settings}
+    with (
+        log.open('wb') as output,
+        subprocess.Popen(
+            [*command, json.dumps(settings, default=str)],
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
             text=True,
-        )
-    try:
-        yield _address(process, timeout, log)
-    finally:
-        if process.stdin is not None:
-            process.stdin.close()
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(timeout=5)
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def _address(
-    process: subprocess.Popen[str], timeout: float, log: pathlib.Path
-) -> str:
-    lines: queue.Queue[str] = queue.Queue()
-    assert process.stdout is not None
-    threading.Thread(
-        target=lambda stream: lines.put(stream.readline()),
-        args=(process.stdout,),
-        daemon=True,
-    ).start()
-    try:
-        address = lines.get(timeout=timeout).strip()
-    except queue.Empty:
-        address = ''
-    if not address:
-        raise NotStarted(log.read_text(errors='replace')[-4000:])
-    return address
+            ready, _, _ = select.select([process.stdout], [], [], timeout)
+            address = process.stdout.readline().strip() if ready else ''
+            if not address:
+                raise NotStarted(log.read_text(errors='replace')[-4000:])
+            yield address
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def read_settings() -> tuple[dict[str, typing.Any], typing.TextIO]:
-    """Read, in the process, what :func:`running` was given.
+    """Read, in the process, the settings of :func:`running`.
 
-    :returns: the settings, and where to write the address to
+    :returns: the settings, and the file to write the address to
     """
     settings: dict[str, typing.Any] = json.loads(sys.argv[1])
-    # The services look at the command line too, and log to standard output.
+    # The services also read the command line, and log to standard output.
     del sys.argv[1:]
     output = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
     return settings, output
 
 
-def serve_until_told(
+def serve_until_closed(
     application: wsgi_types.WSGIApplication, output: typing.TextIO
 ) -> None:
-    """Serve, in the process, until the one that started it goes away.
+    """Serve, in the process, until standard input is closed.
 
     :param application: the WSGI application
     :param output: from :func:`read_settings`

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The conclusion of the demo is drawn from what happened, and only that."""
+"""The report of the demonstration follows from its steps."""
 
 from __future__ import annotations
 
@@ -23,112 +23,112 @@ from attachguard.demo import story
 from attachguard.demo.story import Kind
 from attachguard.demo.story import Verdict
 
-ACCEPTED = story.Answer(202)
-REFUSED = story.Answer(403, 'server-lacks-volume', 'The server lacks it.')
+ACCEPTED = story.Response(202)
+REFUSED = story.Response(403, 'server-lacks-volume', 'The server lacks it.')
 
 
 def step(
-    kind: Kind, answer: story.Answer | None, verdict: Verdict
+    kind: Kind, response: story.Response | None, verdict: Verdict
 ) -> story.Step:
     return story.Step(
-        kind, 'call()', answer, 'available', 'MyVm has no volume', verdict
+        kind, 'call()', response, 'available', 'not attached', verdict
     )
 
 
 WITHOUT = [
-    step(Kind.SETTING, ACCEPTED, Verdict.FREE),
+    step(Kind.SETTING, ACCEPTED, Verdict.AVAILABLE),
     step(Kind.FORGERY, ACCEPTED, Verdict.FORGED),
     step(Kind.COMPUTE_API, ACCEPTED, Verdict.ATTACHED),
-    step(Kind.FORGERY, ACCEPTED, Verdict.HELD),
-    step(Kind.FORGERY, story.Answer(204), Verdict.FORGED),
+    step(Kind.FORGERY, ACCEPTED, Verdict.RESERVED),
+    step(Kind.FORGERY, story.Response(204), Verdict.FORGED),
 ]
 GUARDED = [
-    step(Kind.SETTING, ACCEPTED, Verdict.FREE),
-    step(Kind.FORGERY, REFUSED, Verdict.FREE),
+    step(Kind.SETTING, ACCEPTED, Verdict.AVAILABLE),
+    step(Kind.FORGERY, REFUSED, Verdict.AVAILABLE),
     step(Kind.COMPUTE_API, ACCEPTED, Verdict.ATTACHED),
-    step(Kind.FORGERY, REFUSED, Verdict.FREE),
-    step(Kind.FORGERY, None, Verdict.FREE),
+    step(Kind.FORGERY, REFUSED, Verdict.AVAILABLE),
+    step(Kind.FORGERY, None, Verdict.AVAILABLE),
 ]
 
 
 def changed(
     steps: list[story.Step],
     number: int,
-    answer: story.Answer,
+    response: story.Response,
     verdict: Verdict,
 ) -> list[story.Step]:
     result = list(steps)
     result[number] = dataclasses.replace(
-        steps[number], answer=answer, verdict=verdict
+        steps[number], response=response, verdict=verdict
     )
     return result
 
 
-def test_story_as_promised() -> None:
-    assert report.is_as_promised(WITHOUT, GUARDED)
+def test_all_claims_hold() -> None:
+    assert report.is_successful(WITHOUT, GUARDED)
     text = report.render(WITHOUT, GUARDED)
     assert '403 server-lacks-volume' in text
-    assert '(there is no attachment)' in text
-    assert '2 of 2 attempts were refused' in text
-    assert text.endswith('The guard has done what it promises.\n')
+    assert '(no call: there is no attachment)' in text
+    assert '2 of 2 forged attachments were refused' in text
+    assert text.endswith('The guard works.\n')
 
 
 @pytest.mark.parametrize(
-    ('without', 'guarded', 'broken'),
+    ('without', 'guarded', 'failed'),
     [
         pytest.param(
-            changed(WITHOUT, 1, ACCEPTED, Verdict.FREE),
+            changed(WITHOUT, 1, ACCEPTED, Verdict.AVAILABLE),
             GUARDED,
             0,
-            id='nothing forged without the guard',
+            id='no attachment is forged without the guard',
         ),
         pytest.param(
             WITHOUT,
             changed(GUARDED, 1, ACCEPTED, Verdict.FORGED),
             1,
-            id='forged with it',
+            id='an attachment is forged with the guard',
         ),
         pytest.param(
             WITHOUT,
-            changed(GUARDED, 3, ACCEPTED, Verdict.HELD),
+            changed(GUARDED, 3, ACCEPTED, Verdict.RESERVED),
             1,
-            id='held with it',
+            id='the volume is reserved with the guard',
         ),
         pytest.param(
             WITHOUT,
-            changed(GUARDED, 3, REFUSED, Verdict.HELD),
+            changed(GUARDED, 3, REFUSED, Verdict.RESERVED),
             1,
-            id='refused but held all the same',
+            id='refused, but the volume is reserved',
         ),
         pytest.param(
             WITHOUT,
-            changed(GUARDED, 1, story.Answer(403), Verdict.FREE),
+            changed(GUARDED, 1, story.Response(403), Verdict.AVAILABLE),
             1,
-            id='refused by someone else',
+            id='refused by Cinder',
         ),
         pytest.param(
             WITHOUT,
-            changed(GUARDED, 2, story.Answer(400), Verdict.FREE),
+            changed(GUARDED, 2, story.Response(400), Verdict.AVAILABLE),
             2,
-            id='attach through Nova broken',
+            id='Nova cannot attach',
         ),
     ],
 )
-def test_broken_promise_is_told(
-    without: list[story.Step], guarded: list[story.Step], broken: int
+def test_a_claim_fails(
+    without: list[story.Step], guarded: list[story.Step], failed: int
 ) -> None:
-    kept = [is_kept for _, is_kept in report.promises(without, guarded)]
-    assert kept == [number != broken for number in range(3)]
-    assert not report.is_as_promised(without, guarded)
+    claims = [holds for _, holds in report.claims(without, guarded)]
+    assert claims == [number != failed for number in range(3)]
+    assert not report.is_successful(without, guarded)
     text = report.render(without, guarded)
-    assert text.count('[NOT SO]') == 1
-    assert text.endswith('The guard has NOT done what it promises.\n')
+    assert text.count('[FAILED]') == 1
+    assert text.endswith('The guard DOES NOT WORK.\n')
 
 
-def test_same_refusal_is_quoted_once() -> None:
+def test_the_same_error_message_is_quoted_once() -> None:
     assert report.refusals(GUARDED) == '  403 The server lacks it.'
 
 
-def test_narrow_terminal() -> None:
+def test_the_table_fits_into_a_narrow_terminal() -> None:
     lines = report.table(WITHOUT, GUARDED, 60).splitlines()
     assert max(map(len, lines)) <= 60

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What can be said of the embedded Cinder without Cinder."""
+"""The embedded Cinder, without Cinder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def parse(path: pathlib.Path) -> configparser.ConfigParser:
 
 
 @pytest.mark.parametrize('name', ['keystone', 'keystone_nolimit'])
-def test_sample_has_the_guard_between_context_and_api(name: str) -> None:
+def test_the_guard_is_between_context_and_api(name: str) -> None:
     config = parse(embedded.sample_paste_ini())
     assert config[PIPELINES][name].split()[-4:] == [
         'authtoken',
@@ -44,12 +44,12 @@ def test_sample_has_the_guard_between_context_and_api(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', ['noauth', 'noauth_include_project_id'])
-def test_sample_leaves_noauth_alone(name: str) -> None:
+def test_noauth_pipelines_have_no_guard(name: str) -> None:
     config = parse(embedded.sample_paste_ini())
     assert 'attachguard' not in config[PIPELINES][name]
 
 
-def test_without_guard_takes_the_guard_out_and_nothing_else() -> None:
+def test_without_guard_removes_only_the_guard() -> None:
     sample = embedded.sample_paste_ini()
     guarded = parse(sample)
     assert guarded.remove_section('filter:attachguard')
@@ -60,7 +60,7 @@ def test_without_guard_takes_the_guard_out_and_nothing_else() -> None:
     assert embedded.without_guard(sample) == guarded
 
 
-def test_sample_is_looked_for_where_it_is_installed(
+def test_the_installed_sample_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     monkeypatch.setattr(embedded, '_PACKAGE_ROOT', tmp_path)
@@ -76,8 +76,8 @@ def test_sample_is_looked_for_where_it_is_installed(
     assert embedded.sample_paste_ini() == sample
 
 
-class Standin(embedded.EmbeddedCinder):
-    """Runs a few lines of Python where Cinder would run."""
+class FakeCinder(embedded.EmbeddedCinder):
+    """Runs a Python script instead of Cinder."""
 
     def __init__(
         self,
@@ -102,10 +102,10 @@ def is_running(pid_file: pathlib.Path) -> bool:
     return pathlib.Path('/proc', pid_file.read_text()).exists()
 
 
-def test_configuration_has_the_options_and_the_sample(
+def test_the_configuration_has_the_options_and_the_sample(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    cinder = Standin(monkeypatch, tmp_path, 'raise SystemExit(0)')
+    cinder = FakeCinder(monkeypatch, tmp_path, 'raise SystemExit(0)')
     with pytest.raises(embedded.CinderNotStarted):
         cinder.start()
     config = configparser.ConfigParser(
@@ -120,10 +120,10 @@ def test_configuration_has_the_options_and_the_sample(
     assert config['keystone_authtoken']['auth_url'] == 'http://127.0.0.1:1/v3'
 
 
-def test_early_exit_is_told_with_the_end_of_the_log(
+def test_the_error_has_the_exit_code_and_the_log(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    cinder = Standin(
+    cinder = FakeCinder(
         monkeypatch, tmp_path, 'print("no such table"); raise SystemExit(3)'
     )
     with pytest.raises(
@@ -132,30 +132,30 @@ def test_early_exit_is_told_with_the_end_of_the_log(
         cinder.start()
 
 
-def test_deadline_ends_the_wait_and_the_process(
+def test_the_deadline_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    cinder = Standin(
+    cinder = FakeCinder(
         monkeypatch,
         tmp_path,
         'import os, sys\n'
         'open("pid", "w").write(str(os.getpid()))\n'
-        'print("thinking", flush=True)\n'
+        'print("starting", flush=True)\n'
         'sys.stdin.read()\n',
         deadline=2.0,
     )
     with pytest.raises(
-        embedded.CinderNotStarted, match=r'(?s)within 2 seconds.*thinking'
+        embedded.CinderNotStarted, match=r'(?s)within 2 seconds.*starting'
     ):
         cinder.start()
     assert not is_running(tmp_path / 'pid')
 
 
-def test_stop_kills_what_does_not_listen(
+def test_stop_kills_a_process_that_does_not_exit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
     monkeypatch.setattr(embedded, '_GRACE', 0.2)
-    cinder = Standin(
+    cinder = FakeCinder(
         monkeypatch,
         tmp_path,
         'import os, time\n'
@@ -170,7 +170,7 @@ def test_stop_kills_what_does_not_listen(
     assert not is_running(tmp_path / 'pid')
 
 
-def test_stop_of_what_was_not_started_is_nothing(
+def test_stop_without_start_does_nothing(
     tmp_path: pathlib.Path,
 ) -> None:
     embedded.EmbeddedCinder(tmp_path, 'http://127.0.0.1:1/v3').stop()

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Serving an application on loopback."""
+"""The server of WSGI applications."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_requests_are_recorded() -> None:
         assert served.requests == []
 
 
-def test_history_is_bounded() -> None:
+def test_the_history_is_limited() -> None:
     with server.serve(_hello, history=2) as served:
         for number in range(3):
             requests.get(f'{served.url}/{number}', timeout=5)
@@ -69,17 +69,17 @@ def test_connections_are_counted() -> None:
         assert served.connections == 2
 
 
-def test_requests_are_answered_side_by_side() -> None:
+def test_requests_are_processed_concurrently() -> None:
     barrier = threading.Barrier(4, timeout=5)
 
-    def together(
+    def wait_for_all(
         environ: wsgi_types.WSGIEnvironment,
         start_response: wsgi_types.StartResponse,
     ) -> Iterable[bytes]:
         barrier.wait()
         return _hello(environ, start_response)
 
-    with server.serve(together) as served:
+    with server.serve(wait_for_all) as served:
         threads = [
             threading.Thread(
                 target=requests.get, args=(served.url,), kwargs={'timeout': 5}
@@ -93,7 +93,7 @@ def test_requests_are_answered_side_by_side() -> None:
         assert [r.status for r in served.requests] == [202] * 4
 
 
-def test_stopping_is_prompt_and_final() -> None:
+def test_stopping_is_fast_and_closes_the_port() -> None:
     with server.serve(_hello) as served:
         session = requests.Session()
         session.get(served.url, timeout=5)
@@ -103,7 +103,7 @@ def test_stopping_is_prompt_and_final() -> None:
         session.get(served.url, timeout=5)
 
 
-def test_a_port_can_be_chosen_and_is_taken() -> None:
+def test_the_port_can_be_chosen_and_is_in_use() -> None:
     with server.serve(_hello) as served:
         with pytest.raises(OSError, match='in use'):
             with server.serve(_hello, port=served.port):

@@ -10,16 +10,18 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What the stubs have in common."""
+"""The base classes of the stubs."""
 
 from __future__ import annotations
 
+import threading
 import time
 import typing
 
 import pytest
 import webob
 
+from attachguard.testing import fault_injection
 from attachguard.testing import service
 
 
@@ -41,7 +43,7 @@ class _Echo(service.Service):
         return service.respond(status, {'error': message})
 
 
-def _ask(
+def _send(
     app: service.Service, path: str, **more: typing.Any
 ) -> webob.Response:
     return webob.Request.blank(path, **more).get_response(app)
@@ -58,7 +60,7 @@ def _ask(
     ],
 )
 def test_routes(method: str, path: str, status: int) -> None:
-    assert _ask(_Echo(), path, method=method).status_int == status
+    assert _send(_Echo(), path, method=method).status_int == status
 
 
 @pytest.mark.parametrize(
@@ -74,21 +76,21 @@ def test_routes(method: str, path: str, status: int) -> None:
     ],
 )
 def test_bodies(body: bytes, status: int) -> None:
-    answer = _ask(_Echo(), '/things', method='POST', body=body)
-    assert answer.status_int == status
+    response = _send(_Echo(), '/things', method='POST', body=body)
+    assert response.status_int == status
 
 
-def test_every_answer_names_its_request() -> None:
+def test_every_response_has_a_request_id() -> None:
     for path in ('/things/1', '/no-such'):
-        answer = _ask(_Echo(), path)
-        assert answer.headers['x-openstack-request-id'].startswith('req-')
+        response = _send(_Echo(), path)
+        assert response.headers['x-openstack-request-id'].startswith('req-')
 
 
-def test_a_fault_meets_what_it_matches() -> None:
+def test_a_fault_applies_to_matching_requests() -> None:
     app = _Echo()
     fault = app.faults.add(503, times=2, path='/2$', method='GET')
     statuses = [
-        _ask(app, path).status_int
+        _send(app, path).status_int
         for path in ('/things/1', '/things/2', '/things/2', '/things/2')
     ]
     assert statuses == [200, 503, 503, 200]
@@ -98,35 +100,44 @@ def test_a_fault_meets_what_it_matches() -> None:
 @pytest.mark.parametrize(
     ('body', 'expected'),
     [
-        (None, b'{"error": "A fault asked for by a test."}'),
+        (None, b'{"error": "A fault added by a test."}'),
         ({'a': 1}, b'{"a": 1}'),
         ('text', b'text'),
         (b'\xff', b'\xff'),
     ],
 )
 def test_the_body_of_a_fault(
-    body: service.Body | None, expected: bytes
+    body: fault_injection.Body | None, expected: bytes
 ) -> None:
     app = _Echo()
     app.faults.add(500, body=body, headers={'Retry-After': '1'})
-    answer = _ask(app, '/things/1')
-    assert (answer.status_int, answer.body) == (500, expected)
-    assert answer.headers['Retry-After'] == '1'
+    response = _send(app, '/things/1')
+    assert (response.status_int, response.body) == (500, expected)
+    assert response.headers['Retry-After'] == '1'
 
 
-def test_a_delay_delays_and_passes_on() -> None:
+def test_a_delayed_request_is_processed() -> None:
     app = _Echo()
     app.faults.add(None, delay=0.05)
     begin = time.monotonic()
-    assert _ask(app, '/things/1').status_int == 200
+    assert _send(app, '/things/1').status_int == 200
     assert time.monotonic() - begin >= 0.05
 
 
-def test_cleared_faults_are_gone() -> None:
+def test_clear_ends_a_running_delay() -> None:
+    app = _Echo()
+    app.faults.add(None, delay=60)
+    threading.Timer(0.1, app.faults.clear).start()
+    begin = time.monotonic()
+    assert _send(app, '/things/1').status_int == 200
+    assert time.monotonic() - begin < 30
+
+
+def test_cleared_faults_do_not_apply() -> None:
     app = _Echo()
     app.faults.add(500, times=None)
     app.faults.clear()
-    assert _ask(app, '/things/1').status_int == 200
+    assert _send(app, '/things/1').status_int == 200
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The stub of Cinder as an application at the end of a pipeline."""
+"""The stub of Cinder as the last application of a pipeline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def app() -> stub_cinder.StubCinder:
     return stub_cinder.StubCinder.app_factory({}, some='option')
 
 
-def _ask(
+def _send(
     app: stub_cinder.StubCinder,
     method: str,
     path: str,
@@ -54,31 +54,35 @@ def _ask(
 
 @pytest.mark.parametrize('script_name', ['', '/v3'])
 @pytest.mark.parametrize('project', ['', f'/{PROJECT}'])
-def test_where_it_is_mounted(
+def test_the_prefix_can_be_in_script_name_or_path_info(
     app: stub_cinder.StubCinder, script_name: str, project: str
 ) -> None:
     volume = app.add_volume(PROJECT)
     path = f'{project}/volumes/{volume.id}'
-    answer = _ask(
+    response = _send(
         app,
         'GET',
         path if script_name else f'/v3{path}',
         SCRIPT_NAME=script_name,
     )
-    assert answer.json['volume']['id'] == volume.id
+    assert response.json['volume']['id'] == volume.id
 
 
-def test_projects_are_kept_apart(app: stub_cinder.StubCinder) -> None:
+def test_another_project_gets_404(app: stub_cinder.StubCinder) -> None:
     volume = app.add_volume(OTHER)
     attachment = app.add_attachment(volume.id)
     for path in (f'volumes/{volume.id}', f'attachments/{attachment.id}'):
-        assert _ask(app, 'GET', f'/v3/{path}').status_int == 404
-        assert _ask(app, 'GET', f'/v3/{path}', project=OTHER).status_int == 200
-    answer = _ask(app, 'GET', f'/v3/{OTHER}/volumes/{volume.id}')
-    assert answer.status_int == 400
+        assert _send(app, 'GET', f'/v3/{path}').status_int == 404
+        assert (
+            _send(app, 'GET', f'/v3/{path}', project=OTHER).status_int == 200
+        )
+    response = _send(app, 'GET', f'/v3/{OTHER}/volumes/{volume.id}')
+    assert response.status_int == 400
 
 
-def test_the_foremost_attachment_counts(app: stub_cinder.StubCinder) -> None:
+def test_the_status_follows_from_the_attachments(
+    app: stub_cinder.StubCinder,
+) -> None:
     volume = app.add_volume(PROJECT, multiattach=True)
     app.add_attachment(volume.id, attach_status='error_attaching')
     assert (volume.status, volume.attach_status) == ('available', 'detached')
@@ -86,28 +90,30 @@ def test_the_foremost_attachment_counts(app: stub_cinder.StubCinder) -> None:
     assert (volume.status, volume.attach_status) == ('reserved', 'reserved')
     attached = app.add_attachment(volume.id)
     assert (volume.status, volume.attach_status) == ('in-use', 'attached')
-    _ask(app, 'DELETE', f'/v3/attachments/{attached.id}')
+    _send(app, 'DELETE', f'/v3/attachments/{attached.id}')
     assert (volume.status, volume.attach_status) == ('reserved', 'reserved')
 
 
-def test_the_same_server_may_reserve_again(
+def test_the_same_server_can_reserve_again(
     app: stub_cinder.StubCinder,
 ) -> None:
-    """As a live migration does."""
+    """A live migration does this."""
     volume = app.add_volume(PROJECT)
     app.add_attachment(volume.id, instance_uuid=SERVER)
     for server, status in ((SERVER, 200), (SERVER[::-1], 400)):
         body = {'volume_uuid': volume.id, 'instance_uuid': server}
-        answer = _ask(app, 'POST', '/v3/attachments', {'attachment': body})
-        assert answer.status_int == status
+        response = _send(app, 'POST', '/v3/attachments', {'attachment': body})
+        assert response.status_int == status
 
 
-def test_several_attachments_need_a_name(app: stub_cinder.StubCinder) -> None:
+def test_os_detach_needs_the_id_of_one_of_two(
+    app: stub_cinder.StubCinder,
+) -> None:
     volume = app.add_volume(PROJECT, multiattach=True)
     first, __ = (app.add_attachment(volume.id) for _ in range(2))
     path = f'/v3/volumes/{volume.id}/action'
-    assert _ask(app, 'POST', path, {'os-detach': {}}).status_int == 409
+    assert _send(app, 'POST', path, {'os-detach': {}}).status_int == 409
     body = {'os-detach': {'attachment_id': first.id}}
-    assert _ask(app, 'POST', path, body).status_int == 202
+    assert _send(app, 'POST', path, body).status_int == 202
     assert first.id not in app.attachments
     assert volume.status == 'in-use'

@@ -1,0 +1,291 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The volume actions of the stub of Cinder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import typing
+
+import webob
+
+from attachguard.testing import service
+from attachguard.testing.stub_cinder import bodies
+from attachguard.testing.stub_cinder import deletion_check
+from attachguard.testing.stub_cinder import errors
+from attachguard.testing.stub_cinder import records
+from attachguard.testing.stub_cinder import schemas
+
+_ADMIN_ACTIONS = ('force_detach', 'reset_status', 'migrate_volume_completion')
+
+
+def _authorize(request: service.Request, name: str) -> None:
+    if name in _ADMIN_ACTIONS:
+        rule = f'volume_extension:volume_admin_actions:{name}'
+        request.authorize('admin', rule)
+    elif name == 'extend':
+        request.authorize('member', 'volume:extend')
+    else:
+        rule = f'volume_extension:volume_actions:{name}'
+        request.authorize('member', rule)
+
+
+class VolumeActions:
+    """Performs the volume actions: one method for each action.
+
+    The method has the name of the action without ``os-``. A test can replace
+    it. Its parameters are the request, the volume, and the arguments of the
+    action. It returns the response, or ``None`` for an empty one with status
+    202. It raises :class:`~attachguard.testing.service.Refused` for an error.
+
+    :param cinder_records: the records of Cinder
+    :param check: checks the deletion of attachments
+    """
+
+    def __init__(
+        self,
+        cinder_records: records.Records,
+        check: deletion_check.DeletionCheck,
+    ) -> None:
+        self._records = cinder_records
+        self._check = check
+
+    def perform(self, request: service.Request, id: str) -> webob.Response:
+        """Perform the action that a request names.
+
+        :param request: the request
+        :param id: id of the volume
+        """
+        body = bodies.read(request)
+        action = bodies.action_name(body)
+        if action not in schemas.ACTIONS:
+            raise errors.no_such_action(action)
+        schema = schemas.member(action, schemas.ACTIONS[action])
+        arguments = bodies.validate(body, schema)[action]
+        name = action.removeprefix('os-')
+        method: Callable[..., webob.Response | None] = getattr(self, name)
+        with self._records.lock:
+            volume = self._records.find_volume(request.caller, id)
+            _authorize(request, name)
+            response = method(request, volume, arguments)
+        return response or bodies.empty(202)
+
+    def attach(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Attach the volume, without any check by Nova."""
+        self._records.attach(
+            volume,
+            arguments.get('instance_uuid'),
+            arguments.get('host_name'),
+            arguments['mountpoint'],
+            arguments.get('mode', 'rw'),
+        )
+
+    def detach(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Delete an attachment of the volume."""
+        if arguments is None:
+            # Cinder's schema accepts null; its code fails.
+            raise errors.unexpected('AttributeError')
+        self._detach(request, volume, arguments.get('attachment_id'))
+
+    def _detach(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        attachment_id: str | None,
+    ) -> None:
+        self._check.run(request, volume, attachment_id)
+        if volume.status == 'maintenance':
+            raise errors.invalid_volume(
+                'The volume cannot be detached in maintenance mode.'
+            )
+        attachments = self._records.attachments_of(volume)
+        if attachment_id is None:
+            if len(attachments) > 1:
+                raise service.Refused(
+                    400,
+                    'Error detaching volume - InvalidVolume: Invalid volume: '
+                    'Detach volume failed: More than one attachment, but no '
+                    'attachment_id provided.',
+                )
+            attachment_id = attachments[0].id if attachments else ''
+        self._records.delete_attachment(volume, attachment_id)
+
+    def reserve(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Set the status to attaching."""
+        expected = ['available', 'in-use'][: 1 + volume.multiattach]
+        if volume.status not in expected:
+            raise errors.invalid_volume(
+                f'Volume status must be {" or ".join(expected)} to reserve, '
+                f'but the status is {volume.status}.'
+            )
+        volume.status = 'attaching'
+
+    def unreserve(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Undo a reservation."""
+        if volume.status == 'attaching':
+            volume.status = (
+                'in-use'
+                if self._records.attachments_of(volume)
+                else 'available'
+            )
+
+    def begin_detaching(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Set the status to detaching."""
+        if (volume.status, volume.attach_status) != ('in-use', 'attached'):
+            raise errors.invalid_volume(
+                "Unable to detach volume. Volume status must be 'in-use' and "
+                "attach_status must be 'attached' to detach."
+            )
+        volume.status = 'detaching'
+
+    def roll_detaching(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Undo begin_detaching."""
+        if volume.status == 'detaching':
+            volume.status = 'in-use'
+
+    def initialize_connection(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> webob.Response:
+        """Return connection information."""
+        connector = arguments['connector']
+        if not isinstance(connector, dict):
+            raise errors.unexpected('AttributeError')
+        data = records.connection(volume.id)
+        connection_info = {
+            'driver_volume_type': data.pop('driver_volume_type'),
+            'data': data,
+            'enforce_multipath': connector.get('enforce_multipath', False),
+        }
+        return service.respond(200, {'connection_info': connection_info})
+
+    def terminate_connection(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Check the deletion, and undo a reservation."""
+        self._check.run(request, volume, None)
+        self.unreserve(request, volume, arguments)
+
+    def force_detach(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Terminate the connection and detach."""
+        self.terminate_connection(request, volume, arguments)
+        self._detach(request, volume, arguments.get('attachment_id'))
+
+    def reset_status(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Set the status, attach status and migration status."""
+        values = {
+            name: value.lower() for name, value in arguments.items() if value
+        }
+        attachments = self._records.attachments_of(volume)
+        if values.get('status') == 'deleting':
+            raise service.Refused(400, 'Cannot reset-state to deleting')
+        if values.get('status') == 'in-use' and not attachments:
+            raise service.Refused(
+                400,
+                'Cannot reset-state to in-use because volume does not have '
+                'any attachments.',
+            )
+        if values.get('migration_status') == 'none':
+            volume.migration_status = None
+        elif 'migration_status' in values:
+            volume.migration_status = values['migration_status']
+        volume.status = values.get('status', volume.status)
+        volume.attach_status = values.get(
+            'attach_status', volume.attach_status
+        )
+        if values.get('attach_status') == 'detached':
+            for attachment in attachments:
+                self._records.delete_attachment(volume, attachment.id)
+
+    def migrate_volume_completion(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> webob.Response:
+        """Move the attachments to the new volume."""
+        new = self._records.find_volume(
+            request.caller, arguments['new_volume']
+        )
+        if not bodies.is_true(arguments.get('error')):
+            for attachment in self._records.attachments_of(volume):
+                self._detach(request, volume, attachment.id)
+                self._records.attach(
+                    new,
+                    attachment.instance_uuid,
+                    attachment.host,
+                    attachment.mountpoint or '',
+                    attachment.attach_mode or 'rw',
+                )
+        return service.respond(200, {'save_volume_id': new.id})
+
+    def extend(
+        self,
+        request: service.Request,
+        volume: records.Volume,
+        arguments: typing.Any,
+    ) -> None:
+        """Enlarge an available volume."""
+        size = int(arguments['new_size'])
+        if volume.status != 'available' or size <= volume.size:
+            raise service.Refused(
+                400,
+                f'New size for extend must be greater than {volume.size}, '
+                'and the volume available.',
+            )
+        volume.size = size
