@@ -10,12 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""``attachguard audit``: which volumes are inconsistent?"""
+"""``attachguard audit``: find inconsistent volumes."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 import datetime
 import os
 import pathlib
@@ -29,191 +29,189 @@ from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import reader
 from attachguard.audit.report import content
-from attachguard.cmd import base as commands
+from attachguard.cmd import base
+from attachguard.cmd import selection
 
-# Unknown volumes that are told of beside the list.
-_SHOWN = 20
+# Unknown volumes that are listed on standard error.
+_MAX_UNKNOWN = 20
+
+_Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
-class Audit(commands.SelectingCommand, lister.Lister):
+class Audit(selection.SelectingCommand, lister.Lister):
     """Find the volumes whose records in Cinder and Nova disagree.
 
-    Reads the volumes, attachments and servers of all projects, asks about
-    each suspect alone, and lists what is wrong. It changes nothing. The
-    credentials need the role admin in both services, which is what it takes
-    to see every project.
+    Reads the volumes, attachments and servers of all projects, checks each
+    suspect on its own, and lists what is wrong. It changes nothing. The
+    credentials need the role admin in Cinder and Nova, to see every project.
 
-    Between a record of Cinder's and one of Nova's there is always a moment,
-    so a finding counts when it was seen twice: run the audit every quarter of
-    an hour (from cron, with --prometheus), or use --once to look twice now.
+    While a volume is being attached, the records disagree for a moment. So a
+    finding is confirmed only if it is found twice: run the audit every 15
+    minutes (from cron, with --prometheus), or use --once to check twice now.
 
-    Attachments that are none of Nova's (of hosts, Ironic, Glance, containers)
-    are recognised and left alone; --foreign lists them.
+    Attachments that Nova did not create (of hosts, Ironic, Glance,
+    containers) are foreign: the audit ignores them, and --foreign lists them.
+
+    examples::
+
+      attachguard audit --once
+      attachguard audit --prometheus /var/lib/node_exporter/attachguard.prom
+      attachguard audit --once --project ID -f json
     """
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
-        """Add where else to write."""
+        """Add what to list, and which reports to write."""
         super().add_options(parser)
-        shown = parser.add_argument_group('what to show')
-        shown.add_argument(
-            '--all',
-            action='store_true',
-            help='findings that do not count yet, too',
-        )
-        shown.add_argument(
-            '--foreign',
-            action='store_true',
-            help='the foreign attachments, instead of findings',
-        )
-        shown.add_argument(
-            '--unknown',
-            action='store_true',
-            help='the volumes of which nothing can be said, instead',
-        )
-        shown.add_argument(
-            '--long',
-            action='store_true',
-            help='a sentence for each, and the calls that say so, too',
-        )
-        shown.add_argument(
+        group = parser.add_argument_group('what to list')
+        for name, text in (
+            ('all', 'Also list unconfirmed findings.'),
+            ('foreign', 'List the foreign attachments instead of findings.'),
+            ('unknown', 'List the volumes whose state is unknown instead.'),
+            ('long', 'Also list a description and the evidence.'),
+        ):
+            group.add_argument(f'--{name}', action='store_true', help=text)
+        group.add_argument(
             '--html',
             metavar='FILE',
             type=pathlib.Path,
-            help='write a page for people, too: all in one file',
+            help='Also write an HTML report, in one file.',
         )
-        shown.add_argument(
+        group.add_argument(
             '--prometheus',
             metavar='FILE',
             type=pathlib.Path,
-            help="write metrics, too, for node_exporter's textfile collector: "
-            'the name has to end in .prom',
+            help="Also write metrics for node_exporter's textfile collector. "
+            'The name must end in .prom.',
         )
 
-    def take_action(
-        self, parsed_args: argparse.Namespace
-    ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    def take_action(self, parsed_args: argparse.Namespace) -> _Table:
         """Audit, write the reports, and list what was found.
 
         :returns: columns and rows, for cliff
         """
-        self._code = commands.ERROR
-        self._audited = runner.Audited()
-        self._read = reader.Totals(0, 0, 0)
-        self._check_files(parsed_args)
-        selection = self._selection(parsed_args)
+        audited = runner.Audited()
+        totals = reader.Totals(0, 0, 0)
+        writers = _writers(parsed_args)
         started = model.now()
         cloud: api.Cloud | None = None
         try:
             cloud = self._cloud(parsed_args)
             cloud.log_in()
-            with self._inventory(cloud, parsed_args) as inventory:
-                audit = self._audit(cloud, inventory, selection, parsed_args)
-                self._audited = audit.audited
+            with self._inventory(cloud, parsed_args) as read:
+                audit = self._audit(cloud, read, parsed_args)
+                audited = audit.audited
                 try:
                     audit.run()
                 finally:
-                    self._read = inventory.totals
-                for doubt in inventory.doubts:
-                    self._say(f'warning: {doubt}')
+                    totals = read.totals
+                for doubt in read.doubts:
+                    self._print(f'warning: {doubt}')
         except Exception as exc:
+            report = _report(cloud, started, totals, audited, str(exc))
             try:
-                self._write(parsed_args, cloud, started, str(exc))
+                for write in writers:
+                    write(report)
             except files.NotWrittenError as second:
-                self._say(f'error: {second}')
+                self._print(f'error: {second}')
             raise
-        self._write(parsed_args, cloud, started, None)
-        self._sum_up(parsed_args)
+        report = _report(cloud, started, totals, audited, None)
+        for write in writers:
+            write(report)
+        self._sum_up(audited, parsed_args)
         if parsed_args.foreign:
-            return _foreign(self._audited)
+            return _foreign(audited)
         if parsed_args.unknown:
-            return _unknown(self._audited)
-        return _findings(self._audited, parsed_args)
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Audit, and print the list.
-
-        :returns: the exit code
-        """
-        code = super().run(parsed_args)
-        return code or self._code
-
-    @staticmethod
-    def _check_files(parsed_args: argparse.Namespace) -> None:
-        """Before hours of reading: can the reports be written at all?"""
-        for path in (parsed_args.html, parsed_args.prometheus):
-            if path is not None and not path.parent.is_dir():
-                raise commands.BadInput(f'{path}: there is no such directory')
-        path = parsed_args.prometheus
-        if path is not None and path.suffix != '.prom':
-            raise commands.BadInput(
-                f'{path}: node_exporter reads files that end in .prom alone'
+            return (
+                ('Volume', 'Why'),
+                [(item.volume_id, item.why) for item in audited.unknown],
             )
+        return _findings(audited, parsed_args)
 
-    def _write(
-        self,
-        parsed_args: argparse.Namespace,
-        cloud: api.Cloud | None,
-        started: datetime.datetime,
-        error: str | None,
+    def _sum_up(
+        self, audited: runner.Audited, parsed_args: argparse.Namespace
     ) -> None:
-        if parsed_args.html is None and parsed_args.prometheus is None:
-            return
-        report = content.Report(
-            # Also where there is no logging in to it.
-            cloud.name if cloud else os.environ.get('OS_CLOUD', ''),
-            cloud.region if cloud else os.environ.get('OS_REGION_NAME'),
-            started,
-            model.now(),
-            self._read.volumes,
-            self._read.attachments,
-            self._read.servers,
-            self._audited.counts,
-            tuple(self._audited.entries),
-            tuple(self._audited.foreign),
-            tuple(self._audited.unknown),
-            error,
-        )
-        try:
-            from attachguard.audit.report import html
-            from attachguard.audit.report import prometheus
-        except ImportError as exc:
-            raise commands.BadInput(commands.more_is_needed(exc)) from exc
-        if parsed_args.html is not None:
-            html.write(report, parsed_args.html)
-        if parsed_args.prometheus is not None:
-            prometheus.write(report, parsed_args.prometheus)
-
-    def _sum_up(self, parsed_args: argparse.Namespace) -> None:
-        audited = self._audited
         counts = audited.counts
         found = sum(counts.found.values())
         pending = sum(counts.pending.values())
         foreign = sum(counts.foreign.values())
-        self._say(
-            f'{found} found, {pending} seen for the first time, '
-            f'{foreign} foreign, {counts.unknown} unknown, '
-            f'{audited.busy} at work'
+        self._print(
+            f'{found} found, {pending} unconfirmed, {foreign} foreign, '
+            f'{counts.unknown} unknown, {audited.busy} busy'
         )
         if pending and not parsed_args.all:
-            self._say(
-                'What is seen for the first time counts if an audit sees it '
-                'again: --all lists it, --once looks twice now.'
+            self._print(
+                'Unconfirmed findings are confirmed if a later audit finds '
+                'them again: --all lists them, --once checks twice now.'
             )
         if found + pending > runner.MAX_LISTED:
-            self._say(f'Only {runner.MAX_LISTED} of them are listed.')
-        for unknown in audited.unknown[:_SHOWN]:
-            self._say(f'unknown: volume {unknown.volume_id}: {unknown.why}')
-        if counts.unknown > _SHOWN:
-            self._say('and more: --unknown lists them')
+            self._print(f'Only {runner.MAX_LISTED} findings are listed.')
+        for unknown in audited.unknown[:_MAX_UNKNOWN]:
+            self._print(f'unknown: volume {unknown.volume_id}: {unknown.why}')
+        if counts.unknown > _MAX_UNKNOWN:
+            self._print('more are unknown: --unknown lists them')
         if found:
-            self._code = commands.FOUND
+            self.exit_code = base.FOUND
         elif not counts.unknown:
-            self._code = commands.CLEAN
+            self.exit_code = base.CLEAN
+
+
+def _writers(
+    parsed_args: argparse.Namespace,
+) -> list[Callable[[content.Report], None]]:
+    """Return what writes the reports.
+
+    :raises BadInput: one cannot be written; better before hours of reading
+    """
+    html, prometheus = parsed_args.html, parsed_args.prometheus
+    for path in filter(None, (html, prometheus)):
+        if not path.parent.is_dir():
+            raise base.BadInput(f'{path}: no such directory')
+    if prometheus is not None and prometheus.suffix != '.prom':
+        raise base.BadInput(
+            f'{prometheus}: node_exporter reads only files that end in .prom'
+        )
+    if html is None and prometheus is None:
+        return []
+    try:
+        from attachguard.audit.report import html as html_report
+        from attachguard.audit.report import prometheus as metrics
+    except ImportError as exc:
+        raise base.extra_is_missing(exc) from exc
+    writers: list[Callable[[content.Report], None]] = []
+    if html is not None:
+        writers.append(lambda report: html_report.write(report, html))
+    if prometheus is not None:
+        writers.append(lambda report: metrics.write(report, prometheus))
+    return writers
+
+
+def _report(
+    cloud: api.Cloud | None,
+    started: datetime.datetime,
+    totals: reader.Totals,
+    audited: runner.Audited,
+    error: str | None,
+) -> content.Report:
+    return content.Report(
+        # Also where login fails.
+        cloud.name if cloud else os.environ.get('OS_CLOUD', ''),
+        cloud.region if cloud else os.environ.get('OS_REGION_NAME'),
+        started,
+        model.now(),
+        totals.volumes,
+        totals.attachments,
+        totals.servers,
+        audited.counts,
+        tuple(audited.entries),
+        tuple(audited.foreign),
+        tuple(audited.unknown),
+        error,
+    )
 
 
 def _findings(
     audited: runner.Audited, parsed_args: argparse.Namespace
-) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+) -> _Table:
     columns: tuple[str, ...] = (
         'Class',
         'Volume',
@@ -232,7 +230,7 @@ def _findings(
         if entry.state is content.State.PENDING and not parsed_args.all:
             continue
         finding = entry.finding
-        row: tuple[Any, ...] = (
+        row = (
             finding.kind,
             finding.volume_id,
             finding.project_id,
@@ -242,23 +240,14 @@ def _findings(
             entry.state.value,
             model.stamp(entry.first_seen),
             entry.command,
+            finding.text,
+            '\n'.join(map(base.describe, finding.evidence)),
         )
-        if parsed_args.long:
-            row += (
-                finding.text,
-                '\n'.join(
-                    f'{item.at} {item.call}: HTTP {item.status} '
-                    f'{item.request_id or "-"} {item.result}'
-                    for item in finding.evidence
-                ),
-            )
-        rows.append(row)
+        rows.append(row[: len(columns)])
     return columns, rows
 
 
-def _foreign(
-    audited: runner.Audited,
-) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+def _foreign(audited: runner.Audited) -> _Table:
     return (
         ('Why', 'Volume', 'Attachment', 'Server', 'Host', 'Device', 'Status'),
         [
@@ -273,13 +262,4 @@ def _foreign(
             )
             for item in audited.foreign
         ],
-    )
-
-
-def _unknown(
-    audited: runner.Audited,
-) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    return (
-        ('Volume', 'Why'),
-        [(item.volume_id, item.why) for item in audited.unknown],
     )

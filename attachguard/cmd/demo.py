@@ -44,24 +44,34 @@ class Demo(command.Command):
     table compares the responses, and the records of Cinder and Nova after
     each call. The command does not connect to any other cloud.
 
-    The exit code is 1 if the guard does not refuse the forged attachments.
+    examples::
+
+      attachguard demo
+      attachguard demo --serve
+
+    exit codes::
+
+      0  the guard refused the forged attachments
+      1  it did not, or the demo could not run
+      2  the command line is wrong
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the command's own options."""
         parser = super().get_parser(prog_name)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             '--serve',
             action='store_true',
-            help='keep both clouds running until Ctrl-C, and print commands '
-            'to try',
+            help='Keep both clouds running until Ctrl-C, and print commands '
+            'to try.',
         )
         parser.add_argument(
             '--keep-logs',
             metavar='DIR',
             type=pathlib.Path,
-            help='directory in which to keep the configuration, logs and '
-            'databases of both clouds',
+            help='Keep the configuration, logs and databases of both clouds '
+            'in this directory.',
         )
         return parser
 

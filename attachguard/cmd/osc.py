@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""The plugin of python-openstackclient: ``openstack attachguard audit …``.
+"""Plugin of python-openstackclient: ``openstack attachguard audit`` and so on.
 
 https://docs.openstack.org/python-openstackclient/latest/contributor/plugins.html
 """
@@ -28,7 +28,7 @@ DEFAULT_API_VERSION = '1'
 
 
 def make_client(instance: Any) -> None:
-    """There is no API of its own: the commands use the SDK's connection."""
+    """Make nothing: the commands use the connection of openstacksdk."""
 
 
 def build_option_parser(

@@ -10,54 +10,60 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""``attachguard preflight``: is this cloud ready for the guard?"""
+"""``attachguard preflight``: check whether a cloud is ready for the guard."""
 
 from __future__ import annotations
 
 import argparse
 import pathlib
 from typing import Any
-from typing import TYPE_CHECKING
 
 from cliff import lister
 from oslo_config import cfg
 
 from attachguard import opts
-
-if TYPE_CHECKING:
-    from attachguard.guard import preflight
+from attachguard.guard import preflight
 
 
 class Preflight(lister.Lister):
-    """Look whether this cloud is ready for the guard.
+    """Check whether this cloud is ready for the guard.
 
-    Run it where cinder-api runs, before the filter is switched on and after
-    each change. It looks at the place of the filter in the pipeline, loads
-    the options and the rules as cinder-api would, finds out whether the
-    credentials to ask Nova with see every project's servers, and says which
-    rules this cloud needs, if it is shown Nova's configuration. It changes
-    nothing.
+    Run it where cinder-api runs, before you enable the filter and after each
+    change of its configuration. It checks the position of the filter in the
+    pipeline, the options and the rules, as cinder-api loads them, and that
+    the credentials for Nova see the servers of all projects. With --nova-conf
+    it shows which rules this cloud needs. It changes nothing.
 
-    Exits with 1 if anything is wrong.
+    examples::
+
+      attachguard preflight
+      attachguard preflight --nova-conf /etc/nova/nova.conf
+
+    exit codes::
+
+      0  the cloud is ready
+      1  something is wrong
+      2  the command line is wrong
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        """Add the command's own options."""
+        """Add the options of the command."""
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             '--config-file',
             metavar='FILE',
             action='append',
             type=pathlib.Path,
-            help="Cinder's configuration; may be repeated (default: where "
-            'cinder-api looks for it)',
+            help='A configuration file of Cinder. Can be repeated (default: '
+            'the files that cinder-api reads).',
         )
         parser.add_argument(
             '--paste-ini',
             metavar='FILE',
             type=pathlib.Path,
             help="Cinder's paste file (default: api_paste_config of the "
-            'configuration)',
+            'configuration).',
         )
         parser.add_argument(
             '--nova-conf',
@@ -65,23 +71,20 @@ class Preflight(lister.Lister):
             action='append',
             default=[],
             type=pathlib.Path,
-            help="a nova.conf to look for service tokens in: the API's, the "
-            "conductor's and a compute node's; may be repeated",
+            help='Check whether this nova.conf configures service tokens: of '
+            'nova-api, nova-conductor and a compute node. Can be repeated.',
         )
         return parser
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        """Look, and list what was found.
+        """Check, and list the results.
 
         :returns: columns and rows, for cliff
         """
-        # cliff loads every command to run one; this takes longer than most.
-        from attachguard.guard import preflight
-
         try:
-            findings = self._look(parsed_args)
+            findings = _findings(parsed_args)
         except (opts.ConfigError, cfg.Error) as exc:
             findings = [
                 preflight.Finding(
@@ -102,33 +105,26 @@ class Preflight(lister.Lister):
     def run(self, parsed_args: argparse.Namespace) -> int:
         """Print the list.
 
-        :returns: the exit code: 1 if anything is wrong
+        :returns: the exit code: 1 if something is wrong
         """
         code: int = super().run(parsed_args)
         return code or int(self._wrong)
 
-    def _look(
-        self, parsed_args: argparse.Namespace
-    ) -> list[preflight.Finding]:
-        from attachguard.guard import preflight
 
-        conf = cfg.ConfigOpts()
-        conf.register_opt(
-            cfg.StrOpt('api_paste_config', default='api-paste.ini')
-        )
-        conf.register_opt(cfg.StrOpt('auth_strategy', default='keystone'))
-        # As Cinder registers it: the guard falls back on it.
-        conf.register_opt(cfg.StrOpt('region_name'), group='nova')
-        files = parsed_args.config_file
-        conf(
-            [],
-            project='cinder',
-            default_config_files=None
-            if files is None
-            else [str(path) for path in files],
-        )
-        paste_ini = parsed_args.paste_ini
-        if paste_ini is None:
-            found = conf.find_file(conf.api_paste_config)
-            paste_ini = None if found is None else pathlib.Path(found)
-        return list(preflight.run(conf, paste_ini, parsed_args.nova_conf))
+def _findings(parsed_args: argparse.Namespace) -> list[preflight.Finding]:
+    conf = cfg.ConfigOpts()
+    conf.register_opt(cfg.StrOpt('api_paste_config', default='api-paste.ini'))
+    conf.register_opt(cfg.StrOpt('auth_strategy', default='keystone'))
+    # As Cinder registers it: the guard reads it if its own is not set.
+    conf.register_opt(cfg.StrOpt('region_name'), group='nova')
+    files = parsed_args.config_file
+    conf(
+        [],
+        project='cinder',
+        default_config_files=None if files is None else list(map(str, files)),
+    )
+    paste_ini = parsed_args.paste_ini
+    if paste_ini is None:
+        found = conf.find_file(conf.api_paste_config)
+        paste_ini = None if found is None else pathlib.Path(found)
+    return list(preflight.run(conf, paste_ini, parsed_args.nova_conf))

@@ -10,32 +10,38 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-
-"""``attachguard undo``: take back what a repair did."""
+"""``attachguard undo``: undo a repair."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import pathlib
 from typing import Any
 
 from cliff import lister
 
-from attachguard.audit.repair import journal as journals
+from attachguard.audit.repair import journal
 from attachguard.audit.repair import undo
-from attachguard.cmd import base as commands
-from attachguard.cmd import repair
+from attachguard.cmd import base
+from attachguard.cmd import database
+from attachguard.cmd import state
 
 
-class Undo(commands.DatabaseCommand, lister.Lister):
-    """Take back what a repair did, from its journal.
+class Undo(database.DatabaseCommand, lister.Lister):
+    """Undo a repair, from its journal.
 
-    A dry run, unless told otherwise with --yes. The last act is taken back
-    first. Nothing is touched that is not as the repair left it. An attachment
-    comes back with another id, as Cinder gives it, and not with its
-    connection to a host; where attachguard stands before Cinder, it refuses
-    an attachment that Nova does not have, and then it does not come back at
-    all.
+    Without --yes this is a dry run. The last change is undone first. Nothing
+    is changed that is not as the repair left it.
+
+    Cinder gives a restored attachment a new id, and its connection to a host
+    does not come back. Where attachguard guards Cinder, an attachment that
+    Nova does not have cannot be restored.
+
+    examples::
+
+      attachguard undo repair-20260102T030405.678901Z.jsonl
+      attachguard undo JOURNAL --yes
     """
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
@@ -45,68 +51,64 @@ class Undo(commands.DatabaseCommand, lister.Lister):
             'journal',
             metavar='JOURNAL',
             type=pathlib.Path,
-            help='the file that "attachguard repair" has named',
+            help='The journal that "attachguard repair" has written.',
         )
         parser.add_argument(
             '--yes',
             action='store_true',
-            help='do it, and do not only say what would be done',
+            help='Undo. Without this option, only list what would be done.',
         )
         parser.add_argument(
             '--new-journal',
             metavar='FILE',
             type=pathlib.Path,
-            help='where to write what is done now (default: a new file in '
-            '$XDG_STATE_HOME/attachguard)',
+            help='Record the changes in this file, which must not exist '
+            '(default: a new file in $XDG_STATE_HOME/attachguard).',
         )
 
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-        """Take back.
+        """Undo.
 
         :returns: columns and rows, for cliff
         """
-        self._code = commands.ERROR
+        path = parsed_args.journal
         try:
-            header, entries = journals.read(parsed_args.journal)
-        except journals.JournalError as exc:
-            raise commands.BadInput(str(exc)) from exc
+            header, entries = journal.read(path)
+        except journal.JournalError as exc:
+            raise base.BadInput(str(exc)) from exc
         if header.get('what') != 'repair':
-            raise commands.BadInput(
-                f'{parsed_args.journal} is not of a repair, and only what a '
-                'repair did can be undone'
+            raise base.BadInput(
+                f'{path} is not of a repair: only a repair can be undone'
             )
-        cloud = self._cloud(parsed_args)
-        cloud.log_in()
+        cloud = self._log_in(parsed_args)
         if header.get('cloud') != cloud.identity:
-            raise commands.BadInput(
-                f'{parsed_args.journal} is of another cloud: '
-                f'{header.get("cloud")}, and this is {cloud.identity}'
+            raise base.BadInput(
+                f'{path} is of another cloud: {header.get("cloud")}, and this '
+                f'is {cloud.identity}'
             )
-        with self._database(parsed_args) as database:
+        with contextlib.ExitStack() as stack:
+            opened = stack.enter_context(self._database(parsed_args))
             new = None
             if parsed_args.yes:
-                new = repair.open_journal(
+                new = state.open_journal(
                     parsed_args.new_journal, 'undo', cloud
                 )
-                self._say(f'journal: {new.path}')
-            try:
-                outcomes = list(undo.Undo(cloud, new, database).undo(entries))
-            finally:
-                if new is not None:
-                    new.close()
+                stack.enter_context(contextlib.closing(new))
+                self._print(f'journal: {new.path}')
+            outcomes = list(undo.Undo(cloud, new, opened).undo(entries))
         if not parsed_args.yes:
-            self._say('Nothing was changed: add --yes to undo.')
+            self._print('Nothing was changed: add --yes to undo.')
         results = {outcome.result for outcome in outcomes}
         if results & {undo.Result.FAILED, undo.Result.REFUSED}:
-            self._code = commands.ERROR
+            self.exit_code = base.ERROR
         elif undo.Result.PLANNED in results:
-            self._code = commands.FOUND
+            self.exit_code = base.FOUND
         elif undo.Result.UNDONE in results:
-            self._code = commands.REPAIRED
+            self.exit_code = base.REPAIRED
         else:
-            self._code = commands.CLEAN
+            self.exit_code = base.CLEAN
         return (
             ('Act', 'Volume', 'What was done', 'Result', 'Text'),
             [
@@ -120,10 +122,3 @@ class Undo(commands.DatabaseCommand, lister.Lister):
                 for outcome in outcomes
             ],
         )
-
-    def run(self, parsed_args: argparse.Namespace) -> int:
-        """Take back, and print what came of it.
-
-        :returns: the exit code
-        """
-        return super().run(parsed_args) or self._code

@@ -154,7 +154,7 @@ class Race:
                 for entry in audited.entries
                 if entry.state is content.State.FOUND
             ]
-            outcomes = repair.look_again(outcomes)
+            outcomes = repair.recheck_repaired(outcomes)
         self._count('audits')
         for outcome in outcomes:
             self._count(f'repair: {outcome.result.value}')

@@ -482,7 +482,7 @@ class TestWhatIsRight:
         assert (run.output, run.code) == ([], 0), run.said
         for name, verdict in {
             'of shelved': 'consistent',
-            'of resized': 'Nova is at work on a server of it',
+            'of resized': 'Nova is busy with a server that has it',
         }.items():
             run = operator.attachguard('explain', healthy.volumes[name])
             assert run.code == 0
@@ -614,7 +614,7 @@ def test_undo(
     assert before.id in row['Text'] or mode is modes.ENFORCED
     if mode is modes.ENFORCED:
         assert (run.code, row['Result']) == (1, 'failed')
-        assert 'attachguard stands before Cinder' in row['Text']
+        assert 'attachguard lets only Nova create' in row['Text']
         assert forged.attachments('MyVol') == []
         assert forged.status('MyVol') == 'available'
         return

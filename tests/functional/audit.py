@@ -11,7 +11,7 @@
 # under the License.
 
 
-"""A cloud of stubs with something wrong in it, and the commands run on it."""
+"""A cloud of stubs, and the commands run on it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 import dataclasses
 import json
 import logging
+import os
 import pathlib
 from typing import Any
 import uuid
@@ -33,7 +34,7 @@ from attachguard.testing import StubCloud
 
 @dataclasses.dataclass(frozen=True)
 class Ran:
-    """What came of a command."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -55,7 +56,10 @@ class Scene:
     monkeypatch: pytest.MonkeyPatch
 
     def log_in(self, user: str, **settings: str) -> None:
-        """Set the environment as an openrc file does."""
+        """Set the environment as an openrc file does, and nothing else."""
+        for name in list(os.environ):
+            if name.startswith('OS_') or name.lower().endswith('_proxy'):
+                self.monkeypatch.delenv(name)
         values = {**self.cloud.auth_settings(user), 'region_name': 'RegionOne'}
         for name, value in {**values, **settings}.items():
             self.monkeypatch.setenv(f'OS_{name.upper()}', value)
@@ -63,7 +67,7 @@ class Scene:
     def run(self, *arguments: str) -> Ran:
         """Run ``attachguard`` with arguments."""
         self.capsys.readouterr()
-        # cliff's of an earlier test are of a stream that is closed.
+        # Those of an earlier test's cliff write to a closed stream.
         root = logging.getLogger()
         root.handlers[:] = [
             handler
@@ -74,36 +78,26 @@ class Scene:
             code = cmd.main(arguments)
         except SystemExit as exc:
             code = int(exc.code or 0)
-        said = self.capsys.readouterr()
-        return Ran(code, said.out, said.err)
+        captured = self.capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
 
     def audit(self, *arguments: str) -> Ran:
         """Audit once, for JSON."""
-        return self.run(
-            'audit', '--once', '--settle', '0s', '-f', 'json', *arguments
-        )
+        once = ('--once', '--settle=0s', '-f', 'json')
+        return self.run('audit', *once, *arguments)
 
     def repair(self, *arguments: str) -> Ran:
         """Repair at once, for JSON."""
-        return self.run(
-            'repair',
-            '--once',
-            '--settle',
-            '0s',
-            '--grace',
-            '0s',
-            '-f',
-            'json',
-            *arguments,
-        )
+        once = ('--once', '--settle=0s', '--grace=0s', '-f', 'json')
+        return self.run('repair', *once, *arguments)
 
     def found(self, *arguments: str) -> list[tuple[str, str]]:
-        """Classes and volumes that an audit finds."""
+        """Return the classes and volumes that an audit finds."""
         ran = self.audit(*arguments)
         assert ran.code in (0, 3), ran.err
         return [(row['Class'], row['Volume']) for row in ran.rows]
 
-    # What can be wrong.
+    # What the cloud contains.
 
     @property
     def project(self) -> str:
@@ -121,7 +115,7 @@ class Scene:
     def record(
         self, volume: cinder_stub.Volume, server_id: str | None, **values: Any
     ) -> cinder_stub.Attachment:
-        """Let Cinder record an attachment."""
+        """Add an attachment to Cinder's records only."""
         return self.cloud.cinder.add_attachment(
             volume.id, instance_uuid=server_id, **values
         )
@@ -129,7 +123,7 @@ class Scene:
     def attached(
         self, server: nova_stub.Server, **values: Any
     ) -> cinder_stub.Volume:
-        """A volume that a server really has."""
+        """Add a volume that a server has."""
         volume = self.volume(**values)
         attachment = self.record(
             volume,
@@ -144,13 +138,18 @@ class Scene:
         return volume
 
     def forged(self, server_id: str | None = None) -> cinder_stub.Volume:
-        """A volume attached to a server that there is not."""
+        """Add a volume attached to a server that does not exist."""
         volume = self.volume()
         self.record(volume, server_id or str(uuid.uuid4()))
         return volume
 
+    def attachments(self, volume_id: str) -> list[cinder_stub.Attachment]:
+        """Return Cinder's attachments of a volume."""
+        attachments = self.cloud.cinder.attachments.values()
+        return [item for item in attachments if item.volume_id == volume_id]
+
     def written(self) -> list[str]:
-        """What was asked of Cinder that was not only to be read."""
+        """Return the requests to Cinder that were not reads."""
         return [
             f'{request.method} {request.path}'
             for request in self.cloud.cinder_server.requests
@@ -158,7 +157,7 @@ class Scene:
         ]
 
     def records(self) -> dict[str, Any]:
-        """All that both services have, to compare."""
+        """Return all records of both services, to compare."""
         cinder = self.cloud.cinder
         return {
             'volumes': {
@@ -180,10 +179,9 @@ def make_scene(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Scene]:
-    """A cloud in which one server of another project has a volume."""
+    """Yield a cloud in which a server of another project has a volume."""
     monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
-    for name in ('OS_CLOUD', 'OS_CLIENT_CONFIG_FILE'):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv('ATTACHGUARD_DATABASE', raising=False)
     monkeypatch.chdir(tmp_path)
     with StubCloud() as cloud:
         scene = Scene(cloud, tmp_path, capsys, monkeypatch)

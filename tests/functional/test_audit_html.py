@@ -86,7 +86,7 @@ def chromium(
     )
     running = webdriver.Chrome(options, service.Service(driver))
     try:
-        # Away from its own first page, which asks for a lot.
+        # Its own first page makes many requests.
         running.get('about:blank')
         yield running
     finally:
@@ -109,7 +109,7 @@ class Screen:
     def show(
         self, report: content.Report, *, dark: bool = False, width: int = 1360
     ) -> None:
-        """Write a page, and look at it."""
+        """Write a page, and open it."""
         html.write(report, self._path)
         self._tell(
             'Emulation.setEmulatedMedia',
@@ -129,13 +129,13 @@ class Screen:
         )
         self._browser.get(self._path.as_uri())
 
-    def ask(self, script: str, *arguments: Any) -> Any:
-        """Run a script, and say what it returns."""
+    def execute(self, script: str, *arguments: Any) -> Any:
+        """Run a script, and return its result."""
         return self._browser.execute_script(script, *arguments)
 
     def texts(self, selector: str) -> list[str]:
-        """What is to be read in each element that is to be seen."""
-        found: list[str] = self.ask(
+        """Return the text of each visible element."""
+        found: list[str] = self.execute(
             'return [...document.querySelectorAll(arguments[0])]'
             '.filter((element) => element.checkVisibility())'
             ".map((element) => element.textContent.trim()"
@@ -153,13 +153,13 @@ class Screen:
         """Use the keyboard on an element."""
         self._browser.find_element('css selector', selector).send_keys(*keys)
 
-    def complaints(self) -> list[str]:
-        """What the browser has to say of the page: errors, violations."""
+    def errors(self) -> list[str]:
+        """Return the errors and violations that the browser logs."""
         log = self._browser.get_log('browser')  # type: ignore[no-untyped-call]
         return [entry['message'] for entry in log]
 
     def requests(self) -> list[str]:
-        """What was asked for since the last call."""
+        """Return the URLs that were requested since the last call."""
         log = self._browser.get_log(  # type: ignore[no-untyped-call]
             'performance'
         )
@@ -170,8 +170,8 @@ class Screen:
             if event['method'] == 'Network.requestWillBeSent'
         ]
 
-    def picture(self) -> bytes:
-        """As it looks: a PNG."""
+    def screenshot(self) -> bytes:
+        """Return a screenshot, as a PNG."""
         return base64.b64decode(self._tell('Page.captureScreenshot')['data'])
 
     def _tell(self, command: str, **arguments: Any) -> dict[str, Any]:
@@ -189,10 +189,10 @@ def screen(
     screen = Screen(chromium, path)
     screen.requests()
     yield screen
-    assert screen.complaints() == []
+    assert screen.errors() == []
     # The icon is in the page.
-    asked = {url for url in screen.requests() if not url.startswith('data:')}
-    assert asked == {path.as_uri()}
+    urls = {url for url in screen.requests() if not url.startswith('data:')}
+    assert urls == {path.as_uri()}
 
 
 @pytest.mark.parametrize('width', [1360, 400])
@@ -210,7 +210,7 @@ def test_the_page_fits_the_screen(
 ) -> None:
     screen.show(report, width=width)
     assert screen.texts('h1') == [headline]
-    wide, shown = screen.ask(
+    wide, shown = screen.execute(
         'return ["scrollWidth", "clientWidth"].map('
         '(name) => document.documentElement[name])'
     )
@@ -220,7 +220,7 @@ def test_the_page_fits_the_screen(
 def test_the_bars_are_as_long_as_there_are_findings(screen: Screen) -> None:
     report = example.some()
     screen.show(report)
-    found = screen.ask(
+    found = screen.execute(
         'return [...document.querySelectorAll("[data-class]")].map((row) => ['
         'row.dataset.class, '
         '[...row.querySelectorAll("rect")].map('
@@ -238,8 +238,8 @@ def test_the_bars_are_as_long_as_there_are_findings(screen: Screen) -> None:
             report.counts.pending[name] * full / 10, 0.1
         )
         pending = report.counts.pending[name]
-        said = str(report.counts.found[name]) + f'+{pending}' * bool(pending)
-        assert words == [name, said]
+        label = str(report.counts.found[name]) + f'+{pending}' * bool(pending)
+        assert words == [name, label]
 
 
 def _volume(item: Any) -> str:
@@ -290,11 +290,11 @@ def _volume(item: Any) -> str:
             ),
             id='a status',
         ),
-        pytest.param('copy', lambda item: False, id='a word on a button'),
+        pytest.param('copy', lambda item: False, id='a label of a button'),
         pytest.param(' ', lambda item: True, id='nothing'),
     ],
 )
-def test_the_filter_leaves_what_matches(
+def test_the_filter_shows_what_matches(
     screen: Screen, typed: str, matches: Callable[[Any], bool]
 ) -> None:
     report = example.some()
@@ -304,12 +304,12 @@ def test_the_filter_leaves_what_matches(
     screen.type(typed)
     shown = screen.texts('[data-row] tr:first-child td:first-child')
     assert sorted(shown) == expected
-    [said] = screen.texts('output')
-    assert said == (
+    [summary] = screen.texts('output')
+    assert summary == (
         f'{len(expected)} of {len(items)} match' if typed.strip() else ''
     )
     # No heading without something below.
-    for group in screen.ask(
+    for group in screen.execute(
         'return [...document.querySelectorAll("[data-group]:not([hidden])")]'
         '.map((group) => group.querySelectorAll("[data-row]:not([hidden])")'
         '.length)'
@@ -321,25 +321,27 @@ def test_the_filter_leaves_what_matches(
     assert len(screen.texts('[data-row]')) == len(items)
 
 
-def test_thousands_are_filtered_as_one_types(screen: Screen) -> None:
+def test_thousands_of_findings_are_filtered_while_typing(
+    screen: Screen,
+) -> None:
     kinds = ('server-gone', 'server-lacks-volume')
     entries = [example.entry(kinds[n % 2], n) for n in range(html.LIMIT)]
     screen.show(example.report(*entries))
-    took, said = screen.ask(
+    took, count = screen.execute(
         """
         const box = document.querySelector('#filter');
         const began = performance.now();
         for (const text of [arguments[0], '']) {
           box.value = text;
           box.dispatchEvent(new Event('input', {bubbles: true}));
-          var said = said || document.querySelector('output').textContent;
+          var count = count || document.querySelector('output').textContent;
           document.body.offsetHeight;  // Laid out, too.
         }
-        return [performance.now() - began, said];
+        return [performance.now() - began, count];
         """,
         entries[4321].finding.volume_id,
     )
-    assert said == '1 of 5,000 match'
+    assert count == '1 of 5,000 match'
     # Some 80 ms, where nothing else runs; 4 s if it were laid out whole.
     assert took < 2000
 
@@ -349,9 +351,9 @@ def test_evidence_unfolds_by_the_keyboard(screen: Screen) -> None:
     screen.show(example.report(entry))
     assert screen.texts('[data-row] li') == []
     screen.press('[data-row] summary', '\n')
-    said = screen.texts('[data-row] li')
-    assert [' 200 ' in said[0], ' 404 ' in said[1]] == [True, True]
-    assert str(entry.finding.evidence[1].request_id) in said[1]
+    lines = screen.texts('[data-row] li')
+    assert [' 200 ' in lines[0], ' 404 ' in lines[1]] == [True, True]
+    assert str(entry.finding.evidence[1].request_id) in lines[1]
 
 
 def test_columns_sort_by_the_keyboard(screen: Screen) -> None:
@@ -364,30 +366,30 @@ def test_columns_sort_by_the_keyboard(screen: Screen) -> None:
     ):
         screen.press('th button', '\n')
         assert screen.texts('tr:first-child > td:first-child') == expected
-        said = screen.ask('return document.querySelector("th").ariaSort')
-        assert said == order
+        sort = screen.execute('return document.querySelector("th").ariaSort')
+        assert sort == order
 
 
-def test_the_command_is_there_to_be_copied(screen: Screen) -> None:
+def test_the_command_can_be_copied(screen: Screen) -> None:
     entry = example.entry()
     screen.show(example.report(entry))
     screen.press('.command button', '\n')
-    selected = screen.ask('return getSelection().toString()')
+    selected = screen.execute('return getSelection().toString()')
     assert selected.strip() == entry.command
-    [said] = screen.texts('.command button')
-    assert said in ('Copy', 'Copied', 'Selected')
+    [label] = screen.texts('.command button')
+    assert label in ('Copy', 'Copied', 'Selected')
 
 
 @pytest.mark.parametrize('text', test_html.HOSTILE)
-def test_whatever_the_apis_say_does_not_run(screen: Screen, text: str) -> None:
-    said: dict[str, Any] = dict.fromkeys(
+def test_no_text_of_the_apis_is_executed(screen: Screen, text: str) -> None:
+    hostile: dict[str, Any] = dict.fromkeys(
         ('volume_id', 'attachment_id', 'server_id', 'project_id', 'text'),
         text,
     )
     attachment = example.foreign_attachment().attachment
     screen.show(
         example.report(
-            example.entry(since=text, **said),
+            example.entry(since=text, **hostile),
             content.Foreign(
                 text,
                 attachment,
@@ -399,23 +401,23 @@ def test_whatever_the_apis_say_does_not_run(screen: Screen, text: str) -> None:
             error=text,
         )
     )
-    assert screen.ask('return window.pwned') is None
+    assert screen.execute('return window.pwned') is None
     assert screen.texts('tr:first-child > td:first-child') == [text] * 3
     screen.type(text)
     assert len(screen.texts('[data-row]')) == 3
 
 
-def test_by_night_it_is_dark(screen: Screen) -> None:
+def test_the_page_has_a_dark_mode(screen: Screen) -> None:
     background = (
         'return getComputedStyle(document.documentElement).backgroundColor'
     )
-    pictures = set()
+    screenshots = set()
     for dark, expected in (
         (False, 'rgb(255, 255, 255)'),
         (True, 'rgb(18, 21, 26)'),
     ):
         screen.show(example.some(), dark=dark)
-        assert screen.ask(background) == expected
-        pictures.add(screen.picture())
-    assert len(pictures) == 2
-    assert all(picture.startswith(b'\x89PNG') for picture in pictures)
+        assert screen.execute(background) == expected
+        screenshots.add(screen.screenshot())
+    assert len(screenshots) == 2
+    assert all(screenshot.startswith(b'\x89PNG') for screenshot in screenshots)

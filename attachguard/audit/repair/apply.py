@@ -10,12 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""Repair findings, one after the other.
 
-"""The repair of findings, one after the other.
-
-Each is looked at again just before anything is done, and again behind a hold
-that keeps Nova away; each act is in the journal before it is made; and what
-came of it is looked at afterwards, twice.
+Each volume is read again just before anything is changed, again while it is
+reserved, and twice afterwards.  Each call is recorded in the journal before
+it is made.
 """
 
 from __future__ import annotations
@@ -34,34 +33,38 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
-from attachguard.audit.repair import journal as journals
-from attachguard.audit.repair import plan as plans
+from attachguard.audit.repair import journal
+from attachguard.audit.repair import plan
+from attachguard.audit.repair import writer
+
+# Seconds between the checks of a repaired volume.
+_WAITS = (0.5, 1.0, 2.0, 0.0)
 
 
 class Result(enum.Enum):
-    """What came of a finding."""
+    """The result of the repair of a finding."""
 
     #: a dry run: it would be repaired
     PLANNED = 'planned'
-    #: it is repaired, and was looked at since
+    #: it is repaired, which was checked
     REPAIRED = 'repaired'
-    #: when looked at again, it was not there any more
+    #: when the volume was read again, nothing was wrong
     CLEAR = 'clear'
-    #: nothing that is safe can be done by the API
+    #: nothing that is safe can be done through the API
     BY_HAND = 'by hand'
-    #: not known, so that nothing was done
+    #: the state is unknown, so nothing was done
     UNKNOWN = 'unknown'
-    #: Cinder did not do it, or it was there again
+    #: Cinder did not do it, or the finding is back
     FAILED = 'failed'
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of a finding.
+    """What happened to a finding.
 
-    :param finding: as it was found
-    :param result: what came of it
-    :param text: what was done, or why not
+    :param finding: as the audit found it
+    :param result: the result
+    :param text: what was done, or why nothing was
     """
 
     finding: checks.Finding
@@ -70,13 +73,13 @@ class Outcome:
 
 
 class Repair:
-    """Repairs findings by Cinder's API.
+    """Repairs findings through Cinder's API.
 
-    :param cloud: whose findings they are
-    :param rules: what is foreign
-    :param journal: where each act is written down before it is made; None for
-        a dry run
-    :param holders: the servers that Nova lists with a volume
+    :param cloud: the cloud that was audited
+    :param rules: which attachments are foreign
+    :param journal: where each call is recorded before it is made; None for a
+        dry run
+    :param holders: returns the servers that have a volume, by Nova's list
     :param sleep: for tests
     """
 
@@ -84,109 +87,109 @@ class Repair:
         self,
         cloud: api.Cloud,
         rules: foreign.Rules,
-        journal: journals.Journal | None,
+        journal: journal.Journal | None,
         holders: Callable[[str], Collection[str]],
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._cloud = cloud
         self._rules = rules
-        self._journal = journal
+        self._writer = (
+            None if journal is None else writer.Writer(cloud, journal)
+        )
         self._holders = holders
         self._sleep = sleep
 
     def repair(self, finding: checks.Finding) -> Outcome:
-        """Repair one finding, or say why not.
+        """Repair one finding, or return why it was not repaired.
 
-        :param finding: which an audit has found
-        :raises attachguard.audit.repair.journal.JournalError: where an act
-            cannot be written down; it is not made then
+        :param finding: from an audit
+        :raises attachguard.audit.repair.journal.JournalError: a call cannot
+            be recorded; it is not made then
         """
-        case, still = self.look(finding)
+        case, current = self.recheck(finding)
         if case.unknown:
             return Outcome(finding, Result.UNKNOWN, case.unknown)
-        if still is None:
-            return self.no_more(finding, case)
-        connected = self._connected(still.attachment_id)
-        if connected is False and _names_host(still, case):
+        if current is None:
+            return self.not_found(finding, case)
+        connected = is_connected(self._cloud, current.attachment_id)
+        if connected is False and _names_host(current, case):
             return Outcome(
                 finding,
                 Result.BY_HAND,
-                'the attachment names a host, and was never connected to it, '
-                'as none of Nova does: ask who attached it (Zun does so), and '
+                'the attachment names a host but was never connected to it. '
+                'Nova does not do so; Zun does. Find out who attached it, and '
                 'see --foreign',
             )
-        plan = plans.make(still, case, connected)
+        planned = plan.make(current, case, connected)
+        if not planned.steps:
+            return Outcome(finding, Result.BY_HAND, planned.why_not)
         if (
-            plan.steps
-            and still.attachment_id is not None
+            current.attachment_id is not None
             and connected is not False
-            and self._has_a_container(still, case)
+            and may_disconnect_another(self._cloud, current, case)
         ):
             return Outcome(
                 finding,
                 Result.BY_HAND,
-                'it may be connected to a host where something that is none '
-                "of Nova's (Zun attaches so) has the volume, too, whose "
-                'connection would go with it: ask who does, and see --foreign',
+                'the attachment may be connected to a host where something '
+                'other than Nova (for example Zun) has the volume too, and '
+                'would lose its connection. Find out what does, and see '
+                '--foreign',
             )
-        if not plan.steps:
-            return Outcome(finding, Result.BY_HAND, plan.why_not)
-        if self._journal is None:
-            return Outcome(finding, Result.PLANNED, _say(plan.steps))
-        tried: list[str] = []
-        for step in plan.steps:
-            if tried:
-                case, still = self.look(finding)
-                if still is None:
-                    return self.no_more(finding, case)
-            said = self._climb(step, still, case)
-            tried.append(f'{step.call.name}: {said}')
-            if said.startswith(_NO):
-                # Cinder's own word, or the guard's, that something has it:
-                # whatever was found here, it is not to be outwitted.
-                return Outcome(finding, Result.UNKNOWN, '; '.join(tried))
-            case, cured = self._verify(finding)
+        if self._writer is None:
+            return Outcome(finding, Result.PLANNED, _describe(planned.steps))
+        results: list[str] = []
+        for step in planned.steps:
+            if results:
+                case, current = self.recheck(finding)
+                if current is None:
+                    return self.not_found(finding, case)
+            result = self._apply(self._writer, step, current, case)
+            results.append(f'{step.call.name}: {result}')
+            if result.status is writer.CallStatus.REFUSED:
+                # Cinder, or the guard, reports that the volume is used. The
+                # next step could get around that.
+                return Outcome(finding, Result.UNKNOWN, '; '.join(results))
+            case, repaired = self._verify(finding)
             if case.unknown:
-                return Outcome(
-                    finding,
-                    Result.UNKNOWN,
-                    f'{"; ".join(tried)}; and then: {case.unknown}',
-                )
-            if cured:
+                results.append(f'then: {case.unknown}')
+                return Outcome(finding, Result.UNKNOWN, '; '.join(results))
+            if repaired:
+                status = _status(case) or 'deleted'
                 return Outcome(
                     finding,
                     Result.REPAIRED,
-                    f'{step.call.name}; the volume is '
-                    f'{case.volume.status if case.volume else "gone"}',
+                    f'{step.call.name}; the volume is {status}',
                 )
-        return Outcome(finding, Result.FAILED, '; '.join(tried))
+        return Outcome(finding, Result.FAILED, '; '.join(results))
 
-    def look_again(self, outcomes: Collection[Outcome]) -> list[Outcome]:
-        """Look once more at what was repaired.
+    def recheck_repaired(self, outcomes: Collection[Outcome]) -> list[Outcome]:
+        """Check once more what was repaired.
 
-        :param outcomes: of a repair
-        :returns: the same, but for those that are there again
+        :param outcomes: of repairs
+        :returns: the same, with those failed whose finding is back
         """
-        again = []
+        checked = []
         for outcome in outcomes:
             if outcome.result is Result.REPAIRED:
-                _case, still = self.look(outcome.finding)
-                if still is not None:
+                _case, current = self.recheck(outcome.finding)
+                if current is not None:
                     outcome = dataclasses.replace(
                         outcome,
                         result=Result.FAILED,
-                        text=f'{outcome.text}, and then again: {still.text}',
+                        text=f'{outcome.text}; then found again: '
+                        f'{current.text}',
                     )
-            again.append(outcome)
-        return again
+            checked.append(outcome)
+        return checked
 
-    def look(
+    def recheck(
         self, finding: checks.Finding
     ) -> tuple[model.Case, checks.Finding | None]:
-        """Look at the volume of a finding.
+        """Read the volume of a finding again.
 
-        :param finding: as it was found
-        :returns: the volume, and the finding if it is still there
+        :param finding: as the audit found it
+        :returns: the volume, and the finding if it is still found
         """
         servers = set(self._holders(finding.volume_id))
         if finding.server_id is not None:
@@ -199,16 +202,16 @@ class Repair:
         )
 
     @staticmethod
-    def no_more(finding: checks.Finding, case: model.Case) -> Outcome:
-        """Why it is not found any more: it is gone, or not known.
+    def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
+        """Return why a finding is not found again: it is gone, or unknown.
 
-        :param finding: as it was found
-        :param case: the volume, as it is now
+        :param finding: as the audit found it
+        :param case: the volume as it is now
         """
         if case.unknown:
             return Outcome(finding, Result.UNKNOWN, case.unknown)
         if finding.attachment_id in [item.id for item in case.foreign]:
-            return Outcome(finding, Result.CLEAR, 'it is foreign')
+            return Outcome(finding, Result.CLEAR, 'the attachment is foreign')
         for server in _concerned(finding, case):
             if server.presence is model.Presence.UNKNOWN:
                 return Outcome(finding, Result.UNKNOWN, f'Nova: {server.why}')
@@ -216,201 +219,147 @@ class Repair:
                 return Outcome(
                     finding,
                     Result.UNKNOWN,
-                    f'Nova is at work on server {server.id} '
+                    f'Nova is busy with server {server.id} '
                     f'({server.task_state or server.status})',
                 )
-        return Outcome(finding, Result.CLEAR, 'it is not so any more')
+        return Outcome(finding, Result.CLEAR, 'nothing is wrong now')
 
-    def _has_a_container(
-        self, finding: checks.Finding, case: model.Case
-    ) -> bool:
-        """Whether another attachment may have a connection of its own.
-
-        One that no driver knows of, as its record has no connector.
-        """
-        return any(
-            item.id != finding.attachment_id
-            and item.host
-            and case.servers[item.server_id or ''].presence
-            is model.Presence.GONE
-            and not self._connected(item.id)
-            for item in case.attachments
-        )
-
-    def _connected(self, attachment_id: str | None) -> bool | None:
-        """Whether an attachment has a connection to a host.
-
-        Cinder answers 400 where it has none and the volume lies on NFS.
-        """
-        if attachment_id is None:
-            return None
-        answer = self._cloud.cinder('GET', f'/attachments/{attachment_id}')
-        row = answer.body.get('attachment')
-        if answer.status != 200 or not isinstance(row, dict):
-            return None
-        return bool(row.get('connection_info'))
-
-    def _climb(
-        self, step: plans.Step, finding: checks.Finding, case: model.Case
-    ) -> str:
-        """Make one step, behind its hold.
-
-        :returns: what came of it
-        """
-        if step.hold is None or step.release is None:
-            return self._act(step.call, finding, case)
-        said = self._act(step.hold, finding, case, 'hold')
-        if said != _DONE:
-            if said.startswith(_LOST):
-                now, _still = self.look(finding)
-                if _status(now) != _status(case):
-                    # The answer was lost, and not the call.
-                    self._release(step.release, finding, now)
-            refused = _NO if said.startswith(_NO) else ''
-            return f'{refused}Nova cannot be kept away: {said}'
-        held = None
-        try:
-            held, _still = self.look(finding)
-            why = _differs(case, held)
-            said = (
-                f'not tried, for {why}'
-                if why
-                else self._act(step.call, finding, case)
-            )
-        finally:
-            # Also where nothing more can be written down: a volume that stays
-            # held is of no use to anybody.
-            now, _still = self.look(finding)
-            if held is None or now.unknown or _status(now) == _status(held):
-                self._release(step.release, finding, now)
-        return said
-
-    def _release(
-        self, call: plans.Call, finding: checks.Finding, case: model.Case
-    ) -> None:
-        try:
-            self._act(call, finding, case, 'release')
-        except journals.JournalError:
-            self._cloud.cinder(call.method, call.path, call.body, call.version)
-            raise
-
-    def _act(
+    def _apply(
         self,
-        call: plans.Call,
+        calls: writer.Writer,
+        step: plan.Step,
         finding: checks.Finding,
         case: model.Case,
-        role: str = 'step',
-    ) -> str:
-        """Make one call, between two lines in the journal."""
-        assert self._journal is not None
-        number = self._journal.act(
-            {
-                'role': role,
-                'finding': finding.to_json(),
-                'before': seen(case),
-                'call': call.to_json(),
-            }
+    ) -> writer.CallResult:
+        """Apply one step, while the volume is reserved if it has to be."""
+        reservation = step.reservation
+        if reservation is None:
+            return calls.call(step.call, _record('step', finding, case))
+        # The journal calls reservations "hold": old ones have to be readable.
+        result = calls.call(
+            reservation.reserve, _record('hold', finding, case)
         )
-        answer = self._cloud.cinder(
-            call.method, call.path, call.body, call.version
-        )
-        self._journal.done(number, {'answer': answer.evidence.to_json()})
-        if answer.status is not None and answer.status < 300:
-            return _DONE
-        if answer.status in (403, 409):
-            return f'{_NO}{answer.why}'
-        if answer.status is None or answer.status >= 500:
-            return f'{_LOST}{answer.why}'
-        return answer.why
+        if not result.done:
+            if result.status is writer.CallStatus.NO_RESPONSE:
+                now, _current = self.recheck(finding)
+                if _status(now) != _status(case):
+                    # Only the response was lost.
+                    _unreserve(calls, reservation, finding, now)
+            return writer.CallResult(
+                result.status
+                if result.status is writer.CallStatus.REFUSED
+                else writer.CallStatus.FAILED,
+                f'the volume cannot be reserved: {result}',
+            )
+        reserved = None
+        try:
+            reserved, _current = self.recheck(finding)
+            why_not = changes(case, reserved)
+            if why_not:
+                return writer.CallResult(writer.CallStatus.FAILED, why_not)
+            return calls.call(step.call, _record('step', finding, case))
+        finally:
+            # Also where the journal cannot be written any more: a volume that
+            # stays reserved is of no use to anybody.
+            now, _current = self.recheck(finding)
+            if (
+                reserved is None
+                or now.unknown
+                or _status(now) == _status(reserved)
+            ):
+                _unreserve(calls, reservation, finding, now)
 
     def _verify(self, finding: checks.Finding) -> tuple[model.Case, bool]:
-        """See what came of it; Cinder may take a moment.
+        """Check the result of a step; Cinder may need a moment.
 
-        :returns: the volume, and whether it is cured. What is only not known
-            any more is not
+        :returns: the volume, and whether it is repaired; if that is unknown,
+            it is not
         """
         for wait in _WAITS:
-            case, still = self.look(finding)
+            case, current = self.recheck(finding)
             ids = [item.id for item in (*case.attachments, *case.foreign)]
             if finding.attachment_id is not None:
-                cured = finding.attachment_id not in ids
+                repaired = finding.attachment_id not in ids
             else:
-                cured = self.no_more(finding, case).result is Result.CLEAR
-            cured = cured and still is None and not case.unknown
-            if cured:
+                repaired = self.not_found(finding, case).result is Result.CLEAR
+            repaired = repaired and current is None and not case.unknown
+            if repaired:
                 break
             self._sleep(wait)
-        return case, cured
+        return case, repaired
 
 
-_DONE = 'done'
-_NO = 'refused: '
-_LOST = 'no answer: '
+def is_connected(cloud: api.Cloud, attachment_id: str | None) -> bool | None:
+    """Return whether an attachment has a connection to a host.
 
-# Seconds between looks at what was done.
-_WAITS = (0.5, 1.0, 2.0, 0.0)
-
-
-def _say(steps: Sequence[plans.Step]) -> str:
-    """What would be done, and what if that is not enough."""
-    return 'would ' + '; if that is not enough, '.join(
-        f'{step.call.method} {step.call.path} ({step.call.name})'
-        + ('' if step.hold is None else f', behind {step.hold.name}')
-        for step in steps
-    )
-
-
-def _status(case: model.Case) -> str | None:
-    return None if case.volume is None else case.volume.status
+    :param cloud: the cloud
+    :param attachment_id: the attachment, if there is one
+    :returns: None where that is unknown. Cinder responds 400 where there is
+        none and the volume is on NFS
+    """
+    if attachment_id is None:
+        return None
+    response = cloud.cinder('GET', f'/attachments/{attachment_id}')
+    row = response.body.get('attachment')
+    if response.status != 200 or not isinstance(row, dict):
+        return None
+    return bool(row.get('connection_info'))
 
 
-def _concerned(
-    finding: checks.Finding, case: model.Case
-) -> list[model.Server]:
-    """The servers whose word a finding needs."""
-    if finding.attachment_id is None:
-        return list(case.servers.values())
-    server = case.servers.get(finding.server_id or '')
-    return [] if server is None else [server]
+def may_disconnect_another(
+    cloud: api.Cloud, finding: checks.Finding, case: model.Case
+) -> bool:
+    """Return whether another attachment may have a connection of its own.
 
+    No driver knows of such a one, as its record has no connector.
 
-def _names_host(finding: checks.Finding, case: model.Case) -> bool:
+    :param cloud: the cloud
+    :param finding: names the attachment that is to be removed
+    :param case: the volume
+    """
     return any(
-        item.id == finding.attachment_id and item.host
+        item.id != finding.attachment_id
+        and item.host
+        and case.servers[item.server_id or ''].presence is model.Presence.GONE
+        and not is_connected(cloud, item.id)
         for item in case.attachments
     )
 
 
-def _differs(before: model.Case, now: model.Case) -> str:
-    """Whether anything but the hold has changed."""
-    if now.unknown or now.volume is None:
-        return now.unknown or 'the volume is gone'
-    if now.volume.status not in ('attaching', 'detaching'):
-        # Cinder accepts os-begin_detaching, and does nothing, where a volume
+def changes(before: model.Case, reserved: model.Case) -> str:
+    """Return why a step is not safe any more, for all that has changed.
+
+    :param before: the volume before it was reserved
+    :param reserved: the volume since then
+    :returns: empty if nothing but the reservation has changed
+    """
+    if reserved.unknown or reserved.volume is None:
+        return reserved.unknown or 'the volume is deleted'
+    if reserved.volume.status not in ('attaching', 'detaching'):
+        # Cinder accepts os-begin_detaching, and does nothing, once a volume
         # has begun to migrate.
-        return f'it is {now.volume.status}, and not held'
-    if now.volume.busy:
-        return 'Cinder is at work on it'
-    if set(now.attachments) != set(before.attachments) or set(
-        now.foreign
+        return f'the volume is {reserved.volume.status}, and not reserved'
+    if reserved.volume.busy:
+        return 'Cinder is busy with the volume'
+    if set(reserved.attachments) != set(before.attachments) or set(
+        reserved.foreign
     ) != set(before.foreign):
         return 'its attachments have changed'
-    for server_id, server in now.servers.items():
+    for server_id, server in reserved.servers.items():
         known = before.servers.get(server_id)
         if (
             known is None
             or known.presence is not server.presence
             or server.busy
         ):
-            return f"Nova's word about server {server_id} has changed"
+            return f'the state of server {server_id} has changed'
     return ''
 
 
-def seen(case: model.Case) -> Mapping[str, Any]:
-    """What was there, for whoever wants it back.
+def snapshot(case: model.Case) -> Mapping[str, Any]:
+    """Return what a journal stores of a volume, for undo.
 
     :param case: the volume
-    :returns: for a journal
     """
     return {
         'volume': None
@@ -425,3 +374,61 @@ def seen(case: model.Case) -> Mapping[str, Any]:
             for server in case.servers.values()
         },
     }
+
+
+def _record(
+    role: str, finding: checks.Finding, case: model.Case
+) -> dict[str, Any]:
+    return {
+        'role': role,
+        'finding': finding.to_json(),
+        'before': snapshot(case),
+    }
+
+
+def _unreserve(
+    calls: writer.Writer,
+    reservation: plan.Reservation,
+    finding: checks.Finding,
+    case: model.Case,
+) -> None:
+    call = reservation.unreserve
+    try:
+        calls.call(call, _record('release', finding, case))
+    except journal.JournalError:
+        calls.call_unrecorded(call)
+        raise
+
+
+def _describe(steps: Sequence[plan.Step]) -> str:
+    """Return what would be done, and what next if that is not enough."""
+    return 'would ' + '; if that is not enough, '.join(
+        f'{step.call.method} {step.call.path} ({step.call.name})'
+        + (
+            f', reserved by {step.reservation.reserve.name}'
+            if step.reservation
+            else ''
+        )
+        for step in steps
+    )
+
+
+def _status(case: model.Case) -> str | None:
+    return None if case.volume is None else case.volume.status
+
+
+def _concerned(
+    finding: checks.Finding, case: model.Case
+) -> list[model.Server]:
+    """Return the servers whose state a finding depends on."""
+    if finding.attachment_id is None:
+        return list(case.servers.values())
+    server = case.servers.get(finding.server_id or '')
+    return [] if server is None else [server]
+
+
+def _names_host(finding: checks.Finding, case: model.Case) -> bool:
+    return any(
+        item.id == finding.attachment_id and item.host
+        for item in case.attachments
+    )

@@ -10,13 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""The journal of a repair: the state before each change, and its result.
 
-"""The journal of a repair: what was there before each act, and what came.
-
-JSON lines, each one on the disk before what it tells of is done, so that
-whatever happens in between, :mod:`attachguard.audit.repair.undo` knows of
-every act that may have been performed.  Nothing secret is in it: connections
-are not written down, only whether there was one.
+JSON lines, each on the disk before the change that it describes is made, so
+that :mod:`attachguard.audit.repair.undo` knows of every change that may have
+been made, whatever happens in between.  It contains no secrets: not how a
+host is connected, but only whether it is.
 """
 
 from __future__ import annotations
@@ -34,9 +33,6 @@ from attachguard.audit import model
 
 FORMAT = 1
 
-# A line holds one volume with its attachments.
-_LONGEST = 4 * 1024 * 1024
-
 
 class JournalError(Exception):
     """A journal cannot be written or read. The text says what to do."""
@@ -44,11 +40,11 @@ class JournalError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """An act, as it is found in a journal.
+    """A change, as read from a journal.
 
-    :param number: the acts of a repair are numbered from 1
-    :param act: what was about to be done, and what was there before
-    :param done: what came of it; None where that was not written any more
+    :param number: the changes of a repair are numbered from 1
+    :param act: what was to be done, and the state before it
+    :param done: the result; None if it was not written
     """
 
     number: int
@@ -57,9 +53,11 @@ class Entry:
 
 
 class Journal:
-    """A journal that is being written.
+    """A journal to write to; :func:`contextlib.closing` closes it.
 
-    :param path: of the file, which must not exist yet
+    :param path: the file, which must not exist
+    :param header: what its first line says of the run
+    :raises JournalError: it cannot be created
     """
 
     def __init__(self, path: pathlib.Path, header: Mapping[str, Any]) -> None:
@@ -72,7 +70,7 @@ class Journal:
             )
         except OSError as exc:
             raise JournalError(
-                f'The journal {path} cannot be made: {exc.strerror}; nothing '
+                f'Cannot create the journal {path}: {exc.strerror}. Nothing '
                 'was changed. Name another file with --journal'
             ) from exc
         try:
@@ -83,25 +81,22 @@ class Journal:
             path.unlink()
             raise
 
-    def act(self, what: Mapping[str, Any]) -> int:
-        """Write down what is about to be done.
+    @contextlib.contextmanager
+    def record(self, act: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Record a change before it is made, and afterwards its result.
 
-        :param what: the act, and all that is needed to take it back
-        :returns: its number
-        :raises JournalError: where it cannot be written: it must not be done
+        :param act: the change, and all that is needed to undo it
+        :returns: a dictionary to put the result in; it is not recorded if an
+            exception is raised
+        :raises JournalError: the change cannot be recorded, and must not be
+            made; or its result cannot
         """
         self._acts += 1
-        self._write({'act': self._acts, 'at': model.stamp(), **what})
-        return self._acts
-
-    def done(self, number: int, what: Mapping[str, Any]) -> None:
-        """Write down what came of an act.
-
-        :param number: of the act
-        :param what: the answer, and what was there after it
-        :raises JournalError: where it cannot be written
-        """
-        self._write({'done': number, 'at': model.stamp(), **what})
+        number = self._acts
+        self._write({'act': number, 'at': model.stamp(), **act})
+        done: dict[str, Any] = {}
+        yield done
+        self._write({'done': number, 'at': model.stamp(), **done})
 
     def close(self) -> None:
         """Close the file."""
@@ -116,22 +111,22 @@ class Journal:
                 left = left[os.write(self._file, left) :]
             os.fsync(self._file)
         except OSError as exc:
-            # Half a line would spoil what comes after it.
+            # Half a line would make the next one unreadable.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, start)
                 os.lseek(self._file, start, os.SEEK_SET)
             raise JournalError(
-                f'The journal {self.path} cannot be written: {exc.strerror}; '
-                'nothing more is changed'
+                f'Cannot write the journal {self.path}: {exc.strerror}. '
+                'Nothing more is changed'
             ) from exc
 
 
 def read(path: pathlib.Path) -> tuple[Mapping[str, Any], list[Entry]]:
-    """Read a journal, also one that was cut off.
+    """Read a journal, also one whose last line is incomplete.
 
-    :param path: of the file
-    :returns: its header, and the acts in their order
-    :raises JournalError: where it is no journal, or damaged before its end
+    :param path: the file
+    :returns: its header, and the changes in their order
+    :raises JournalError: it is not a journal, or damaged before its end
     """
     header: Mapping[str, Any] | None = None
     acts: dict[int, Mapping[str, Any]] = {}
@@ -140,7 +135,7 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], list[Entry]]:
         if header is None:
             if record.get('journal') != FORMAT:
                 raise JournalError(
-                    f'{path} is no journal of attachguard repair'
+                    f'{path} is not a journal of attachguard repair'
                 )
             header = record
         elif isinstance(record.get('act'), int):
@@ -149,36 +144,31 @@ def read(path: pathlib.Path) -> tuple[Mapping[str, Any], list[Entry]]:
             done[record['done']] = record
         else:
             raise JournalError(
-                f'{path}, line {number}: neither an act nor what came of one'
+                f'{path}, line {number}: neither a change nor its result'
             )
     if header is None:
-        raise JournalError(f'{path} is empty: no act was begun')
+        raise JournalError(f'{path} is empty: nothing was changed')
     return header, [
         Entry(number, act, done.get(number)) for number, act in acts.items()
     ]
 
 
-def _records(
-    path: pathlib.Path,
-) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         with path.open('rb') as file:
-            number = 0
-            while line := file.readline(_LONGEST):
-                number += 1
+            for number, line in enumerate(file, 1):
                 try:
                     record = json.loads(line)
                     if not isinstance(record, dict):
                         raise ValueError
                 except ValueError:
-                    if not line.endswith(b'\n') and not file.readline(1):
-                        # Cut off while it was written: what it was about to
-                        # tell of had not been begun.
+                    if not line.endswith(b'\n'):
+                        # The last line, interrupted while it was written:
+                        # the change that it describes was not made.
                         return
                     raise JournalError(
-                        f'{path}, line {number}: not JSON; the journal is '
-                        'damaged, and what it tells of cannot be undone from '
-                        'it'
+                        f'{path}, line {number}: not JSON. The journal is '
+                        'damaged, and nothing can be undone from it'
                     ) from None
                 yield number, record
     except OSError as exc:

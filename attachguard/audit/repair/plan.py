@@ -10,24 +10,25 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""Plan the repair of a finding: the safest step that can work comes first.
 
-"""What repairs a finding: the gentlest step first, and none that could harm.
+Pure functions.  From a finding and its volume, as read just before, they
+derive the calls that may be made, in order, or why none may be made:
 
-Pure: from a finding, and a look at the volume just before, to the calls that
-may be made, in their order, or to why none may be.
-
-1. ``DELETE /attachments/{id}``: Cinder asks Nova once more, lets its driver
-   clean up, and works out the volume's status from what remains.
+1. ``DELETE /attachments/{id}``: Cinder checks with Nova again, its driver
+   cleans up, and the volume gets the status that the remaining attachments
+   give it.
 2. ``os-detach``: removes the export of the whole volume, so only where
    nothing else is attached.
-3. ``os-reset_status``: changes records alone, and drops all of them, so only
-   where nothing else is attached, and nothing is connected: Cinder asks Nova
-   about the first two, and about this one nobody.
+3. ``os-reset_status``: changes records only, and drops all attachments, so
+   only where nothing else is attached and nothing is connected.  Cinder
+   checks with Nova before the first two, and not before this one.
 
-What two of these do to a volume as a whole must not meet an attachment that
-Nova makes at the same moment.  A *hold* keeps Nova from it: Cinder changes
-the status of a volume only if it is the one expected, so whoever has made it
-``attaching`` (os-reserve) or ``detaching`` (os-begin_detaching) is alone.
+Some steps act on the volume as a whole.  They must not run while Nova
+attaches it.  A :class:`Reservation` prevents that: Cinder changes the status
+of a volume only if it is the expected one, so while a volume is ``attaching``
+(by os-reserve) or ``detaching`` (by os-begin_detaching), Nova cannot attach
+it.
 """
 
 from __future__ import annotations
@@ -41,27 +42,35 @@ from attachguard.audit import checks
 from attachguard.audit import model
 from attachguard.audit.collect import api
 
-_ATTACHMENT_CLASSES = (
+#: Classes in which an attachment is wrong.
+ATTACHMENT_CLASSES = (
     'server-gone',
     'server-lacks-volume',
     'stuck-attachment',
+)
+#: Classes in which only the record of the volume is wrong.
+RECORD_CLASSES = (
+    'in-use-without-attachment',
+    'status-mismatch',
+    'stuck-detaching',
+    'stuck-reserved',
 )
 
 _REBOOT = (
     'openstack server reboot --hard {server}   # Nova then drops what Cinder '
     'does not have'
 )
-_BY_HAND = {
+_MANUAL = {
     'missing-in-cinder': _REBOOT,
     'volume-gone': _REBOOT,
     # Cinder refuses a second attachment that is connected to the same host.
-    'attachment-id-mismatch': 'openstack server stop {server}   # and, once '
-    'it is: {delete}; nova-manage volume_attachment refresh {server} {volume} '
-    'CONNECTOR (what "nova-manage volume_attachment get_connector" says on '
-    'its host); openstack server start {server}',
-    # A reboot gives it to the guest, and does not tell Cinder.
-    'stuck-attaching': '{complete}   # and then: openstack server reboot '
-    '--hard {server}',
+    'attachment-id-mismatch': 'openstack server stop {server}   # when it is '
+    'stopped: {delete}; nova-manage volume_attachment refresh {server} '
+    '{volume} CONNECTOR (as "nova-manage volume_attachment get_connector" '
+    'prints it on its host); openstack server start {server}',
+    # A reboot gives the volume to the guest, but does not update Cinder.
+    'stuck-attaching': '{complete}   # then: openstack server reboot --hard '
+    '{server}',
     'volume-deleted': 'attachguard repair --volume {volume} --sql --database '
     'URL',
 }
@@ -71,10 +80,11 @@ _BY_HAND = {
 class Call:
     """A call to the Block Storage API that changes something.
 
-    :param name: of the operation, ``attachment-delete`` or an action's
-    :param method: of HTTP
-    :param path: below the endpoint
-    :param body: to be JSON
+    :param name: the operation: ``attachment-delete`` or an action's name
+    :param method: the HTTP method
+    :param path: the path below the endpoint
+    :param body: the body, to be encoded as JSON
+    :param version: the microversion
     """
 
     name: str
@@ -84,31 +94,42 @@ class Call:
     version: str = api.VOLUME_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """As a journal has it."""
+        """Return the call as a journal stores it."""
         return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
-    """One rung of the ladder.
+class Reservation:
+    """What prevents Nova from attaching a volume for a while.
 
-    :param call: what does it
-    :param hold: what keeps Nova away meanwhile, where something has to
-    :param release: what takes the hold back
+    :param reserve: the call that reserves the volume
+    :param unreserve: the call that ends the reservation
+    """
+
+    reserve: Call
+    unreserve: Call
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One call of a plan.
+
+    :param call: the call
+    :param reservation: needed while the call is made; None where Nova cannot
+        attach the volume, or the call does no harm if it does
     """
 
     call: Call
-    hold: Call | None = None
-    release: Call | None = None
+    reservation: Reservation | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What may be done about a finding.
+    """How to repair a finding.
 
-    :param steps: to be tried in this order; empty where nothing may be
-    :param why_not: why nothing may be
-    :param command: the safest command for a person to type
+    :param steps: to be tried in this order; empty where none is safe
+    :param why_not: why there are no steps
+    :param command: the safest command for a person to run
     """
 
     steps: tuple[Step, ...]
@@ -117,11 +138,11 @@ class Plan:
 
 
 def action(volume_id: str, name: str, body: Any = None) -> Call:
-    """One of the volume's actions.
+    """Return the call of a volume action.
 
     :param volume_id: a UUID
-    :param name: of the action
-    :param body: what it takes
+    :param name: the action
+    :param body: the action's parameters
     """
     return Call(name, 'POST', f'/volumes/{volume_id}/action', {name: body})
 
@@ -133,20 +154,27 @@ def make(
 ) -> Plan:
     """Plan the repair of a finding.
 
-    :param finding: what is wrong
-    :param case: the volume, as it was looked at just before
+    :param finding: found in the case
+    :param case: the volume, as read just before
     :param connected: whether the finding's attachment has a connection to a
-        host, where that was looked up
+        host; None if that is not known
     """
-    if finding.kind in _ATTACHMENT_CLASSES:
-        return _remove(finding, case, connected)
-    if finding.kind == 'duplicate':
-        return _duplicate(finding, case, connected)
-    steps, why_not = _whole_volume(finding, case)
-    if steps:
-        return Plan(steps, '', _repair(case))
+    volume = case.volume
+    if volume is not None:
+        for attachment in case.attachments:
+            if attachment.id != finding.attachment_id:
+                continue
+            if finding.kind in ATTACHMENT_CLASSES:
+                return _remove(attachment, volume, case, connected)
+            if finding.kind == 'duplicate':
+                return _remove_duplicate(attachment, finding, case, connected)
+        steps, why_not = _correct_record(finding, volume, case)
+        if steps:
+            return Plan(steps, '', _repair(case))
+        if why_not:
+            return Plan((), why_not, '')
     others = case.of(finding.server_id or '')
-    by_hand = _BY_HAND.get(finding.kind, '').format(
+    command = _MANUAL.get(finding.kind, '').format(
         server=shlex.quote(finding.server_id or ''),
         volume=shlex.quote(case.volume_id),
         delete=' && '.join(_by_client('delete', a.id) for a in others),
@@ -156,7 +184,18 @@ def make(
             if a.status == 'attaching'
         ),
     )
-    return Plan((), why_not or f'by hand: {by_hand}', by_hand)
+    return Plan((), f'repair it by hand: {command}', command)
+
+
+def may_have_volume(server: model.Server) -> bool:
+    """Return False only if Nova is idle and the volume is not on the server.
+
+    :param server: as Nova reports it
+    """
+    return server.busy or server.presence not in (
+        model.Presence.GONE,
+        model.Presence.LACKS,
+    )
 
 
 def _delete(attachment_id: str) -> Call:
@@ -164,96 +203,87 @@ def _delete(attachment_id: str) -> Call:
 
 
 def _remove(
-    finding: checks.Finding, case: model.Case, connected: bool | None
+    attachment: model.Attachment,
+    volume: model.Volume,
+    case: model.Case,
+    connected: bool | None,
 ) -> Plan:
     """Remove one attachment, which Nova does not have."""
-    assert finding.attachment_id is not None
-    assert case.volume is not None
-    delete = _delete(finding.attachment_id)
-    alone = len(case.attachments) == 1 and not case.foreign
-    held = any(
-        server.presence not in (model.Presence.GONE, model.Presence.LACKS)
-        or server.busy
-        for server in case.servers.values()
-    )
     for server in case.servers.values():
         if server.presence in (
             model.Presence.HAS,
             model.Presence.UNKNOWN,
         ) and not case.of(server.id):
-            # missing-in-cinder, by Nova's list if nothing newer is known: what
-            # is to be removed is all that keeps the volume from being attached
-            # elsewhere, or from being deleted.
+            # missing-in-cinder, at least by Nova's list. The attachment to
+            # remove is all that prevents the volume from being attached
+            # elsewhere, or deleted.
             command = _REBOOT.format(server=shlex.quote(server.id))
-            return Plan(
-                (),
-                f'Nova has the volume on server {server.id}, of which Cinder '
-                f'has no attachment; by hand, and first: {command}',
+            return _manual(
+                f'Nova has the volume on server {server.id}, and Cinder has '
+                'no attachment to it. First run',
                 command,
             )
-    (spare,) = (a for a in case.attachments if a.id == finding.attachment_id)
-    by_client = _by_client('delete', finding.attachment_id)
-    if connected is not False and spare.status != 'attached':
-        # Cinder tells the host only of what is attached.
-        return Plan(
-            (),
-            f'it is {spare.status}, and may be connected: by a brick client, '
-            'or as the copy that a volume in use is being moved to; by hand, '
-            f'once you have looked: {by_client}',
+    by_client = _by_client('delete', attachment.id)
+    if connected is not False and attachment.status != 'attached':
+        # Cinder shows the host only of what is attached.
+        return _manual(
+            f'the attachment is {attachment.status} and may be connected to a '
+            'host: by a brick client, or as the target of a volume migration. '
+            'When you have checked that, run',
             by_client,
         )
-    closed = _is_closed(case.volume)
-    hold, release = _hold(case)
-    can_hold = hold is not None and not held
+    delete = _delete(attachment.id)
+    in_use = any(map(may_have_volume, case.servers.values()))
+    # A volume that another server may have must not change its status.
+    reservation = None if in_use else _reservation(volume, case)
     if connected is False:
         steps = [Step(delete)]
-    elif case.foreign or held and not _is_counted(case):
-        return Plan(
-            (),
-            'it may be connected to a host where something else has the '
-            'volume, too, whose connection would go with it; by hand, once '
-            f'you have looked: {by_client}',
+    elif case.foreign or in_use and not _driver_counts(volume, case):
+        return _manual(
+            'the attachment may be connected to a host where another '
+            'attachment has the volume too, and would lose its connection. '
+            'When you have checked that, run',
             by_client,
         )
-    elif closed or case.volume.multiattach:
-        # Nobody who could attach, or a driver that counts who is connected.
+    elif _is_closed(volume) or volume.multiattach:
+        # Nobody can attach it, or the driver counts who is connected.
         steps = [Step(delete)]
-    elif can_hold:
-        # The same volume, attached anew to the same server on the same host
-        # at this moment, would be disconnected with it.
-        steps = [Step(delete, hold, release)]
+    elif reservation is not None:
+        # If Nova attached the volume again to the same server on the same
+        # host meanwhile, it would be disconnected as well.
+        steps = [Step(delete, reservation)]
     else:
-        return Plan(
-            (),
-            'it may be connected to a host, and Nova cannot be kept from '
-            'attaching the volume there meanwhile; by hand, once nothing is '
-            f'being attached: {by_client}',
+        return _manual(
+            'the attachment may be connected to a host, and nothing can '
+            'prevent Nova from attaching the volume there meanwhile. While '
+            'nothing is being attached, run',
             by_client,
         )
-    if alone and not held and (can_hold or 'error' in case.volume.status):
-        # What else is closed, its owner can open: not for what drops all.
-        steps.append(
-            Step(
-                action(
-                    case.volume_id,
-                    'os-detach',
-                    {'attachment_id': finding.attachment_id},
-                ),
-                hold,
-                release,
-            )
+    if (
+        len(case.attachments) == 1
+        and not case.foreign
+        and not in_use
+        and (reservation is not None or 'error' in volume.status)
+    ):
+        # Users can end the other statuses of a closed volume.
+        detach = action(
+            volume.id, 'os-detach', {'attachment_id': attachment.id}
         )
+        steps.append(Step(detach, reservation))
         if connected is False:
-            # Of what is connected Cinder asks Nova itself, and has to have
-            # been told that it is not there: os-reset_status asks nobody.
-            steps.append(
-                Step(_reset(case, 'available', 'detached'), hold, release)
-            )
+            # If it is connected, Cinder has to check with Nova itself, and
+            # for os-reset_status it does not.
+            reset = _reset(volume, 'available', 'detached')
+            steps.append(Step(reset, reservation))
     return Plan(tuple(steps), '', _repair(case))
 
 
 def _repair(case: model.Case) -> str:
     return f'attachguard repair --volume {shlex.quote(case.volume_id)} --yes'
+
+
+def _manual(why: str, command: str) -> Plan:
+    return Plan((), f'{why}: {command}', command)
 
 
 def _by_client(
@@ -265,45 +295,42 @@ def _by_client(
     )
 
 
-def _duplicate(
-    finding: checks.Finding, case: model.Case, connected: bool | None
+def _remove_duplicate(
+    attachment: model.Attachment,
+    finding: checks.Finding,
+    case: model.Case,
+    connected: bool | None,
 ) -> Plan:
-    """Remove one attachment, beside which Nova has another of the server."""
-    assert finding.attachment_id is not None
+    """Remove one attachment of a server to which Nova has another."""
     server = case.servers[finding.server_id or '']
     hosts = {a.id: a.host for a in case.attachments}
-    spare, real = (
-        hosts.get(finding.attachment_id),
-        hosts.get(server.attachment_id or ''),
-    )
-    # Where a live migration is rolled back and Cinder does not answer, Nova
-    # keeps the attachment of the host that the server did not come to: the
-    # spare one is what the guest uses. So Nova's own has to be where the
-    # server is; where Nova calls the host by another name than the connector
-    # does, that is not known.
+    host = hosts.get(server.attachment_id or '')
+    # If a live migration is rolled back while Cinder does not respond, Nova
+    # keeps the attachment of the destination host, and the guest uses the
+    # duplicate. So Nova's attachment must be on the server's own host; this
+    # is unknown where Nova's name of the host is not the connector's.
     if connected is False or (
-        spare and real and spare != real and real == server.host
+        attachment.host
+        and host
+        and attachment.host != host
+        and host == server.host
     ):
-        return Plan((Step(_delete(finding.attachment_id)),), '', _repair(case))
-    return Plan(
-        (),
-        'it may be connected to the host that the server runs on, whose '
-        'connection would go with it; by hand, with the server stopped: '
-        f'{_by_client("delete", finding.attachment_id)}',
-        _by_client('delete', finding.attachment_id),
+        return Plan((Step(_delete(attachment.id)),), '', _repair(case))
+    return _manual(
+        'the attachment may be connected to the host that the server runs '
+        'on, and the server would lose its connection. While the server is '
+        'stopped, run',
+        _by_client('delete', attachment.id),
     )
 
 
-def _whole_volume(
-    finding: checks.Finding, case: model.Case
+def _correct_record(
+    finding: checks.Finding, volume: model.Volume, case: model.Case
 ) -> tuple[tuple[Step, ...], str]:
-    """Set right the record of a volume.
+    """Correct the record of a volume.
 
     :returns: the steps, and why there are none
     """
-    volume = case.volume
-    if volume is None:
-        return (), ''
     attached = any(a.status == 'attached' for a in case.attachments)
     kind = finding.kind
     if kind == 'stuck-detaching' and finding.server_id is not None:
@@ -311,56 +338,41 @@ def _whole_volume(
     if kind == 'stuck-attaching' and finding.server_id is None:
         return (Step(action(volume.id, 'os-unreserve')),), ''
     if kind == 'status-mismatch' and attached:
-        # Drops nothing: it only says what the attachments say.
-        return (Step(_reset(case, 'in-use', 'attached')),), ''
-    if kind in (
-        'in-use-without-attachment',
-        'status-mismatch',
-        'stuck-detaching',
-        'stuck-reserved',
+        # Drops nothing: this is the status that the attachments give it.
+        return (Step(_reset(volume, 'in-use', 'attached')),), ''
+    if kind not in RECORD_CLASSES:
+        return (), ''
+    if case.attachments or case.foreign:
+        return (), 'the volume has attachments, which would be dropped'
+    first: tuple[Step, ...] = ()
+    # In another status Cinder creates no attachment, and none is needed.
+    reservation = None
+    if volume.status == 'available' or (
+        volume.multiattach and volume.status == 'in-use'
     ):
-        if case.attachments or case.foreign:
-            return (), 'the volume has attachments, which would be dropped'
-        first: tuple[Step, ...] = ()
-        hold = release = None
-        if volume.status == 'available' or (
-            volume.multiattach and volume.status == 'in-use'
-        ):
-            # Else it is in a status in which Cinder makes no attachment.
-            hold = action(volume.id, 'os-reserve')
-            release = action(volume.id, 'os-unreserve')
-        elif volume.status == 'in-use':
-            # A user's own os-detach would make it available in between.
-            if volume.attach_status != 'attached':
-                # Else there is no hold to be had. It drops nothing.
-                first = (
-                    Step(
-                        action(
-                            volume.id,
-                            'os-reset_status',
-                            {'attach_status': 'attached'},
-                        )
-                    ),
-                )
-            hold = action(volume.id, 'os-begin_detaching')
-            release = action(volume.id, 'os-roll_detaching')
-        return (
-            *first,
-            Step(action(volume.id, 'os-detach', {}), hold, release),
-            Step(_reset(case, 'available', 'detached'), hold, release),
-        ), ''
-    return (), ''
+        reservation = _by_reserving(volume)
+    elif volume.status == 'in-use':
+        # By os-detach, a user could make it available meanwhile.
+        reservation = _by_detaching(volume)
+        if volume.attach_status != 'attached':
+            # os-begin_detaching requires it. It drops nothing.
+            body = {'attach_status': 'attached'}
+            first = (Step(action(volume.id, 'os-reset_status', body)),)
+    return (
+        *first,
+        Step(action(volume.id, 'os-detach', {}), reservation),
+        Step(_reset(volume, 'available', 'detached'), reservation),
+    ), ''
 
 
-def _is_counted(case: model.Case) -> bool:
-    """Whether a driver knows of each server that a host is connected for.
+def _driver_counts(volume: model.Volume, case: model.Case) -> bool:
+    """Return whether a driver knows each server that a host connects for.
 
-    It counts Cinder's records, and only where several servers may have a
-    volume; what was attached before the Queens release, or by os-attach as
-    others than Nova do, has no connector in its record.
+    A driver counts Cinder's records, and only those of multiattach volumes.
+    What was attached before the Queens release, or by os-attach by other
+    services than Nova, has no connector in its record.
     """
-    assert case.volume is not None
-    return case.volume.multiattach and all(
+    return volume.multiattach and all(
         server.presence in (model.Presence.GONE, model.Presence.LACKS)
         or server.attachment_id is not None
         for server in case.servers.values()
@@ -368,7 +380,7 @@ def _is_counted(case: model.Case) -> bool:
 
 
 def _is_closed(volume: model.Volume) -> bool:
-    """Whether Cinder makes no attachment of it.
+    """Return whether Cinder creates no attachment of it.
 
     As cinder.volume.api decides, in attachment_create and
     _attachment_reserve.
@@ -378,36 +390,40 @@ def _is_closed(volume: model.Volume) -> bool:
     )
 
 
-def _hold(case: model.Case) -> tuple[Call | None, Call | None]:
-    """What keeps Nova from attaching a volume, and what lets it again."""
-    volume = case.volume
-    assert volume is not None
+def _reservation(volume: model.Volume, case: model.Case) -> Reservation | None:
+    """Return how to reserve a volume with attachments; None if impossible."""
     if volume.status == 'available':
-        return (
-            action(volume.id, 'os-reserve'),
-            action(volume.id, 'os-unreserve'),
-        )
-    attached = any(
-        item.status == 'attached'
-        for item in (*case.attachments, *case.foreign)
-    )
+        return _by_reserving(volume)
+    # Otherwise Cinder refuses os-begin_detaching.
     if (
         volume.status == 'in-use'
-        and attached
         and volume.attach_status != 'detached'
         and not volume.multiattach
-    ):
-        # Else Cinder would not begin to detach it.
-        return (
-            action(volume.id, 'os-begin_detaching'),
-            action(volume.id, 'os-roll_detaching'),
+        and any(
+            item.status == 'attached'
+            for item in (*case.attachments, *case.foreign)
         )
-    return None, None
+    ):
+        return _by_detaching(volume)
+    return None
 
 
-def _reset(case: model.Case, status: str, attach_status: str) -> Call:
+def _by_reserving(volume: model.Volume) -> Reservation:
+    return Reservation(
+        action(volume.id, 'os-reserve'), action(volume.id, 'os-unreserve')
+    )
+
+
+def _by_detaching(volume: model.Volume) -> Reservation:
+    return Reservation(
+        action(volume.id, 'os-begin_detaching'),
+        action(volume.id, 'os-roll_detaching'),
+    )
+
+
+def _reset(volume: model.Volume, status: str, attach_status: str) -> Call:
     return action(
-        case.volume_id,
+        volume.id,
         'os-reset_status',
         {'status': status, 'attach_status': attach_status},
     )

@@ -10,11 +10,11 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The last rung: what Cinder's API cannot mend, mended in its database.
+"""Cinder's database, for repairs that its API cannot make.
 
-The only module that talks to a database, through SQLAlchemy: it finds out
-what a :class:`~attachguard.audit.repair.sql_change.Change` has to do, and does
-it, or undoes it, in one transaction.
+The only module that connects to a database, through SQLAlchemy.  It plans a
+:class:`~attachguard.audit.repair.sql_change.Change`, and executes or undoes
+it in one transaction.
 
 It needs the extra ``sql``, and a driver for the database.
 """
@@ -22,7 +22,6 @@ It needs the extra ``sql``, and a driver for the database.
 from __future__ import annotations
 
 from collections.abc import Collection
-from collections.abc import Iterable
 from collections.abc import Iterator
 import contextlib
 import datetime
@@ -38,20 +37,26 @@ from attachguard.audit.repair import sql_change
 
 
 class DatabaseError(Exception):
-    """The database cannot be used; says what to do, never the password."""
+    """The database cannot be used. The text says what to do.
+
+    It never contains the password.
+    """
 
 
 class Stale(sql_change.Refused):
-    """Something is not as it was seen; says what. Nothing was changed."""
+    """The database has changed since the change was planned.
+
+    The text says what has changed. Nothing was executed.
+    """
 
 
 class Database:
     """Cinder's database; a context manager.
 
-    Each call is a transaction of its own.
+    Each method runs one transaction.
 
     :param url: as in ``[database] connection`` of cinder.conf
-    :raises DatabaseError: it is none that can be used, its driver is missing
+    :raises DatabaseError: the URL cannot be used, or its driver is missing
     """
 
     def __init__(self, url: str) -> None:
@@ -61,39 +66,39 @@ class Database:
         self.dialect = 'mysql' if name == 'mariadb' else name
         if self.dialect not in sql_change.DIALECTS:
             raise DatabaseError(
-                f'{name} is no database that attachguard can change: it must '
-                f'be {", ".join(sql_change.DIALECTS.values())}'
+                f'attachguard cannot change a database of kind {name}: it '
+                f'must be {", ".join(sql_change.DIALECTS.values())}'
             )
         if (
             self.dialect == 'sqlite'
             and 'uri' not in self._url.query
             and not os.path.isfile(self._url.database or '')
         ):
-            # SQLite itself would make one.
-            raise self._error('there is no such file')
+            # SQLite itself would create it.
+            raise self._error('no such file')
         try:
             self._engine = sa.create_engine(
                 self._url,
                 future=True,
-                # There may be a long wait between two changes.
+                # Between two changes, a connection can be idle for long.
                 pool_pre_ping=True,
-                # The statements have no parameters, and a % is a %.
+                # The statements have no parameters: a % is a literal.
                 execution_options={'no_parameters': True},
             )
         except ImportError as exc:
             raise DatabaseError(
                 f'the driver of {self._url.drivername} is not installed '
-                f'({self._scrub(exc)}): install it beside attachguard, or '
-                'name another in the URL, as in mysql+pymysql:// '
-                '(PyMySQL) or postgresql+psycopg2:// (psycopg2)'
+                f'({self._scrub(exc)}): install it, or name another driver in '
+                'the URL, as in mysql+pymysql:// (PyMySQL) or '
+                'postgresql+psycopg2:// (psycopg2)'
             ) from None
         except Exception as exc:
             raise self._error(exc) from None
 
     def __enter__(self) -> Database:
-        """Look whether it is there, and Cinder's.
+        """Check that it can be read, and is Cinder's.
 
-        :raises DatabaseError: it is not
+        :raises DatabaseError: it cannot be read, or is another service's
         """
         try:
             self._check()
@@ -114,16 +119,16 @@ class Database:
     def plan(
         self, volume_id: str, attachment_ids: Collection[str] = ()
     ) -> sql_change.Change:
-        """Find out what it takes to remove attachments of a volume.
+        """Plan to remove attachments of a volume.
 
-        Status and attach_status become what the attachments that stay say;
-        without any to remove, this is all that happens.
+        Status and attach_status become what the remaining attachments give;
+        without any to remove, nothing else changes.
 
-        :param volume_id: of a volume that is there, or deleted, or gone
-        :param attachment_ids: of attachments to remove
+        :param volume_id: a volume, also one that is deleted or has no row
+        :param attachment_ids: the attachments to remove
         :raises Refused: one of them is not an attachment of the volume, or is
-            deleted; Cinder is at work on the volume; there is nothing to do
-        :raises DatabaseError: it cannot be read
+            deleted; Cinder is busy with the volume; there is nothing to do
+        :raises DatabaseError: the database cannot be read
         """
         with self._transaction(write=False) as connection:
             volumes = self._read(connection, 'volumes', id=volume_id)
@@ -159,56 +164,21 @@ class Database:
         )
 
     def execute(self, change: sql_change.Change) -> None:
-        """Do it, all or nothing.
+        """Execute a change, all or nothing.
 
         :param change: from :meth:`plan`
-        :raises Stale: something is not as it was seen; nothing was changed
+        :raises Stale: the rows have changed since; nothing was executed
         :raises Refused: it was planned for another kind of database
-        :raises DatabaseError: the database does not do it; nothing was
-            changed, unless it says that this is not known
+        :raises DatabaseError: the database cannot execute it; nothing was
+            changed, unless the text says that this is unknown
         """
-        self._run(change, change.statements)
-
-    def undo(self, change: sql_change.Change) -> None:
-        """Undo it, all or nothing.
-
-        :param change: one that was executed
-        :raises Stale: something is not as it was left; nothing was changed
-        :raises Refused: it was planned for another kind of database
-        :raises DatabaseError: as for :meth:`execute`
-        """
-        self._run(change, change.inverse)
-
-    def _check(self) -> None:
-        with self._transaction(write=False) as connection:
-            inspector = sa.inspect(connection)
-            for table, columns in sql_change.COLUMNS.items():
-                if not inspector.has_table(table):
-                    raise self._error(
-                        f'there is no table {table}: is this the database of '
-                        'Cinder, and may the account see it?'
-                    )
-                missing = set(columns).difference(
-                    column['name'] for column in inspector.get_columns(table)
-                )
-                if missing:
-                    raise self._error(
-                        f'the table {table} lacks {", ".join(sorted(missing))}'
-                        ': is this the database of Cinder?'
-                    )
-
-    def _run(
-        self,
-        change: sql_change.Change,
-        statements: Iterable[sql_change.Statement],
-    ) -> None:
         if change.dialect != self.dialect:
             raise sql_change.Refused(
                 f'the change is for {sql_change.DIALECTS[change.dialect]}, '
                 f'and this is {sql_change.DIALECTS[self.dialect]}'
             )
         with self._transaction(write=True) as connection:
-            for statement in statements:
+            for statement in change.statements:
                 result = connection.exec_driver_sql(statement.sql)
                 rows = (
                     len(result.fetchall())
@@ -217,15 +187,41 @@ class Database:
                 )
                 if rows != statement.rows:
                     raise Stale(
-                        f'volume {change.volume_id}: not as it was any more: '
-                        f'{statement.what}: {rows} rows instead of '
-                        f'{statement.rows}. Nothing was changed; look again'
+                        f'volume {change.volume_id} has changed since it was '
+                        f'read: {statement.what}: {rows} rows instead of '
+                        f'{statement.rows}. Nothing was changed. Run the '
+                        'audit again'
+                    )
+
+    def undo(self, change: sql_change.Change) -> None:
+        """Undo a change, all or nothing.
+
+        :param change: one that was executed; raises as :meth:`execute`
+        """
+        self.execute(change.inverse)
+
+    def _check(self) -> None:
+        with self._transaction(write=False) as connection:
+            inspector = sa.inspect(connection)
+            for table, columns in sql_change.COLUMNS.items():
+                if not inspector.has_table(table):
+                    raise self._error(
+                        f'there is no table {table}: name the database of '
+                        'Cinder, and an account that may read it'
+                    )
+                missing = set(columns).difference(
+                    column['name'] for column in inspector.get_columns(table)
+                )
+                if missing:
+                    raise self._error(
+                        f'the table {table} lacks {", ".join(sorted(missing))}'
+                        ': name the database of Cinder'
                     )
 
     def _read(
         self, connection: sa.engine.Connection, table: str, **where: Any
     ) -> list[dict[str, sql_change.Value]]:
-        """Read rows as the driver has them, but for the times."""
+        """Read rows as the driver returns them, but times as text."""
         query = sa.select(*map(sa.column, sql_change.COLUMNS[table]))
         query = query.select_from(sa.table(table)).order_by(sa.column('id'))
         for name, value in where.items():
@@ -245,15 +241,14 @@ class Database:
         try:
             connection = self._engine.connect()
         except Exception as exc:
-            # Drivers raise what they like for an argument or a server that
-            # they do not understand.
+            # Drivers raise exceptions of any class here.
             raise self._error(
-                exc, 'It must let this account in from here'
+                exc, 'Check the account, and that it may connect from here'
             ) from None
         with connection:
             try:
                 if self.dialect == 'sqlite':
-                    # Python's driver begins late, and not for reading.
+                    # Python's driver begins a transaction only to write.
                     connection.exec_driver_sql(
                         'BEGIN IMMEDIATE' if write else 'BEGIN'
                     )
@@ -276,19 +271,21 @@ class Database:
             except sa_exc.SQLAlchemyError as exc:
                 raise self._error(
                     exc,
-                    'It failed while committing: whether the change is there '
-                    'is not known. Look again',
+                    'The commit failed, and whether the change was made is '
+                    'unknown. Run the audit again',
                 ) from None
 
-    def _error(self, said: Exception | str, hint: str = '') -> DatabaseError:
-        # The URL's query can have secrets of its own.
+    def _error(
+        self, problem: Exception | str, hint: str = ''
+    ) -> DatabaseError:
+        # The URL's query can contain secrets.
         where = self._url.set(query={}).render_as_string(hide_password=True)
-        text = f'{where}: {self._scrub(said)}'
+        text = f'{where}: {self._scrub(problem)}'
         return DatabaseError(f'{text}. {hint}' if hint else text)
 
-    def _scrub(self, said: Exception | str) -> str:
-        """What an exception says, without the statement and the secrets."""
-        text = str(getattr(said, 'orig', None) or said)
+    def _scrub(self, problem: Exception | str) -> str:
+        """Return a text without the statement and the secrets."""
+        text = str(getattr(problem, 'orig', None) or problem)
         secrets = [self._url.password or '']
         for name, value in self._url.query.items():
             if 'pass' in name:
@@ -302,21 +299,21 @@ class Database:
 def _parse(text: str) -> sa.engine.URL:
     try:
         url = sa.engine.make_url(text)
-        # An @ in the password ends it, and the rest is the host's.
+        # An unescaped @ ends the password: its rest is read as the host.
         broken = '@' in (url.host or '')
         url.get_dialect()
     except sa_exc.NoSuchModuleError:
         raise DatabaseError(
-            f'{url.drivername} is no kind of database that SQLAlchemy knows'
+            f'SQLAlchemy has no kind of database {url.drivername}'
         ) from None
     except Exception:
-        # Whatever it is, it may tell the password.
+        # Its text may contain the password.
         broken = True
     if broken:
         raise DatabaseError(
-            'the URL of the database cannot be read: it must be like '
-            'mysql+pymysql://user:password@host/cinder, with what is not a '
-            'letter or a digit in the password written as %40 and so on'
+            'the URL of the database cannot be parsed: write it like '
+            'mysql+pymysql://user:password@host/cinder, and other characters '
+            'than letters and digits in the password like %40'
         )
     return url
 
@@ -328,4 +325,4 @@ def _why_not(
         return f'there is no attachment {attachment_id} in the database'
     if rows[0]['volume_id'] != volume_id:
         return f'attachment {attachment_id} is not of volume {volume_id}'
-    return f'attachment {attachment_id} is deleted already'
+    return f'attachment {attachment_id} is already deleted'

@@ -10,19 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""What is to be done in Cinder's database, as a value.
+"""A change of Cinder's database, as a value.
 
-A :class:`Change` is a handful of rows, each as it was seen and as it is to
-be.  Everything follows from that: the statements, which ask in their WHERE
-for every value that was seen; their inverse, which is the same with the two
-swapped; and the script for those who want to run it themselves, which has the
-very text that :class:`attachguard.audit.repair.sql.Database` runs.
+A :class:`Change` is a few rows, each before and after the change.  Derived
+from them are the statements, whose WHERE compares every value that was read;
+the inverse, with before and after swapped; and a script for operators who run
+it themselves, with the same text that
+:class:`attachguard.audit.repair.sql.Database` executes.
 
-What rows are to be is what Cinder itself makes of them when an attachment is
+The rows become what Cinder itself makes of them when an attachment is
 deleted: ``Volume.finish_detach`` of cinder/objects/volume.py, that is
 ``volume_detached`` and ``volume_admin_metadata_delete`` of cinder/db/api.py;
 and where the volume is deleted, ``volume_destroy``.  Cinder's driver and
-Nova's records are not touched.
+Nova's records are not changed.
 """
 
 from __future__ import annotations
@@ -33,19 +33,18 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import datetime
-import functools
 import re
 from typing import Any
 
 from attachguard.audit import model
 
-#: A value as JSON and a statement can both have it; a time is text.
+#: A value that both JSON and a statement can contain; a time is text.
 Value = str | int | bool | None
 
-# What an attachment is connected with is left out: there are passwords in it,
-# and whoever changes it changes updated_at.
-#: What is read of each table, and asked for again: what changes, and what
-#: tells whether somebody else has changed something.
+# Not connection_info, which contains passwords: when it changes, updated_at
+# changes too.
+#: The columns that are read, and compared again by the statements: those that
+#: change, and those that show whether something else has changed the row.
 COLUMNS = {
     'volumes': (
         'id',
@@ -82,8 +81,8 @@ COLUMNS = {
 # cinder.db.api.ATTACH_STATUS_MAP
 _STATUS = {'attached': 'in-use', 'detached': 'available'}
 
-# The statuses that speak of attachments (cinder.objects.fields.VolumeStatus):
-# the others are not wrong for want of one.
+# The statuses that depend on attachments (cinder.objects.fields.VolumeStatus):
+# the others are not wrong without one.
 _OF_ATTACHMENTS = frozenset(
     (
         'attaching',
@@ -96,9 +95,9 @@ _OF_ATTACHMENTS = frozenset(
     )
 )
 
-# How each dialect has text that is not plain. Not by escapes: what a backslash
-# means depends on how the server, and the session, are set. In SQLite text
-# ends at a NUL, but for this.
+# How each dialect writes text that is not printable ASCII. Not by escapes: the
+# meaning of a backslash depends on settings of the server and the session. In
+# SQLite, other text literals end at a NUL.
 _HEX = {
     'mysql': "_utf8mb4 X'{}'",
     'postgresql': "convert_from(decode('{}', 'hex'), 'UTF8')",
@@ -109,7 +108,7 @@ _BEGIN = {
     'postgresql': 'BEGIN',
     'sqlite': 'BEGIN IMMEDIATE',
 }
-#: The databases that there are changes for, by SQLAlchemy's name.
+#: The databases that can be changed, by SQLAlchemy's name.
 DIALECTS = {
     'mysql': 'MariaDB or MySQL',
     'postgresql': 'PostgreSQL',
@@ -118,16 +117,16 @@ DIALECTS = {
 
 
 class Refused(Exception):
-    """What is asked for is not to be done, or there is nothing to do."""
+    """The change must not be made, or there is nothing to change."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of Cinder's database, of the columns that matter.
+    """A row of Cinder's database, with the columns of :data:`COLUMNS`.
 
-    :param table: its name
-    :param before: as it was seen
-    :param after: as it is to be; the same where it only has to stay so
+    :param table: the table
+    :param before: as it was read
+    :param after: as it will be; the same where it only must not change
     """
 
     table: str
@@ -136,26 +135,21 @@ class Row:
 
     @property
     def changed(self) -> dict[str, Value]:
-        """The columns that change, as they are to be."""
+        """The columns that change, with their new values."""
         return {
             name: value
             for name, value in self.after.items()
             if value != self.before[name]
         }
 
-    @property
-    def inverse(self) -> Row:
-        """What undoes it."""
-        return Row(self.table, self.after, self.before)
-
 
 @dataclasses.dataclass(frozen=True)
 class Statement:
     """One statement.
 
-    :param what: what it does, in a few words
-    :param rows: how many rows it must find, or change
-    :param sql: with every value in it, and nothing but printable ASCII
+    :param what: a description
+    :param rows: how many rows it must find or change
+    :param sql: the statement with all its values, in printable ASCII
     """
 
     what: str
@@ -165,14 +159,13 @@ class Statement:
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """What is to be done to a volume in Cinder's database.
+    """A change of one volume in Cinder's database.
 
-    :param dialect: ``mysql`` (which MariaDB is, too), ``postgresql`` or
-        ``sqlite``
+    :param dialect: one of :data:`DIALECTS`
     :param volume_id: a UUID
-    :param at: when the rows were seen, UTC, ISO 8601
+    :param at: when the rows were read, UTC, ISO 8601
     :param rows: the volume, unless it has no row; all its attachments that
-        are not deleted; and what else changes
+        are not deleted; and other rows that change
     """
 
     dialect: str
@@ -182,31 +175,31 @@ class Change:
 
     @property
     def statements(self) -> tuple[Statement, ...]:
-        """What does it, in one transaction."""
+        """The statements, for one transaction."""
         return tuple(_statements(self.dialect, self.volume_id, self.rows))
 
     @property
-    def inverse(self) -> tuple[Statement, ...]:
-        """What undoes it, in one transaction."""
-        rows = [row.inverse for row in self.rows]
-        return tuple(_statements(self.dialect, self.volume_id, rows))
+    def inverse(self) -> Change:
+        """The change that undoes it."""
+        rows = tuple(Row(r.table, r.after, r.before) for r in self.rows)
+        return dataclasses.replace(self, rows=rows)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written to a journal, with the statements to be read."""
+        """Return what a journal stores, with the statements for people."""
         return {
             **dataclasses.asdict(self),
             'statements': [s.sql for s in self.statements],
-            'inverse': [s.sql for s in self.inverse],
+            'inverse': [s.sql for s in self.inverse.statements],
         }
 
     @classmethod
     def from_json(cls, written: Mapping[str, Any]) -> Change:
         """Read what :meth:`to_json` has written.
 
-        The statements are made anew: no journal can make this module run
-        others than it would make itself.
+        The statements are derived again from the rows, so that a modified
+        journal cannot contain others.
 
-        :raises ValueError: it is something else
+        :raises ValueError: it is not a change
         """
         try:
             change = cls(
@@ -236,27 +229,27 @@ class Change:
 
 
 def script(change: Change, *, undo: bool = False) -> str:
-    """What a change does, to be reviewed and run in the database's client.
+    """Return a change as a script for the database's client.
 
     :param change: from :meth:`attachguard.audit.repair.sql.Database.plan`
-    :param undo: the inverse instead
+    :param undo: True for the inverse
     :returns: printable ASCII, whatever the values are
     """
     name = DIALECTS[change.dialect]
-    volume = _literal(change.dialect, change.volume_id)
-    seen = _literal(change.dialect, change.at)
+    volume = literal(change.dialect, change.volume_id)
+    seen = literal(change.dialect, change.at)
     lines = [
         f'-- Cinder volume {volume}, for {name}:',
-        '-- undo what attachguard has changed.'
+        '-- undo the change of attachguard.'
         if undo
-        else f'-- what attachguard would change, as seen at {seen}.',
+        else f'-- the change planned by attachguard at {seen}.',
         '--',
-        '-- Each statement says first how many rows it must find, or change.',
-        '-- Where it is another number, something is not as it was any more:',
-        '-- ROLLBACK instead of COMMIT, and look again.',
+        '-- The comment before each statement says how many rows it must find',
+        '-- or change. If the number differs, the volume has changed since:',
+        '-- ROLLBACK instead of COMMIT, and run the audit again.',
         f'{_BEGIN[change.dialect]};',
     ]
-    for statement in change.inverse if undo else change.statements:
+    for statement in (change.inverse if undo else change).statements:
         rows = '1 row' if statement.rows == 1 else f'{statement.rows} rows'
         lines += ['', f'-- {rows}: {statement.what}', f'{statement.sql};']
     return '\n'.join([*lines, '', 'COMMIT;', ''])
@@ -270,23 +263,23 @@ def plan(
     attached_mode: Iterable[Mapping[str, Value]],
     remove: Collection[str],
 ) -> Change:
-    """Work out what removing attachments of a volume makes of the rows.
+    """Plan to remove attachments of a volume.
 
-    :param dialect: of :data:`DIALECTS`
+    :param dialect: one of :data:`DIALECTS`
     :param volume_id: a UUID
     :param volume: its row, if any
-    :param live: those of its attachments that are not deleted
-    :param attached_mode: those of its metadata of that name
+    :param live: the rows of its attachments that are not deleted
+    :param attached_mode: the rows of its metadata of that name
     :param remove: ids of attachments
-    :raises Refused: Cinder is at work on the volume, or its status is none
-        that comes from attachments; or there is nothing to do
+    :raises Refused: Cinder is busy with the volume, its status does not
+        depend on attachments, or there is nothing to change
     """
     now = model.now()
     rows = tuple(_rows(volume, live, attached_mode, remove, now))
     if not any(row.changed for row in rows):
         raise Refused(
-            f'volume {volume_id}: the database is as it should be, there is '
-            'nothing to do'
+            f'volume {volume_id}: the database is correct, there is nothing '
+            'to change'
         )
     return Change(dialect, volume_id, model.stamp(now), rows)
 
@@ -298,8 +291,8 @@ def _rows(
     remove: Collection[str],
     now: datetime.datetime,
 ) -> Iterator[Row]:
-    # All of Cinder's times compare equal to this, whether they have fractions
-    # of a second (SQLite's, which are text, do) or not (MariaDB's).
+    # This form compares equal to all of Cinder's times, with fractions of a
+    # second (SQLite's, which are text) or without (MariaDB's).
     time = f'{now:%Y-%m-%d %H:%M:%S}.000000'
 
     def deleted(row: Mapping[str, Value]) -> dict[str, Value]:
@@ -314,7 +307,7 @@ def _rows(
             staying.append(row)
             yield Row('volume_attachment', row, row)
         elif gone:
-            # As cinder.db.api.volume_destroy, which came too early for it.
+            # As cinder.db.api.volume_destroy.
             yield Row('volume_attachment', row, deleted(row))
         else:
             # As cinder.db.models.VolumeAttachment.delete_values.
@@ -331,31 +324,31 @@ def _rows(
         yield Row('volumes', volume, volume)
         return
     _check(volume, remove)
-    # Cinder does so whatever stays attached, but not without a detach.
+    # Cinder does so whatever stays attached, but only when it detaches.
     if remove or not staying:
         for row in attached_mode:
             yield Row('volume_admin_metadata', row, deleted(row))
     after = {**volume, **_status(staying)}
     if after != volume:
-        # Cinder means to leave that, here and in the attachment, as it is. But
-        # to its ORM a value that is set to itself is no value, so the column's
-        # default is set. In the other tables it is left.
+        # Cinder assigns updated_at to itself, here and in the attachment. Its
+        # ORM ignores that, and sets the column's default. In the other tables
+        # it is not changed.
         after['updated_at'] = time
     yield Row('volumes', volume, after)
 
 
 def _status(attachments: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
-    """What a volume's attachments say of it.
+    """Return the statuses that attachments give their volume.
 
     As cinder.db.api._get_statuses_from_attachments.
     """
-    said = sorted(
+    statuses = sorted(
         str(row['attach_status'])
         for row in attachments
         if row['attach_status'] is not None
         and not str(row['attach_status']).startswith('error_')
     )
-    attach_status = (said[0] if said else '') or 'detached'
+    attach_status = (statuses[0] if statuses else '') or 'detached'
     return {
         'status': _STATUS.get(attach_status, attach_status),
         'attach_status': attach_status,
@@ -363,8 +356,8 @@ def _status(attachments: Iterable[Mapping[str, Value]]) -> dict[str, Value]:
 
 
 def _check(volume: Mapping[str, Value], remove: Collection[str]) -> None:
-    # Cinder itself detaches while it migrates or uploads a volume, and hides
-    # that in the status: that is for its own detach to know.
+    # Cinder itself can detach a volume that it migrates or uploads, whose
+    # former status it knows. Here it is unknown.
     status = str(volume['status'])
     migration = volume['migration_status']
     seen = model.Volume(
@@ -375,31 +368,30 @@ def _check(volume: Mapping[str, Value], remove: Collection[str]) -> None:
     )
     if seen.busy:
         raise Refused(
-            f'Cinder is at work on volume {seen.id}: status {status}, '
+            f'Cinder is busy with volume {seen.id}: status {status}, '
             f'migration_status {migration}'
         )
     if not remove and status not in _OF_ATTACHMENTS:
         raise Refused(
-            f'the status of volume {seen.id} is {status}, which does not come '
-            'from its attachments: os-reset_status is for that'
+            f'the status of volume {seen.id} is {status}, which does not '
+            'depend on attachments: use os-reset_status'
         )
 
 
 def _statements(
     dialect: str, volume_id: str, rows: Iterable[Row]
 ) -> Iterator[Statement]:
-    """What makes each row what it is to be.
+    """Derive the statements.
 
-    The first that changes anything asks for everything that was seen, and
-    each that follows for what that one has left.
+    The first that changes a row compares everything that was read, and each
+    later one what the first has written.
     """
-    literal = functools.partial(_literal, dialect)
     volume = next((row for row in rows if row.table == 'volumes'), None)
     attachments = [row for row in rows if row.table == 'volume_attachment']
 
-    # An attachment is made with a reference to the volume, for which MariaDB
-    # and PostgreSQL lock that too: so there will be no other until the end.
-    # Cinder begins in the same way.
+    # Inserting an attachment locks the volume that it references, in MariaDB
+    # and PostgreSQL: so none is inserted until the transaction ends. Cinder
+    # begins in the same way.
     yield Statement(
         'lock the volume'
         if volume is not None
@@ -407,12 +399,13 @@ def _statements(
         0 if volume is None else 1,
         'SELECT id, status, attach_status\n'
         'FROM volumes\n'
-        f'WHERE id = {literal(volume_id)}'
+        f'WHERE id = {literal(dialect, volume_id)}'
         + ('' if dialect == 'sqlite' else '\nFOR UPDATE'),
     )
     exists = 'EXISTS (SELECT 1 FROM volumes WHERE {})'
     if volume is None:
-        left = f'NOT {exists.format(f"id = {literal(volume_id)}")}'
+        key = f'id = {literal(dialect, volume_id)}'
+        left = f'NOT {exists.format(key)}'
     else:
         guards = _same(dialect, volume.before)
         guards += _attached(dialect, volume_id, attachments)
@@ -429,18 +422,18 @@ def _statement(dialect: str, row: Row, guards: list[str]) -> Statement:
     what = {
         'volumes': 'the volume, with the attachments that it had',
         'volume_attachment': (
-            f'attachment {_literal(dialect, row.before["id"])}'
+            f'attachment {literal(dialect, row.before["id"])}'
         ),
         'volume_admin_metadata': 'the metadata attached_mode',
     }[row.table]
     if not row.changed:
         return Statement(
-            f'{what}: as it was',
+            f'{what}: unchanged',
             1,
             f'SELECT id\nFROM {row.table}\nWHERE {where}',
         )
     values = ',\n    '.join(
-        f'{name} = {_literal(dialect, value)}'
+        f'{name} = {literal(dialect, value)}'
         for name, value in row.changed.items()
     )
     return Statement(
@@ -453,13 +446,13 @@ def _statement(dialect: str, row: Row, guards: list[str]) -> Statement:
 def _attached(
     dialect: str, volume_id: str, attachments: Iterable[Row]
 ) -> list[str]:
-    """Guards: the attachments that are not deleted are these, and so."""
+    """Guards: these are all attachments that are not deleted."""
     live = [row.before for row in attachments if not row.before['deleted']]
     count = '(SELECT COUNT(*) FROM volume_attachment WHERE {}) = {}'
     guards = [
         count.format(
-            f'volume_id = {_literal(dialect, volume_id)} '
-            f'AND deleted = {_literal(dialect, False)}',
+            f'volume_id = {literal(dialect, volume_id)} '
+            f'AND deleted = {literal(dialect, False)}',
             len(live),
         )
     ]
@@ -470,19 +463,23 @@ def _attached(
 
 
 def _same(dialect: str, values: Mapping[str, Value]) -> list[str]:
-    """Guards: a row has these values, by its primary key first."""
+    """Guards: a row has these values, the primary key first."""
     return [
         f'{name} IS NULL'
         if value is None
-        else f'{name} = {_literal(dialect, value)}'
+        else f'{name} = {literal(dialect, value)}'
         for name, value in values.items()
     ]
 
 
-def _literal(dialect: str, value: Value) -> str:
-    """A value in a statement, on one line and in printable ASCII.
+def literal(dialect: str, value: Value) -> str:
+    """Return a value as a statement contains it.
 
-    Users choose some of them: a host, a mount point.
+    Users choose some of the values: a host, a mount point.
+
+    :param dialect: one of :data:`DIALECTS`
+    :param value: any value
+    :returns: one line of printable ASCII
     """
     if value is None:
         return 'NULL'

@@ -10,181 +10,134 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The last rung of a repair: SQL, for what Cinder's API has not mended.
+"""The last step of a repair: SQL, for what the API cannot repair.
 
-What may be done is decided as for every other step, by a look at the volume
-just before; the statements and their guards are
-:mod:`attachguard.audit.repair.sql_change`'s.
+As for every other step, the volume is read again just before.  The
+statements and their guards are those of
+:mod:`attachguard.audit.repair.sql_change`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 from attachguard.audit import checks
 from attachguard.audit import model
-from attachguard.audit.repair import apply as repairs
-from attachguard.audit.repair import journal as journals
-from attachguard.audit.repair import sql
+from attachguard.audit.repair import apply
+from attachguard.audit.repair import journal
+from attachguard.audit.repair import plan
 from attachguard.audit.repair import sql_change
 
-# Where an attachment is the trouble, and where the volume's own record is.
-_ATTACHMENT = (
-    'server-gone',
-    'server-lacks-volume',
-    'stuck-attachment',
-    'volume-deleted',
-)
-_VOLUME = (
-    'in-use-without-attachment',
-    'status-mismatch',
-    'stuck-attaching',
-    'stuck-detaching',
-    'stuck-reserved',
-)
+if TYPE_CHECKING:
+    from attachguard.audit.repair import sql
 
-
-@dataclasses.dataclass(frozen=True)
-class Mended:
-    """What came of a finding.
-
-    :param outcome: of the finding
-    :param change: of the database; None where there is none
-    """
-
-    outcome: repairs.Outcome
-    change: sql_change.Change | None = None
+# Classes in which an attachment is wrong, and the volume's own record.
+_ATTACHMENT = (*plan.ATTACHMENT_CLASSES, 'volume-deleted')
+_VOLUME = (*plan.RECORD_CLASSES, 'stuck-attaching')
 
 
 class SqlRepair:
-    """Repairs in Cinder's database what the API has not mended.
+    """Repairs in Cinder's database what the API could not repair.
 
-    :param repair: what has tried it by the API
+    :param repair: the repair through the API
     :param database: Cinder's
-    :param journal: where each change is written down before it is made; None
-        to change nothing
+    :param journal: where each change is recorded before it is made; None for
+        a dry run
     """
 
     def __init__(
         self,
-        repair: repairs.Repair,
+        repair: apply.Repair,
         database: sql.Database,
-        journal: journals.Journal | None,
+        journal: journal.Journal | None,
     ) -> None:
         self._repair = repair
         self._database = database
         self._journal = journal
+        #: the changes that were planned, or made
+        self.changes: list[sql_change.Change] = []
 
     @staticmethod
-    def is_for(outcome: repairs.Outcome) -> bool:
-        """Whether a finding is one that only SQL can mend.
+    def applies_to(outcome: apply.Outcome) -> bool:
+        """Return whether only SQL can repair a finding.
 
-        :param outcome: of its repair by the API
+        :param outcome: of its repair through the API
         """
         return outcome.finding.kind == 'volume-deleted' or (
-            outcome.result is repairs.Result.FAILED
+            outcome.result is apply.Result.FAILED
             and outcome.finding.kind in _ATTACHMENT + _VOLUME
         )
 
-    def mend(self, outcome: repairs.Outcome) -> Mended:
+    def repair(self, outcome: apply.Outcome) -> apply.Outcome:
         """Plan the change of the database, and make it unless it is a dry run.
 
-        :param outcome: of the repair by the API
-        :raises attachguard.audit.repair.journal.JournalError: where the change
-            cannot be written down; it is not made then
-        :raises attachguard.audit.repair.sql.DatabaseError: where the database
-            cannot be used
+        :param outcome: of the repair through the API
+        :raises attachguard.audit.repair.journal.JournalError: the change
+            cannot be recorded; it is not made then
+        :raises attachguard.audit.repair.sql.DatabaseError: the database cannot
+            be used
         """
-        finding = outcome.finding
-        case, still = self._repair.look(finding)
-        if still is None:
-            return Mended(self._repair.no_more(finding, case))
-        why = _why_not(still, case)
-        if why:
-            return Mended(_outcome(finding, repairs.Result.BY_HAND, why))
-        removed = (
-            [finding.attachment_id]
-            if finding.attachment_id is not None
-            else []
-        )
-        try:
-            change = self._database.plan(finding.volume_id, removed)
-        except sql_change.Refused as exc:
-            return Mended(_outcome(finding, repairs.Result.BY_HAND, str(exc)))
-        if self._journal is None:
-            return Mended(
-                _outcome(
-                    finding,
-                    repairs.Result.PLANNED,
-                    f'by SQL: {len(change.statements)} statements',
-                ),
-                change,
-            )
-        return self._execute(finding, case, change)
+        case, current = self._repair.recheck(outcome.finding)
+        if current is None:
+            return self._repair.not_found(outcome.finding, case)
+        result, text = self._change(current, case)
+        return dataclasses.replace(outcome, result=result, text=text)
 
-    def _execute(
-        self,
-        finding: checks.Finding,
-        case: model.Case,
-        change: sql_change.Change,
-    ) -> Mended:
-        assert self._journal is not None
-        number = self._journal.act(
+    def _change(
+        self, finding: checks.Finding, case: model.Case
+    ) -> tuple[apply.Result, str]:
+        why_not = _why_not(finding, case)
+        if why_not:
+            return apply.Result.BY_HAND, why_not
+        attachment_ids = filter(None, [finding.attachment_id])
+        try:
+            change = self._database.plan(
+                finding.volume_id, list(attachment_ids)
+            )
+        except sql_change.Refused as exc:
+            return apply.Result.BY_HAND, str(exc)
+        self.changes.append(change)
+        if self._journal is None:
+            return (
+                apply.Result.PLANNED,
+                f'by SQL: {len(change.statements)} statements',
+            )
+        with self._journal.record(
             {
                 'role': 'step',
                 'finding': finding.to_json(),
-                'before': repairs.seen(case),
+                'before': apply.snapshot(case),
                 'call': {'name': 'sql'},
                 'sql': change.to_json(),
             }
-        )
-        try:
-            self._database.execute(change)
-        except sql_change.Refused as exc:
-            self._journal.done(number, {'refused': str(exc)})
-            return Mended(
-                _outcome(finding, repairs.Result.FAILED, str(exc)), change
+        ) as done:
+            try:
+                self._database.execute(change)
+            except sql_change.Refused as exc:
+                done['refused'] = str(exc)
+                return apply.Result.FAILED, str(exc)
+            done['rows'] = len(change.rows)
+        _case, current = self._repair.recheck(finding)
+        if current is not None:
+            return (
+                apply.Result.FAILED,
+                f'by SQL; then found again: {current.text}',
             )
-        self._journal.done(number, {'rows': len(change.rows)})
-        case, still = self._repair.look(finding)
-        if still is not None:
-            return Mended(
-                _outcome(
-                    finding,
-                    repairs.Result.FAILED,
-                    f'by SQL, and it is there again: {still.text}',
-                ),
-                change,
-            )
-        return Mended(
-            _outcome(finding, repairs.Result.REPAIRED, 'by SQL'), change
-        )
+        return apply.Result.REPAIRED, 'by SQL'
 
 
 def _why_not(finding: checks.Finding, case: model.Case) -> str:
-    """Why the database is left alone, where it is."""
-    if finding.kind in _ATTACHMENT:
-        server = case.servers.get(finding.server_id or '')
-        if finding.server_id is not None and (
-            server is None
-            or server.presence
-            not in (model.Presence.GONE, model.Presence.LACKS)
-            or server.busy
-        ):
-            return f'Nova may have it on server {finding.server_id}'
-        return ''
+    """Return why the database must not be changed; empty if it may be."""
     for server in case.servers.values():
-        if (
-            server.presence not in (model.Presence.GONE, model.Presence.LACKS)
-            or server.busy
+        if plan.may_have_volume(server) and (
+            finding.kind not in _ATTACHMENT or server.id == finding.server_id
         ):
-            return f'Nova may have it on server {server.id}'
+            return f'Nova may have the volume on server {server.id}'
+    if finding.kind in _ATTACHMENT:
+        if finding.server_id in (None, *case.servers):
+            return ''
+        return f'the state of server {finding.server_id} is unknown'
     if case.attachments or case.foreign:
         return 'the volume has attachments'
     return ''
-
-
-def _outcome(
-    finding: checks.Finding, result: repairs.Result, text: str
-) -> repairs.Outcome:
-    return repairs.Outcome(finding, result, text)

@@ -10,13 +10,12 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
+"""Undo a repair from its journal, as far as that is possible.
 
-"""What a repair did, taken back from its journal, as far as that can be.
-
-With the same care as the repair: nothing is touched that is not as the repair
-left it, nothing that Nova has, and all of it is written down in a journal of
-its own.  What cannot be had again is said plainly: an attachment comes back
-with another id, and a connection to a host does not come back at all.
+With the same care as the repair: nothing is changed that is not as the repair
+left it, and nothing that Nova has.  Every call is recorded in a journal of
+its own.  An attachment comes back with another id, and a connection to a host
+does not come back.
 """
 
 from __future__ import annotations
@@ -25,32 +24,31 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import enum
-from typing import Any
 from typing import TYPE_CHECKING
 
 from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
-from attachguard.audit.collect import rest
-from attachguard.audit.repair import journal as journals
-from attachguard.audit.repair import plan as plans
+from attachguard.audit.repair import journal
+from attachguard.audit.repair import plan
 from attachguard.audit.repair import sql_change
+from attachguard.audit.repair import writer
 
 if TYPE_CHECKING:
     from attachguard.audit.repair import sql
 
 
 class Result(enum.Enum):
-    """What came of an act that was to be undone."""
+    """The result of undoing a step."""
 
     #: a dry run: it would be undone
     PLANNED = 'planned'
-    #: it is as it was, as far as that can be
+    #: it is as it was before, as far as possible
     UNDONE = 'undone'
     #: there is nothing to undo
     NOTHING = 'nothing to undo'
-    #: it is not as the repair left it, or not known: not touched
+    #: it is not as the repair left it, or unknown: nothing was changed
     REFUSED = 'refused'
     #: a service did not do it
     FAILED = 'failed'
@@ -58,13 +56,13 @@ class Result(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of an act.
+    """What happened to a step.
 
-    :param number: of the act, in the journal
-    :param volume_id: whose volume it was
+    :param number: the step's number in the journal
+    :param volume_id: the volume
     :param call: what the repair did
-    :param result: what came of it
-    :param text: what was brought back, what not, or why nothing
+    :param result: the result
+    :param text: what was restored, what was not, or why nothing was
     """
 
     number: int
@@ -75,233 +73,242 @@ class Outcome:
 
 
 class Undo:
-    """Takes back what is in a journal.
+    """Undoes what is in a journal.
 
-    :param cloud: the one of the repair
-    :param journal: where to write down what is done now; None for a dry run
+    :param cloud: the cloud of the repair
+    :param journal: where to record what is done now; None for a dry run
     :param database: Cinder's, for what was done by SQL
     """
 
     def __init__(
         self,
         cloud: api.Cloud,
-        journal: journals.Journal | None,
+        journal: journal.Journal | None,
         database: sql.Database | None = None,
     ) -> None:
         self._cloud = cloud
         self._database = database
-        self._journal = journal
-        # What was made anew: its id then, and now.
+        self._writer = (
+            None if journal is None else writer.Writer(cloud, journal)
+        )
+        # Attachments that were created again: the old id, and the new one.
         self._restored: dict[str, str] = {}
 
-    def undo(self, entries: list[journals.Entry]) -> Iterator[Outcome]:
-        """Take back acts, the last one first.
+    def undo(self, entries: list[journal.Entry]) -> Iterator[Outcome]:
+        """Undo steps, the last one first.
 
-        :param entries: of the journal of a repair
-        :raises attachguard.audit.repair.journal.JournalError: where what is
-            about to be done cannot be written down
+        :param entries: from the journal of a repair
+        :raises attachguard.audit.repair.journal.JournalError: an entry is
+            incomplete, or what is to be done now cannot be recorded
         """
         for entry in reversed(entries):
-            if entry.act.get('role', 'step') != 'step':
-                continue
-            if 'sql' in entry.act:
-                yield self._undo_sql(entry)
-            else:
-                yield self._undo(entry)
+            # Not those that reserved a volume, and unreserved it.
+            if entry.act.get('role', 'step') == 'step':
+                yield self._undo(_read(entry))
 
-    def _undo_sql(self, entry: journals.Entry) -> Outcome:
-        try:
-            change = sql_change.Change.from_json(entry.act['sql'])
-        except ValueError as exc:
-            raise journals.JournalError(
-                f'Act {entry.number} of the journal: {exc}'
-            ) from None
+    def _undo(self, step: _Step) -> Outcome:
+        if step.change is not None:
+            result, text = self._undo_sql(step, step.change)
+        elif (step.status or 0) >= 300:
+            result = Result.NOTHING
+            text = f'Cinder refused it (HTTP {step.status})'
+        else:
+            result, text = self._undo_call(step)
+        return Outcome(step.number, step.volume_id, step.call, result, text)
 
-        def outcome(result: Result, text: str) -> Outcome:
-            return Outcome(entry.number, change.volume_id, 'sql', result, text)
-
-        if 'refused' in (entry.done or {}):
-            return outcome(Result.NOTHING, 'the database was not changed')
-        if self._database is None:
-            return outcome(Result.REFUSED, 'it needs --database')
-        if self._journal is None:
-            return outcome(
-                Result.PLANNED, f'by SQL: {len(change.inverse)} statements'
-            )
-        number = self._journal.act(
-            {'undo': change.volume_id, 'sql': change.to_json()}
-        )
-        try:
-            self._database.undo(change)
-        except sql_change.Refused as exc:
-            self._journal.done(number, {'refused': str(exc)})
-            return outcome(Result.REFUSED, str(exc))
-        self._journal.done(number, {'rows': len(change.rows)})
-        return outcome(Result.UNDONE, 'by SQL')
-
-    def _undo(self, entry: journals.Entry) -> Outcome:
-        try:
-            volume_id = str(entry.act['finding']['volume_id'])
-            call = str(entry.act['call']['name'])
-            before = entry.act['before']
-            outcome = self._take_back(entry, volume_id, call, before)
-        except (KeyError, TypeError, ValueError):
-            raise journals.JournalError(
-                f'Act {entry.number} of the journal is not complete'
-            ) from None
-        return Outcome(entry.number, volume_id, call, *outcome)
-
-    def _take_back(
-        self,
-        entry: journals.Entry,
-        volume_id: str,
-        call: str,
-        before: Mapping[str, Any],
+    def _undo_sql(
+        self, step: _Step, change: sql_change.Change
     ) -> tuple[Result, str]:
-        status = (entry.done or {}).get('answer', {}).get('status')
-        if status is not None and status >= 300:
-            return Result.NOTHING, f'Cinder had refused it (HTTP {status})'
-        was = model.Volume(**before['volume'])
-        gone = [model.Attachment(**item) for item in before['attachments']]
+        if step.refused:
+            return Result.NOTHING, 'the database was not changed'
+        if self._database is None:
+            return Result.REFUSED, 'it needs --database or --cinder-conf'
+        if self._writer is None:
+            return (
+                Result.PLANNED,
+                f'by SQL: {len(change.inverse.statements)} statements',
+            )
+        record = {'undo': change.volume_id, 'sql': change.to_json()}
+        with self._writer.journal.record(record) as done:
+            try:
+                self._database.undo(change)
+            except sql_change.Refused as exc:
+                done['refused'] = str(exc)
+                return Result.REFUSED, str(exc)
+            done['rows'] = len(change.rows)
+        return Result.UNDONE, 'by SQL'
+
+    def _undo_call(self, step: _Step) -> tuple[Result, str]:
+        was, attached = step.volume, step.attachments
         case = case_builder.read_case(
             self._cloud,
-            volume_id,
+            step.volume_id,
             foreign.Rules(),
-            sorted({a.server_id for a in gone if a.server_id}),
+            sorted({a.server_id for a in attached if a.server_id}),
         )
         if case.unknown:
             return Result.REFUSED, case.unknown
-        if case.volume is None:
-            return Result.REFUSED, 'the volume does not exist any more'
+        if was is None or case.volume is None:
+            return Result.REFUSED, 'the volume is deleted'
         for server in case.servers.values():
             if server.presence is model.Presence.UNKNOWN:
                 return Result.REFUSED, f'Nova: {server.why}'
-        now = [*case.attachments, *case.foreign]
-        ids = {item.id for item in now}
+        now = {item.id for item in (*case.attachments, *case.foreign)}
+        if now - {a.id for a in attached} - {*self._restored.values()}:
+            return Result.REFUSED, 'the volume has new attachments'
         lost = [
             item
-            for item in gone
-            if item.id not in ids and item.id not in self._restored
+            for item in attached
+            if item.id not in now and item.id not in self._restored
         ]
-        known = {item.id for item in gone} | {*self._restored.values()}
-        if ids - known:
-            return (
-                Result.REFUSED,
-                'the volume has attachments since that it did not have then',
-            )
         if lost:
-            return self._attach(lost, was, case)
+            return self._restore_attachments(lost, was)
         wanted = _status(was, case.volume)
         if not wanted:
             return Result.NOTHING, 'it is as it was before'
         if wanted.get('status') == 'in-use' and not now:
             return (
                 Result.REFUSED,
-                'Cinder makes no volume in-use that has no attachment',
+                'Cinder sets no volume to in-use that has no attachment',
             )
         if wanted.get('status') == 'available' and (
             now
             or any(
-                s.presence is model.Presence.HAS for s in case.servers.values()
+                server.presence is model.Presence.HAS
+                for server in case.servers.values()
             )
         ):
             return (
                 Result.REFUSED,
-                'something has the volume, and others could attach it, too',
+                'the volume is attached, and others could attach it too',
             )
-        return self._set_status(wanted, case)
+        return self._reset_status(wanted, case.volume)
 
-    def _set_status(
-        self, wanted: Mapping[str, str], case: model.Case
+    def _reset_status(
+        self, wanted: Mapping[str, str], volume: model.Volume
     ) -> tuple[Result, str]:
-        assert case.volume is not None
         text = ', '.join(f'{name} {value}' for name, value in wanted.items())
-        text += f'; the volume was {case.volume.status}'
-        if self._journal is None:
+        text += f'; the volume was {volume.status}'
+        if self._writer is None:
             return Result.PLANNED, text
-        call = plans.action(case.volume_id, 'os-reset_status', wanted)
-        answer = self._act(call, case)
-        if answer.status is None or answer.status >= 300:
-            return Result.FAILED, f'os-reset_status: {_why(answer)}'
+        result = self._writer.call(
+            plan.action(volume.id, 'os-reset_status', wanted),
+            {'undo': volume.id},
+        )
+        if not result.done:
+            return Result.FAILED, f'os-reset_status: {_why(result)}'
         return Result.UNDONE, text
 
-    def _attach(
-        self,
-        lost: list[model.Attachment],
-        was: model.Volume,
-        case: model.Case,
+    def _restore_attachments(
+        self, lost: list[model.Attachment], was: model.Volume
     ) -> tuple[Result, str]:
-        """Make attachments that were deleted anew."""
-        said = []
+        """Create attachments again that were deleted."""
         for attachment in lost:
             if attachment.server_id is None:
                 return Result.REFUSED, (
                     f'attachment {attachment.id} named no server, and cannot '
-                    'be made again'
+                    'be created again'
                 )
-            connection = (
-                f', without its connection to {attachment.host}'
-                if attachment.host
-                else ''
-            )
-            said.append(
-                f'attachment {attachment.id} to {attachment.server_id}, by '
-                f'another id{connection}'
-            )
-            if self._journal is None:
-                continue
-            created = self._act(
-                plans.Call(
-                    'attachment-create',
-                    'POST',
-                    '/attachments',
-                    {
-                        'attachment': {
-                            'volume_uuid': was.id,
-                            'instance_uuid': attachment.server_id,
-                        }
-                    },
-                ),
-                case,
-            )
-            found = created.body.get('attachment')
-            if created.status != 200 or not isinstance(found, dict):
-                return Result.FAILED, f'attachment-create: {_why(created)}'
-            self._restored[attachment.id] = str(found['id'])
-            if attachment.status != 'attached':
-                continue
-            completed = self._act(
-                plans.Call(
-                    'attachment-complete',
-                    'POST',
-                    f'/attachments/{found["id"]}/action',
-                    {'os-complete': None},
-                    api.COMPLETE_VERSION,
-                ),
-                case,
-            )
-            if completed.status is None or completed.status >= 300:
-                return Result.FAILED, (
-                    f'attachment-complete: {_why(completed)}; attachment '
-                    f'{found["id"]} stays reserved'
-                )
-        result = Result.PLANNED if self._journal is None else Result.UNDONE
-        return result, '; '.join(said)
+        text = '; '.join(
+            f'attachment {item.id} to {item.server_id}, with another id'
+            + (f', without its connection to {item.host}' if item.host else '')
+            for item in lost
+        )
+        if self._writer is None:
+            return Result.PLANNED, text
+        for attachment in lost:
+            failure = self._restore(self._writer, attachment, was)
+            if failure:
+                return Result.FAILED, failure
+        return Result.UNDONE, text
 
-    def _act(self, call: plans.Call, case: model.Case) -> rest.Response:
-        assert self._journal is not None
-        number = self._journal.act(
-            {'undo': case.volume_id, 'call': call.to_json()}
+    def _restore(
+        self,
+        calls: writer.Writer,
+        attachment: model.Attachment,
+        was: model.Volume,
+    ) -> str:
+        """Create an attachment again.
+
+        :returns: why that failed; empty if it did not
+        """
+        created = calls.call(
+            plan.Call(
+                'attachment-create',
+                'POST',
+                '/attachments',
+                {
+                    'attachment': {
+                        'volume_uuid': was.id,
+                        'instance_uuid': attachment.server_id,
+                    }
+                },
+            ),
+            {'undo': was.id},
         )
-        answer = self._cloud.cinder(
-            call.method, call.path, call.body, call.version
+        found = created.body.get('attachment')
+        if not created.done or not isinstance(found, dict):
+            return f'attachment-create: {_why(created)}'
+        new_id = self._restored[attachment.id] = str(found['id'])
+        if attachment.status != 'attached':
+            return ''
+        completed = calls.call(
+            plan.Call(
+                'attachment-complete',
+                'POST',
+                f'/attachments/{new_id}/action',
+                {'os-complete': None},
+                api.COMPLETE_VERSION,
+            ),
+            {'undo': was.id},
         )
-        self._journal.done(number, {'answer': answer.evidence.to_json()})
-        return answer
+        if completed.done:
+            return ''
+        return (
+            f'attachment-complete: {_why(completed)}; attachment {new_id} '
+            'stays reserved'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """A step of a repair, as read from its journal."""
+
+    number: int
+    volume_id: str
+    call: str
+    volume: model.Volume | None
+    attachments: list[model.Attachment]
+    #: of Cinder's response
+    status: int | None
+    #: of a change by SQL
+    change: sql_change.Change | None
+    refused: bool
+
+
+def _read(entry: journal.Entry) -> _Step:
+    done = entry.done or {}
+    try:
+        before = entry.act['before']
+        sql = entry.act.get('sql')
+        return _Step(
+            entry.number,
+            str(entry.act['finding']['volume_id']),
+            str(entry.act['call']['name']),
+            model.Volume(**before['volume']) if before['volume'] else None,
+            [model.Attachment(**item) for item in before['attachments']],
+            done.get('answer', {}).get('status'),
+            None if sql is None else sql_change.Change.from_json(sql),
+            'refused' in done,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise journal.JournalError(
+            f'Entry {entry.number} of the journal is incomplete: {exc!r}'
+        ) from None
 
 
 def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
-    """What to reset, of what the repair has changed.
+    """Return what to reset, of what the repair has changed.
 
     Never attach_status to detached, which drops attachments.
     """
@@ -313,11 +320,10 @@ def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
     return wanted
 
 
-def _why(answer: rest.Response) -> str:
-    text = answer.why
-    if answer.status == 403:
-        text += (
-            ' (where attachguard stands before Cinder, nobody but Nova makes '
-            'an attachment: it need not come back)'
+def _why(result: writer.CallResult) -> str:
+    if result.status is writer.CallStatus.REFUSED:
+        return (
+            f'{result} (attachguard lets only Nova create an attachment: '
+            'where it guards Cinder, this attachment cannot be restored)'
         )
-    return text
+    return str(result)

@@ -10,18 +10,19 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The command line itself: what it says to a newcomer, and exit codes."""
+"""The command line itself: its help, and its exit codes."""
 
 from __future__ import annotations
 
 from importlib import metadata
+from importlib import util
 
 import pytest
 
 from attachguard import cmd
 
 
-def test_without_arguments_it_teaches(
+def test_without_arguments_it_prints_help(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert cmd.main([]) == 0
@@ -47,13 +48,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('argv', [['nosuch'], ['--nosuch']])
-def test_wrong_command_line_is_2(
+def test_a_wrong_command_line_is_2(
     argv: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cmd.main(argv) == 2
 
 
-def test_wrong_option_of_a_command_is_2(
+def test_a_wrong_option_of_a_command_is_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -66,3 +67,18 @@ def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert '--serve' in out
     assert '--keep-logs DIR' in out
+
+
+def test_packages_that_the_demo_misses_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    find_spec = util.find_spec
+    monkeypatch.setattr(
+        util,
+        'find_spec',
+        lambda name: None if name == 'cinder' else find_spec(name),
+    )
+    assert cmd.main(['demo']) == 1
+    err = capsys.readouterr().err
+    assert 'The demo needs cinder' in err
+    assert "pip install 'attachguard[demo]'" in err

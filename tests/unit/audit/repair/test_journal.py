@@ -10,7 +10,7 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""The journal: on the disk before the act, and read also where it is cut."""
+"""The journal: written before a change, and readable if it is incomplete."""
 
 from __future__ import annotations
 
@@ -22,39 +22,40 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit.repair import journal as journals
+from attachguard.audit.repair import journal
 
 
-def begin(tmp_path: pathlib.Path) -> journals.Journal:
-    return journals.Journal(
+def begin(tmp_path: pathlib.Path) -> journal.Journal:
+    return journal.Journal(
         tmp_path / 'new' / 'journal.jsonl', {'cloud': 'here'}
     )
 
 
 def test_what_is_written_can_be_read(tmp_path: pathlib.Path) -> None:
-    journal = begin(tmp_path)
-    first = journal.act({'call': 'one'})
-    journal.done(first, {'answer': 'ok'})
-    second = journal.act({'call': 'two'})
-    journal.close()
+    opened = begin(tmp_path)
+    with opened.record({'call': 'one'}) as done:
+        done['answer'] = 'ok'
+    with pytest.raises(KeyboardInterrupt), opened.record({'call': 'two'}):
+        raise KeyboardInterrupt
+    opened.close()
 
-    header, entries = journals.read(journal.path)
+    header, entries = journal.read(opened.path)
     assert header['cloud'] == 'here'
-    assert [entry.number for entry in entries] == [first, second] == [1, 2]
+    assert [entry.number for entry in entries] == [1, 2]
     assert entries[0].act['call'] == 'one'
     assert entries[0].done is not None
     assert entries[0].done['answer'] == 'ok'
-    # Killed in between: it may have been done.
+    # Interrupted: it may have been done.
     assert entries[1].done is None
 
 
-def test_it_is_for_nobody_else(tmp_path: pathlib.Path) -> None:
-    journal = begin(tmp_path)
-    assert journal.path.stat().st_mode & 0o077 == 0
-    assert journal.path.parent.stat().st_mode & 0o077 == 0
+def test_only_its_owner_can_read_it(tmp_path: pathlib.Path) -> None:
+    opened = begin(tmp_path)
+    assert opened.path.stat().st_mode & 0o077 == 0
+    assert opened.path.parent.stat().st_mode & 0o077 == 0
 
 
-def test_each_line_is_on_the_disk_before_it_returns(
+def test_each_line_is_on_the_disk_before_it_goes_on(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[bytes] = []
@@ -65,26 +66,29 @@ def test_each_line_is_on_the_disk_before_it_returns(
             synced.append(path.read_bytes())
 
     monkeypatch.setattr(os, 'fsync', fsync)
-    journal = begin(tmp_path)
-    journal.act({'call': 'one'})
-    assert synced[-1] == journal.path.read_bytes()
-    assert b'"call": "one"' in synced[-1]
+    opened = begin(tmp_path)
+    with opened.record({'call': 'one'}):
+        assert synced[-1] == opened.path.read_bytes()
+        assert b'"call": "one"' in synced[-1]
+    assert synced[-1] == opened.path.read_bytes()
+    assert b'"done": 1' in synced[-1]
 
 
-def test_it_overwrites_nothing(tmp_path: pathlib.Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: pathlib.Path) -> None:
     path = tmp_path / 'precious'
     path.write_text('journal of yesterday')
-    with pytest.raises(journals.JournalError, match='nothing was changed'):
-        journals.Journal(path, {})
+    with pytest.raises(journal.JournalError, match='Nothing was changed'):
+        journal.Journal(path, {})
     assert path.read_text() == 'journal of yesterday'
 
 
-def test_a_full_disk_is_an_error_and_leaves_no_half_line(
+def test_a_full_disk_is_an_error_and_leaves_no_incomplete_line(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = begin(tmp_path)
-    journal.act({'call': 'one'})
-    before = journal.path.read_bytes()
+    opened = begin(tmp_path)
+    with opened.record({'call': 'one'}):
+        pass
+    before = opened.path.read_bytes()
     write = os.write
 
     def full(file: int, data: Any) -> int:
@@ -93,37 +97,39 @@ def test_a_full_disk_is_an_error_and_leaves_no_half_line(
         return write(file, bytes(data)[:8])
 
     monkeypatch.setattr(os, 'write', full)
-    with pytest.raises(journals.JournalError, match='No space left'):
-        journal.act({'call': 'two'})
+    with pytest.raises(journal.JournalError, match='No space left'):
+        opened.record({'call': 'two'}).__enter__()
     monkeypatch.undo()
-    assert journal.path.read_bytes() == before
-    # And when there is room again, it goes on.
-    journal.done(1, {})
-    assert journals.read(journal.path)[1][0].done is not None
+    assert opened.path.read_bytes() == before
+    # When there is space again, it can be written.
+    with opened.record({'call': 'three'}):
+        pass
+    _header, entries = journal.read(opened.path)
+    assert [entry.act['call'] for entry in entries] == ['one', 'three']
+    assert entries[1].done is not None
 
 
-def test_a_journal_without_its_first_line_is_not_left_behind(
+def test_a_journal_without_header_is_removed(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(file: int, data: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, 'write', full)
-    with pytest.raises(journals.JournalError):
+    with pytest.raises(journal.JournalError):
         begin(tmp_path)
     assert list((tmp_path / 'new').iterdir()) == []
 
 
 @pytest.mark.parametrize('kept', range(1, 12))
-def test_wherever_the_last_line_is_cut_off_the_others_count(
+def test_an_incomplete_last_line_is_ignored(
     tmp_path: pathlib.Path, kept: int
 ) -> None:
-    journal = begin(tmp_path)
-    journal.act({'call': 'one'})
-    whole = journal.path.read_bytes()
-    journal.done(1, {'answer': 'ok'})
-    journal.path.write_bytes(journal.path.read_bytes()[: len(whole) + kept])
-    (entry,) = journals.read(journal.path)[1]
+    opened = begin(tmp_path)
+    with opened.record({'call': 'one'}):
+        whole = opened.path.read_bytes()
+    opened.path.write_bytes(opened.path.read_bytes()[: len(whole) + kept])
+    (entry,) = journal.read(opened.path)[1]
     assert entry.done is None
 
 
@@ -137,10 +143,10 @@ def test_wherever_the_last_line_is_cut_off_the_others_count(
     ],
     ids=str,
 )
-def test_what_is_no_journal_is_said_to_be_none(
+def test_another_file_is_refused(
     tmp_path: pathlib.Path, lines: list[Any]
 ) -> None:
     path = tmp_path / 'journal'
     path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    with pytest.raises(journals.JournalError):
-        journals.read(path)
+    with pytest.raises(journal.JournalError):
+        journal.read(path)

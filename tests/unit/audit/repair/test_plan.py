@@ -21,7 +21,7 @@ import pytest
 
 from attachguard.audit import checks
 from attachguard.audit import model
-from attachguard.audit.repair import plan as plans
+from attachguard.audit.repair import plan
 from tests.unit.audit.cases import attachment
 from tests.unit.audit.cases import case
 from tests.unit.audit.cases import FIRST
@@ -43,23 +43,23 @@ LIVE = (attachment(), server(HAS, FIRST, host='compute1'))
 def steps(
     of: model.Case, connected: bool | None = None
 ) -> list[tuple[str, str | None]]:
-    """The plan for the only finding of a case: calls, and their holds."""
+    """The plan for the only finding of a case: calls, and reservations."""
     (finding,) = checks.find(of)
-    plan = plans.make(finding, of, connected)
-    assert bool(plan.steps) != bool(plan.why_not)
-    assert all(
-        (step.hold is None) == (step.release is None) for step in plan.steps
-    )
+    planned = plan.make(finding, of, connected)
+    assert bool(planned.steps) != bool(planned.why_not)
     return [
-        (step.call.name, step.hold.name if step.hold else None)
-        for step in plan.steps
+        (
+            step.call.name,
+            step.reservation.reserve.name if step.reservation else None,
+        )
+        for step in planned.steps
     ]
 
 
 FORGED = (attachment(), server(GONE))
 
 
-def test_what_was_never_connected_needs_no_hold_to_be_deleted() -> None:
+def test_an_unconnected_attachment_is_deleted_without_reservation() -> None:
     assert steps(case(volume(), *FORGED), connected=False) == [
         ('attachment-delete', None),
         ('os-detach', 'os-begin_detaching'),
@@ -68,10 +68,10 @@ def test_what_was_never_connected_needs_no_hold_to_be_deleted() -> None:
 
 
 @pytest.mark.parametrize('connected', [True, None])
-def test_what_may_be_connected_is_deleted_behind_a_hold(
+def test_a_connected_attachment_is_deleted_while_reserved(
     connected: bool | None,
 ) -> None:
-    # No os-reset_status: of what is connected, Cinder has to have asked Nova.
+    # No os-reset_status: Cinder has to check with Nova what is connected.
     assert steps(case(volume(), *FORGED), connected) == [
         ('attachment-delete', 'os-begin_detaching'),
         ('os-detach', 'os-begin_detaching'),
@@ -82,7 +82,7 @@ def test_what_may_be_connected_is_deleted_behind_a_hold(
     )
 
 
-def test_nobody_attaches_a_volume_in_error() -> None:
+def test_a_volume_in_error_needs_no_reservation() -> None:
     assert steps(case(volume('error'), *FORGED), connected=True) == [
         ('attachment-delete', None),
         ('os-detach', None),
@@ -90,7 +90,7 @@ def test_nobody_attaches_a_volume_in_error() -> None:
 
 
 @pytest.mark.parametrize('status', ['attaching', 'detaching'])
-def test_what_drops_all_is_not_done_where_a_user_can_open_the_volume(
+def test_nothing_drops_all_where_a_user_can_change_the_status(
     status: str,
 ) -> None:
     assert steps(case(volume(status), *FORGED), connected=True) == [
@@ -98,7 +98,7 @@ def test_what_drops_all_is_not_done_where_a_user_can_open_the_volume(
     ]
 
 
-def test_a_hold_that_cinder_would_refuse_is_not_tried() -> None:
+def test_a_reservation_that_cinder_refuses_is_not_planned() -> None:
     waiting = attachment(status='attaching')
     assert steps(case(volume(), waiting, server(GONE)), connected=True) == []
     assert steps(case(volume(), waiting, server(GONE)), connected=False) == [
@@ -109,9 +109,9 @@ def test_a_hold_that_cinder_would_refuse_is_not_tried() -> None:
     assert steps(half, connected=False) == [('attachment-delete', None)]
 
 
-def test_a_driver_of_multiattach_volumes_counts_who_is_connected() -> None:
+def test_a_multiattach_volume_in_use_is_not_reserved() -> None:
     shared = case(volume(multiattach=True), *FORGED)
-    # No hold is to be had for one, and so nothing that drops all.
+    # Its driver counts connections. Nothing drops all: it cannot be reserved.
     assert steps(shared, connected=True) == [('attachment-delete', None)]
 
 
@@ -125,9 +125,9 @@ def test_a_driver_of_multiattach_volumes_counts_who_is_connected() -> None:
             server(LACKS, found=OTHER, task_state='migrating'),
         ),
     ],
-    ids=['live', 'unknown', 'moving'],
+    ids=['live', 'unknown', 'busy'],
 )
-def test_beside_another_attachment_only_the_one_is_deleted(
+def test_beside_another_attachment_only_one_is_deleted(
     others: tuple[Any, ...],
 ) -> None:
     for status in ('in-use', 'attaching', 'error'):
@@ -138,19 +138,19 @@ def test_beside_another_attachment_only_the_one_is_deleted(
         assert steps(beside) == []
 
 
-@pytest.mark.parametrize('word', [HAS, UNKNOWN])
-def test_what_keeps_a_volume_from_others_stays_while_nova_has_it(
-    word: model.Presence,
+@pytest.mark.parametrize('presence', [HAS, UNKNOWN])
+def test_the_only_attachment_of_a_volume_that_nova_has_is_kept(
+    presence: model.Presence,
 ) -> None:
-    of = case(volume(), *FORGED, server(word, SECOND, OTHER))
+    of = case(volume(), *FORGED, server(presence, SECOND, OTHER))
     (finding,) = (f for f in checks.find(of) if f.kind == 'server-gone')
-    plan = plans.make(finding, of, connected=False)
-    assert not plan.steps
-    assert f'reboot --hard {OTHER}' in plan.command
-    assert plan.command in plan.why_not
+    planned = plan.make(finding, of, connected=False)
+    assert not planned.steps
+    assert f'reboot --hard {OTHER}' in planned.command
+    assert planned.command in planned.why_not
 
 
-def test_a_driver_does_not_count_what_has_no_connector() -> None:
+def test_an_attachment_without_connector_may_lose_its_connection() -> None:
     beside = case(
         volume(multiattach=True),
         *FORGED,
@@ -161,13 +161,13 @@ def test_a_driver_does_not_count_what_has_no_connector() -> None:
     assert steps(beside, connected=True) == []
 
 
-def test_beside_a_foreign_attachment_only_the_one_is_deleted() -> None:
+def test_beside_a_foreign_attachment_only_one_is_deleted() -> None:
     beside = case(volume(), *FORGED, foreign=(attachment(None, found=SECOND),))
     assert steps(beside, connected=False) == [('attachment-delete', None)]
 
 
 @pytest.mark.parametrize('multiattach', [False, True])
-def test_what_may_be_the_connection_of_a_foreign_one_stays(
+def test_what_may_be_a_foreign_connection_is_kept(
     multiattach: bool,
 ) -> None:
     beside = case(
@@ -178,7 +178,7 @@ def test_what_may_be_the_connection_of_a_foreign_one_stays(
     assert steps(beside, connected=True) == []
 
 
-def test_a_reserved_attachment_is_deleted_and_no_more() -> None:
+def test_a_reserved_attachment_is_only_deleted() -> None:
     reserved = case(
         volume('reserved'), attachment(status='reserved'), server(LACKS)
     )
@@ -189,19 +189,19 @@ def test_a_reserved_attachment_is_deleted_and_no_more() -> None:
 @pytest.mark.parametrize(
     'status', ['reserved', 'attaching', 'error_attaching']
 )
-@pytest.mark.parametrize('word', [GONE, LACKS])
-def test_what_is_connected_and_not_attached_may_be_anybodys(
-    status: str, word: model.Presence
+@pytest.mark.parametrize('presence', [GONE, LACKS])
+def test_what_is_connected_but_not_attached_is_kept(
+    status: str, presence: model.Presence
 ) -> None:
-    # A brick client's, whose host Cinder does not tell, or the copy that a
-    # volume in use is being moved to.
-    of = case(volume('attaching'), attachment(status=status), server(word))
+    # It may be a brick client's, whose host Cinder does not show, or the
+    # target of a migration.
+    of = case(volume('attaching'), attachment(status=status), server(presence))
     assert steps(of, connected=True) == []
     assert steps(of, connected=None) == []
     assert steps(of, connected=False)[0] == ('attachment-delete', None)
 
 
-def test_a_spare_attachment_is_deleted_if_it_is_connected_elsewhere() -> None:
+def test_a_duplicate_is_deleted_if_it_is_connected_elsewhere() -> None:
     def beside(
         real: str | None, spare: str | None, host: str = '10.0.0.5'
     ) -> model.Case:
@@ -218,9 +218,9 @@ def test_a_spare_attachment_is_deleted_if_it_is_connected_elsewhere() -> None:
     assert steps(beside('10.0.0.5', '10.0.0.5'), connected=True) == []
     assert steps(beside(None, '10.0.0.5'), connected=True) == []
     assert steps(beside('10.0.0.5', None), connected=True) == []
-    # A migration was rolled back, but for the attachment that Nova has.
+    # A migration was rolled back, except for the attachment that Nova has.
     assert steps(beside('10.0.0.6', '10.0.0.5'), connected=True) == []
-    # What Nova calls the host need not be what its connector does.
+    # Nova's name of the host may differ from the connector's.
     assert steps(beside('10.0.0.5', '10.0.0.6', 'vcenter'), True) == []
 
 
@@ -255,7 +255,7 @@ def test_a_spare_attachment_is_deleted_if_it_is_connected_elsewhere() -> None:
             [('os-detach', None), ('os-reset_status', None)],
         ),
         (
-            # Cinder makes no attachment of it either, and no hold.
+            # Cinder neither attaches nor reserves it.
             case(volume('reserved', multiattach=True)),
             [('os-detach', None), ('os-reset_status', None)],
         ),
@@ -269,7 +269,7 @@ def test_a_spare_attachment_is_deleted_if_it_is_connected_elsewhere() -> None:
     ],
     ids=lambda value: '' if isinstance(value, list) else value.volume.status,
 )
-def test_the_record_of_a_volume_is_set_right(
+def test_the_record_of_a_volume_is_corrected(
     of: model.Case, expected: list[tuple[str, str | None]]
 ) -> None:
     assert steps(of) == expected
@@ -278,16 +278,16 @@ def test_the_record_of_a_volume_is_set_right(
 def test_a_live_volume_is_never_reset_to_detached() -> None:
     of = case(volume('available'), *LIVE)
     (finding,) = checks.find(of)
-    (step,) = plans.make(finding, of).steps
+    (step,) = plan.make(finding, of).steps
     assert step.call.body == {
         'os-reset_status': {'status': 'in-use', 'attach_status': 'attached'}
     }
 
 
-def test_what_makes_a_hold_possible_drops_nothing() -> None:
+def test_what_makes_a_reservation_possible_drops_nothing() -> None:
     of = case(volume())
     (finding,) = checks.find(of)
-    first, *_more = plans.make(finding, of).steps
+    first, *_more = plan.make(finding, of).steps
     assert first.call.body == {
         'os-reset_status': {'attach_status': 'attached'}
     }
@@ -300,18 +300,16 @@ def test_what_makes_a_hold_possible_drops_nothing() -> None:
         (case(None, server(HAS, FIRST)), 'reboot --hard'),
     ],
 )
-def test_what_only_a_person_can_do_is_said(
-    of: model.Case, command: str
-) -> None:
+def test_a_manual_repair_has_a_command(of: model.Case, command: str) -> None:
     assert steps(of) == []
     (finding,) = checks.find(of)
-    plan = plans.make(finding, of)
-    assert command in plan.command
-    assert SERVER in plan.command
-    assert plan.command in plan.why_not
+    planned = plan.make(finding, of)
+    assert command in planned.command
+    assert SERVER in planned.command
+    assert planned.command in planned.why_not
 
 
-def test_another_attachment_is_deleted_before_novas_is_made_anew() -> None:
+def test_another_attachment_is_deleted_before_novas_is_created() -> None:
     """Cinder refuses a second one that is connected to the same host."""
     of = case(
         volume(),
@@ -320,10 +318,10 @@ def test_another_attachment_is_deleted_before_novas_is_made_anew() -> None:
         server(HAS, SECOND),
     )
     (finding,) = checks.find(of)
-    plan = plans.make(finding, of)
-    assert not plan.steps
-    # Pasted into a shell, it does no more than the first thing.
-    now, _hash, later = plan.command.partition('#')
+    planned = plan.make(finding, of)
+    assert not planned.steps
+    # Pasted into a shell, it only runs the first command.
+    now, _hash, later = planned.command.partition('#')
     assert now.strip() == f'openstack server stop {SERVER}'
     positions = [
         later.index(text)
@@ -335,10 +333,10 @@ def test_another_attachment_is_deleted_before_novas_is_made_anew() -> None:
         )
     ]
     assert positions == sorted(positions)
-    assert plan.command in plan.why_not
+    assert planned.command in planned.why_not
 
 
-def test_an_attachment_that_nova_has_is_completed_by_hand() -> None:
+def test_an_attachment_that_nova_has_is_completed_manually() -> None:
     """A reboot alone does not do that."""
     of = case(
         volume('attaching'),
@@ -346,14 +344,14 @@ def test_an_attachment_that_nova_has_is_completed_by_hand() -> None:
         server(HAS, FIRST),
     )
     (finding,) = checks.find(of)
-    plan = plans.make(finding, of)
-    assert not plan.steps
-    assert f'volume attachment complete {FIRST} ' in plan.command
-    assert plan.command in plan.why_not
+    planned = plan.make(finding, of)
+    assert not planned.steps
+    assert f'volume attachment complete {FIRST} ' in planned.command
+    assert planned.command in planned.why_not
 
 
 def test_an_attachment_of_a_deleted_volume_is_left_to_sql() -> None:
     of = case(None, attachment(), server(GONE))
     assert steps(of) == []
     (finding,) = checks.find(of)
-    assert f'--volume {VOLUME} --sql' in plans.make(finding, of).command
+    assert f'--volume {VOLUME} --sql' in plan.make(finding, of).command

@@ -11,21 +11,21 @@
 # under the License.
 
 
-"""What undo takes back, and what it leaves as it is."""
+"""What undo restores, and what it does not change."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from typing import Any
-from typing import cast
 
 import pytest
 
-from attachguard.audit.collect import api
-from attachguard.audit.repair import journal as journals
-from attachguard.audit.repair import plan as plans
-from attachguard.audit.repair import undo as undos
+from attachguard.audit.repair import journal
+from attachguard.audit.repair import plan
+from attachguard.audit.repair import undo
 from tests.unit.audit import models
+from tests.unit.audit.collect import fakes
 
 
 @pytest.fixture(name='world')
@@ -33,23 +33,19 @@ def _world() -> models.World:
     return models.World()
 
 
-def undo(
+def undo_change(
     world: models.World, tmp_path: pathlib.Path, before: dict[str, Any]
-) -> undos.Outcome:
-    """Take back an act that Cinder had done.
+) -> undo.Outcome:
+    """Undo a change that Cinder made.
 
-    :param before: of the volume, what the journal has
+    :param before: the volume, as the journal has it
     """
-    journal = journals.Journal(tmp_path / 'journal', {})
-    connection = models.Connection(
-        world, lambda *_call: None, lambda *_call: None
-    )
     volume_id = next(iter(world.cinder.volumes))
-    entry = journals.Entry(
+    entry = journal.Entry(
         1,
         {
             'finding': {'volume_id': volume_id},
-            'call': plans.action(volume_id, 'os-reset_status').to_json(),
+            'call': plan.action(volume_id, 'os-reset_status').to_json(),
             'before': {
                 'volume': {
                     'id': volume_id,
@@ -68,29 +64,27 @@ def undo(
         },
         {'answer': {'status': 202}},
     )
-    try:
-        (outcome,) = undos.Undo(
-            api.Cloud(cast(Any, connection)), journal
-        ).undo([entry])
-    finally:
-        journal.close()
+    with contextlib.closing(
+        journal.Journal(tmp_path / 'journal', {})
+    ) as opened:
+        (outcome,) = undo.Undo(fakes.of_world(world), opened).undo([entry])
     return outcome
 
 
-def test_what_is_attached_does_not_become_available_again(
+def test_an_attached_volume_does_not_become_available(
     world: models.World, tmp_path: pathlib.Path
 ) -> None:
     world.act(models.Action('nova_attached'))
-    outcome = undo(world, tmp_path, {'status': 'available'})
-    assert outcome.result is undos.Result.REFUSED
+    outcome = undo_change(world, tmp_path, {'status': 'available'})
+    assert outcome.result is undo.Result.REFUSED
     assert 'others could attach it' in outcome.text
     assert next(iter(world.cinder.volumes.values())).status == 'in-use'
 
 
-def test_a_status_comes_back(
+def test_a_status_is_restored(
     world: models.World, tmp_path: pathlib.Path
 ) -> None:
     world.act(models.Action('nova_attached'))
-    outcome = undo(world, tmp_path, {'status': 'detaching'})
-    assert outcome.result is undos.Result.UNDONE
+    outcome = undo_change(world, tmp_path, {'status': 'detaching'})
+    assert outcome.result is undo.Result.UNDONE
     assert next(iter(world.cinder.volumes.values())).status == 'detaching'

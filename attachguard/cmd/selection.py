@@ -1,0 +1,209 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""What the commands that audit volumes have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import hashlib
+import pathlib
+from typing import Any
+from typing import IO
+
+from attachguard.audit import checks
+from attachguard.audit import confirmation
+from attachguard.audit import foreign
+from attachguard.audit import runner
+from attachguard.audit.collect import api
+from attachguard.audit.collect import inventory
+from attachguard.cmd import base
+from attachguard.cmd import options
+from attachguard.cmd import state
+
+
+class InventoryCommand(base.CloudCommand):
+    """A command that reads volumes, attachments and servers."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add which attachments are foreign."""
+        super().add_options(parser)
+        group = parser.add_argument_group('foreign attachments')
+        group.add_argument(
+            '--foreign-pattern',
+            metavar='KEY=PATTERN',
+            action='append',
+            default=[],
+            type=options.foreign_pattern,
+            help='Ignore attachments that match: Nova did not create them. '
+            f'KEY is one of {", ".join(foreign.KEYS)}; PATTERN is a shell '
+            'pattern, as in host=k8s*. Can be repeated.',
+        )
+        group.add_argument(
+            '--compute-host',
+            metavar='HOST',
+            action='append',
+            default=[],
+            help='A compute host that Nova no longer lists: what was attached '
+            'there is not foreign. Can be repeated.',
+        )
+
+    @contextlib.contextmanager
+    def _inventory(
+        self, cloud: api.Cloud, parsed_args: argparse.Namespace
+    ) -> Iterator[inventory.Inventory]:
+        """Prepare to read a cloud, with progress bars on a terminal."""
+        patterns: dict[str, list[str]] = {}
+        for key, pattern in parsed_args.foreign_pattern:
+            patterns.setdefault(key, []).append(pattern)
+        with (
+            _progress(self.app.stderr) as show,
+            inventory.Inventory(
+                cloud, patterns, parsed_args.compute_host, show
+            ) as opened,
+        ):
+            yield opened
+
+
+class SelectingCommand(InventoryCommand):
+    """A command that finds inconsistent volumes."""
+
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add which volumes to audit, and when a finding is confirmed."""
+        super().add_options(parser)
+        group = parser.add_argument_group('which volumes to audit')
+        for name, what in (
+            ('volume', 'this volume'),
+            ('server', 'the volumes of this server'),
+            ('project', 'the volumes of this project'),
+        ):
+            group.add_argument(
+                f'--{name}',
+                metavar='ID',
+                dest=f'{name}s',
+                action='append',
+                default=[],
+                type=str if name == 'project' else options.uuid,
+                help=f'Audit only {what}. Can be repeated.',
+            )
+        group.add_argument(
+            '--class',
+            dest='classes',
+            action='append',
+            default=[],
+            choices=checks.CLASSES,
+            metavar='CLASS',
+            help='Find only this class of inconsistency, one of: '
+            f'{", ".join(checks.CLASSES)}. Can be repeated.',
+        )
+        group.add_argument(
+            '--older-than',
+            metavar='DURATION',
+            type=options.duration,
+            help='Find only what Cinder recorded at least this long ago: 90s, '
+            '15m, 12h, 3d.',
+        )
+        group = parser.add_argument_group('when a finding is confirmed')
+        group.add_argument(
+            '--once',
+            action='store_true',
+            help='Check each finding twice in this run, and use no state '
+            'file.',
+        )
+        group.add_argument(
+            '--settle',
+            metavar='DURATION',
+            type=options.duration,
+            default='1m',
+            help='With --once: the time between the two checks, longer than '
+            'an attach, a detach and a server create take (default: '
+            '%(default)s).',
+        )
+        group.add_argument(
+            '--min-age',
+            metavar='DURATION',
+            type=options.duration,
+            default='10m',
+            help='A finding is confirmed if an earlier audit found it, at '
+            'least this long ago (default: %(default)s).',
+        )
+        group.add_argument(
+            '--state-file',
+            metavar='FILE',
+            type=pathlib.Path,
+            help='The findings of earlier audits (default: one file for each '
+            'cloud in $XDG_STATE_HOME/attachguard).',
+        )
+
+    def _audit(
+        self,
+        cloud: api.Cloud,
+        read: inventory.Inventory,
+        parsed_args: argparse.Namespace,
+    ) -> runner.Audit:
+        """Prepare an audit."""
+        state_file = None
+        if not parsed_args.once:
+            digest = hashlib.sha256(cloud.identity.encode()).hexdigest()[:16]
+            state_file = confirmation.StateFile(
+                parsed_args.state_file
+                or state.directory() / f'audit-{digest}.json',
+                cloud.identity,
+            )
+        return runner.Audit(
+            cloud,
+            read,
+            runner.Selection(
+                frozenset(parsed_args.volumes),
+                frozenset(parsed_args.servers),
+                frozenset(parsed_args.projects),
+                frozenset(parsed_args.classes),
+                parsed_args.older_than,
+            ),
+            state_file,
+            parsed_args.min_age,
+            parsed_args.settle,
+        )
+
+
+@contextlib.contextmanager
+def _progress(stream: IO[str]) -> Iterator[Callable[[str, int], None]]:
+    """Show what has been read, if the stream is a terminal.
+
+    :param stream: where to
+    :returns: to be called with what was read, and how many more
+    """
+    try:
+        import tqdm
+    except ImportError as exc:
+        raise base.extra_is_missing(exc) from exc
+    bars: dict[str, tqdm.tqdm[Any]] = {}
+
+    def show(what: str, count: int) -> None:
+        if what not in bars:
+            # disable=None: only on a terminal.
+            bars[what] = stack.enter_context(
+                tqdm.tqdm(
+                    desc=f'{what:>11}',
+                    unit='',
+                    file=stream,
+                    leave=False,
+                    disable=None,
+                )
+            )
+        bars[what].update(count)
+
+    with contextlib.ExitStack() as stack:
+        yield show

@@ -1,0 +1,94 @@
+# Licensed under the Apache License, Version 2.0 (the "License"); you may
+# not use this file except in compliance with the License. You may obtain
+# a copy of the License at
+#
+#      http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS, WITHOUT
+# WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
+# License for the specific language governing permissions and limitations
+# under the License.
+
+"""The command ``attachguard``, for operators.
+
+Its subcommands are the entry points of the group ``attachguard.cli``, so that
+another package can add one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import abc
+from importlib import metadata
+import sys
+from typing import Any
+import warnings
+
+from cliff import app
+from cliff import commandmanager
+
+_DESCRIPTION = """\
+Stop users from forging volume attachments in Cinder, and find forged ones.
+
+The guard itself is a filter in the pipeline of cinder-api: see
+etc/api-paste.ini.sample. These commands are for operators. Start with:
+
+    attachguard demo            show what the guard does, on a real Cinder API
+    attachguard preflight       check whether this cloud is ready for the guard
+    attachguard audit           list the volumes that are inconsistent now
+    attachguard explain VOLUME  show what is wrong with one, and how to fix it
+    attachguard help COMMAND    show what a command does, and its options
+"""
+
+_EPILOG = """\
+exit codes:
+  0  the command succeeded
+  1  the command failed; the reason is on standard error
+  2  the command line is wrong
+audit, explain, repair and undo have more exit codes: see their --help.
+"""
+
+
+class Shell(app.App):
+    """The application that runs the commands."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            description=_DESCRIPTION,
+            version=metadata.version('attachguard'),
+            command_manager=commandmanager.CommandManager('attachguard.cli'),
+            # "attachguard demo --help" shows the help of the command demo.
+            deferred_help=True,
+        )
+
+    def build_option_parser(
+        self,
+        description: str | None,
+        version: str | None,
+        argparse_kwargs: dict[str, Any] | None = None,
+    ) -> argparse.ArgumentParser:
+        """Add the exit codes, and keep the line breaks of the texts."""
+        return super().build_option_parser(
+            description,
+            version,
+            {
+                'prog': 'attachguard',
+                'epilog': _EPILOG,
+                'formatter_class': argparse.RawDescriptionHelpFormatter,
+                **(argparse_kwargs or {}),
+            },
+        )
+
+
+def main(argv: abc.Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    :param argv: the arguments; by default those of the process
+    :returns: the exit code
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # futurist imports eventlet wherever it is installed.
+    warnings.filterwarnings('ignore', r'\s*Eventlet is deprecated')
+    # Without arguments, cliff would start its interactive mode.
+    return Shell().run(arguments or ['help'])
