@@ -36,8 +36,8 @@ def render(without: Steps, guarded: Steps, width: int | None = None) -> str:
     :returns: text to print
     """
     results = '\n'.join(
-        f'[{"ok" if holds else "FAILED"}] {claim}'
-        for claim, holds in claims(without, guarded)
+        f'[{"ok" if is_met else "FAILED"}] {claim}'
+        for claim, is_met in claims(without, guarded)
     )
     works = 'works' if is_successful(without, guarded) else 'DOES NOT WORK'
     return (
@@ -50,8 +50,8 @@ def render(without: Steps, guarded: Steps, width: int | None = None) -> str:
 
 
 def is_successful(without: Steps, guarded: Steps) -> bool:
-    """Return whether all :func:`claims` hold."""
-    return all(holds for _, holds in claims(without, guarded))
+    """Return whether all :func:`claims` are met."""
+    return all(is_met for _, is_met in claims(without, guarded))
 
 
 def table(without: Steps, guarded: Steps, width: int | None = None) -> str:
@@ -117,7 +117,7 @@ def claims(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
 
     :param without: the steps without the guard
     :param guarded: the steps with the guard
-    :returns: each claim, and whether it holds
+    :returns: each claim, and whether it is met
     """
     forged = [
         step

@@ -12,7 +12,7 @@
 
 """The calls of a user, and their effect on the volume.
 
-After each call, Cinder and Nova are queried for the volume. The verdict says
+After each call, Cinder and Nova are queried for the volume. The verdict is
 whether their records agree.
 """
 

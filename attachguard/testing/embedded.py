@@ -193,8 +193,8 @@ class EmbeddedCinder:
         if self._process is None:
             return
         process, self._process = self._process, None
-        assert process.stdin is not None
-        process.stdin.close()
+        if process.stdin is not None:
+            process.stdin.close()
         try:
             process.wait(timeout=_GRACE)
         except subprocess.TimeoutExpired:

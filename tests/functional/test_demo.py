@@ -65,7 +65,7 @@ def rows(output: str) -> list[list[str]]:
     return result
 
 
-def test_all_claims_hold(output: str) -> None:
+def test_all_claims_are_met(output: str) -> None:
     assert output.count('[ok]') == 3
     assert output.endswith('The guard works.\n')
 

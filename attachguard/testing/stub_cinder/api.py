@@ -175,10 +175,10 @@ class StubCinder(service.MicroversionService):
             request.version = self.min_version
             return
         value = next((h for h in header.split(',') if 'volume' in h), '')
-        words = value.split()
-        if len(words) != 2:
+        parts = value.split()
+        if len(parts) != 2:
             raise errors.unexpected('ValueError')
-        self.set_version(request, words[1])
+        self.set_version(request, parts[1])
 
     def finish(
         self, request: service.Request, response: webob.Response

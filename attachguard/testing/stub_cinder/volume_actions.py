@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import dataclasses
 import typing
 
 import webob
@@ -40,13 +41,27 @@ def _authorize(request: service.Request, name: str) -> None:
         request.authorize('member', rule)
 
 
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """A volume action.
+
+    :param request: the request
+    :param volume: the volume
+    :param arguments: the arguments of the action
+    """
+
+    request: service.Request
+    volume: records.Volume
+    arguments: typing.Any
+
+
 class VolumeActions:
     """Performs the volume actions: one method for each action.
 
     The method has the name of the action without ``os-``. A test can replace
-    it. Its parameters are the request, the volume, and the arguments of the
-    action. It returns the response, or ``None`` for an empty one with status
-    202. It raises :class:`~attachguard.testing.service.Refused` for an error.
+    it. It gets an :class:`Action`, and returns the response, or ``None`` for
+    an empty one with status 202. It raises
+    :class:`~attachguard.testing.service.Refused` for an error.
 
     :param cinder_records: the records of Cinder
     :param check: checks the deletion of attachments
@@ -77,35 +92,29 @@ class VolumeActions:
         with self._records.lock:
             volume = self._records.find_volume(request.caller, id)
             _authorize(request, name)
-            response = method(request, volume, arguments)
+            response = method(Action(request, volume, arguments))
         return response or bodies.empty(202)
 
-    def attach(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def attach(self, action: Action) -> None:
         """Attach the volume, without any check by Nova."""
         self._records.attach(
-            volume,
-            arguments.get('instance_uuid'),
-            arguments.get('host_name'),
-            arguments['mountpoint'],
-            arguments.get('mode', 'rw'),
+            action.volume,
+            action.arguments.get('instance_uuid'),
+            action.arguments.get('host_name'),
+            action.arguments['mountpoint'],
+            action.arguments.get('mode', 'rw'),
         )
 
-    def detach(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def detach(self, action: Action) -> None:
         """Delete an attachment of the volume."""
-        if arguments is None:
+        if action.arguments is None:
             # Cinder's schema accepts null; its code fails.
             raise errors.unexpected('AttributeError')
-        self._detach(request, volume, arguments.get('attachment_id'))
+        self._detach(
+            action.request,
+            action.volume,
+            action.arguments.get('attachment_id'),
+        )
 
     def _detach(
         self,
@@ -130,42 +139,28 @@ class VolumeActions:
             attachment_id = attachments[0].id if attachments else ''
         self._records.delete_attachment(volume, attachment_id)
 
-    def reserve(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def reserve(self, action: Action) -> None:
         """Set the status to attaching."""
-        expected = ['available', 'in-use'][: 1 + volume.multiattach]
-        if volume.status not in expected:
+        expected = ['available', 'in-use'][: 1 + action.volume.multiattach]
+        if action.volume.status not in expected:
             raise errors.invalid_volume(
                 f'Volume status must be {" or ".join(expected)} to reserve, '
-                f'but the status is {volume.status}.'
+                f'but the status is {action.volume.status}.'
             )
-        volume.status = 'attaching'
+        action.volume.status = 'attaching'
 
-    def unreserve(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def unreserve(self, action: Action) -> None:
         """Undo a reservation."""
-        if volume.status == 'attaching':
-            volume.status = (
+        if action.volume.status == 'attaching':
+            action.volume.status = (
                 'in-use'
-                if self._records.attachments_of(volume)
+                if self._records.attachments_of(action.volume)
                 else 'available'
             )
 
-    def begin_detaching(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def begin_detaching(self, action: Action) -> None:
         """Set the status to detaching."""
+        volume = action.volume
         if (volume.status, volume.attach_status) != ('in-use', 'attached'):
             raise errors.invalid_volume(
                 "Unable to detach volume. Volume status must be 'in-use' and "
@@ -173,27 +168,17 @@ class VolumeActions:
             )
         volume.status = 'detaching'
 
-    def roll_detaching(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def roll_detaching(self, action: Action) -> None:
         """Undo begin_detaching."""
-        if volume.status == 'detaching':
-            volume.status = 'in-use'
+        if action.volume.status == 'detaching':
+            action.volume.status = 'in-use'
 
-    def initialize_connection(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> webob.Response:
+    def initialize_connection(self, action: Action) -> webob.Response:
         """Return connection information."""
-        connector = arguments['connector']
+        connector = action.arguments['connector']
         if not isinstance(connector, dict):
             raise errors.unexpected('AttributeError')
-        data = records.connection(volume.id)
+        data = records.connection(action.volume.id)
         connection_info = {
             'driver_volume_type': data.pop('driver_volume_type'),
             'data': data,
@@ -201,36 +186,28 @@ class VolumeActions:
         }
         return service.respond(200, {'connection_info': connection_info})
 
-    def terminate_connection(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def terminate_connection(self, action: Action) -> None:
         """Check the deletion, and undo a reservation."""
-        self._check.run(request, volume, None)
-        self.unreserve(request, volume, arguments)
+        self._check.run(action.request, action.volume, None)
+        self.unreserve(action)
 
-    def force_detach(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def force_detach(self, action: Action) -> None:
         """Terminate the connection and detach."""
-        self.terminate_connection(request, volume, arguments)
-        self._detach(request, volume, arguments.get('attachment_id'))
+        self.terminate_connection(action)
+        self._detach(
+            action.request,
+            action.volume,
+            action.arguments.get('attachment_id'),
+        )
 
-    def reset_status(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def reset_status(self, action: Action) -> None:
         """Set the status, attach status and migration status."""
         values = {
-            name: value.lower() for name, value in arguments.items() if value
+            name: value.lower()
+            for name, value in action.arguments.items()
+            if value
         }
+        volume = action.volume
         attachments = self._records.attachments_of(volume)
         if values.get('status') == 'deleting':
             raise service.Refused(400, 'Cannot reset-state to deleting')
@@ -252,19 +229,14 @@ class VolumeActions:
             for attachment in attachments:
                 self._records.delete_attachment(volume, attachment.id)
 
-    def migrate_volume_completion(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> webob.Response:
+    def migrate_volume_completion(self, action: Action) -> webob.Response:
         """Move the attachments to the new volume."""
         new = self._records.find_volume(
-            request.caller, arguments['new_volume']
+            action.request.caller, action.arguments['new_volume']
         )
-        if not bodies.is_true(arguments.get('error')):
-            for attachment in self._records.attachments_of(volume):
-                self._detach(request, volume, attachment.id)
+        if not bodies.is_true(action.arguments.get('error')):
+            for attachment in self._records.attachments_of(action.volume):
+                self._detach(action.request, action.volume, attachment.id)
                 self._records.attach(
                     new,
                     attachment.instance_uuid,
@@ -274,14 +246,10 @@ class VolumeActions:
                 )
         return service.respond(200, {'save_volume_id': new.id})
 
-    def extend(
-        self,
-        request: service.Request,
-        volume: records.Volume,
-        arguments: typing.Any,
-    ) -> None:
+    def extend(self, action: Action) -> None:
         """Enlarge an available volume."""
-        size = int(arguments['new_size'])
+        volume = action.volume
+        size = int(action.arguments['new_size'])
         if volume.status != 'available' or size <= volume.size:
             raise service.Refused(
                 400,

@@ -45,7 +45,7 @@ _PATH = os.pathsep.join(
 
 
 class Missing(Exception):
-    """No server runs or can be started; the message says what to install."""
+    """No server runs or can be started."""
 
 
 @dataclasses.dataclass(frozen=True)

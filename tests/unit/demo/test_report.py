@@ -64,7 +64,7 @@ def changed(
     return result
 
 
-def test_all_claims_hold() -> None:
+def test_all_claims_are_met() -> None:
     assert report.is_successful(WITHOUT, GUARDED)
     text = report.render(WITHOUT, GUARDED)
     assert '403 server-lacks-volume' in text
@@ -114,10 +114,10 @@ def test_all_claims_hold() -> None:
         ),
     ],
 )
-def test_a_claim_fails(
+def test_a_claim_is_not_met(
     without: list[story.Step], guarded: list[story.Step], failed: int
 ) -> None:
-    claims = [holds for _, holds in report.claims(without, guarded)]
+    claims = [is_met for _, is_met in report.claims(without, guarded)]
     assert claims == [number != failed for number in range(3)]
     assert not report.is_successful(without, guarded)
     text = report.render(without, guarded)
