@@ -100,11 +100,11 @@ class Demo(command.Command):
 
     def _run(self, directory: pathlib.Path, serve: bool) -> int:
         # take_action has checked that these can be imported.
-        from attachguard.demo import clouds
-        from attachguard.demo import next_steps
-        from attachguard.demo import report
-        from attachguard.demo import story
         from attachguard.testing import embedded
+        from attachguard.testing.demo import clouds
+        from attachguard.testing.demo import next_steps
+        from attachguard.testing.demo import report
+        from attachguard.testing.demo import story
 
         # All services are on loopback; they need no proxy.
         os.environ.update(no_proxy='*', NO_PROXY='*')

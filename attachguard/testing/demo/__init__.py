@@ -13,7 +13,7 @@
 """A demonstration of forged attachments on the real Cinder API.
 
 ``attachguard demo`` runs the same calls without the guard and with it.
-:mod:`~attachguard.demo.clouds` starts the two clouds,
-:mod:`~attachguard.demo.story` makes the calls in one cloud, and
-:mod:`~attachguard.demo.report` compares the results.
+:mod:`~attachguard.testing.demo.clouds` starts the two clouds,
+:mod:`~attachguard.testing.demo.story` makes the calls in one cloud, and
+:mod:`~attachguard.testing.demo.report` compares the results.
 """

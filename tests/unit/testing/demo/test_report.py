@@ -18,10 +18,10 @@ import dataclasses
 
 import pytest
 
-from attachguard.demo import report
-from attachguard.demo import story
-from attachguard.demo.story import Kind
-from attachguard.demo.story import Verdict
+from attachguard.testing.demo import report
+from attachguard.testing.demo import story
+from attachguard.testing.demo.story import Kind
+from attachguard.testing.demo.story import Verdict
 
 ACCEPTED = story.Response(202)
 REFUSED = story.Response(403, 'server-lacks-volume', 'The server lacks it.')

@@ -24,11 +24,11 @@ import threading
 import pytest
 
 from attachguard import cmd
-from attachguard.demo import clouds
-from attachguard.demo import next_steps
-from attachguard.demo import report
-from attachguard.demo import story
 from attachguard.testing import embedded
+from attachguard.testing.demo import clouds
+from attachguard.testing.demo import next_steps
+from attachguard.testing.demo import report
+from attachguard.testing.demo import story
 
 
 class Clouds:

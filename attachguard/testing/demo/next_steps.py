@@ -24,9 +24,9 @@ import textwrap
 import uuid
 
 from attachguard import testing
-from attachguard.demo import clouds
-from attachguard.demo import story
 from attachguard.testing import stub_cloud
+from attachguard.testing.demo import clouds
+from attachguard.testing.demo import story
 
 _TEXT = """\
 

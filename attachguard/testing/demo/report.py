@@ -20,9 +20,9 @@ import textwrap
 
 import prettytable
 
-from attachguard.demo import story
-from attachguard.demo.story import Kind
-from attachguard.demo.story import Verdict
+from attachguard.testing.demo import story
+from attachguard.testing.demo.story import Kind
+from attachguard.testing.demo.story import Verdict
 
 Steps = abc.Sequence[story.Step]
 
