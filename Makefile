@@ -65,13 +65,13 @@ functional: $(VENV)/test.stamp  ## Run the tests over HTTP, stub and real servic
 differential: $(VENV)/test.stamp  ## Compare 20,000 requests with Cinder's own reading
 	$(PYTEST) tests/differential
 
-soak: $(VENV)/test.stamp  ## Account for every request on real servers, while Nova breaks
+soak: $(VENV)/test.stamp  ## Account for every request on real servers, while Nova fails
 	$(PYTEST) tests/soak
 
 packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
 	$(PYTEST) tests/packaging
 
-chaos: $(VENV)/test.stamp  ## Do to Nova all that can happen to a server, and watch
+chaos: $(VENV)/test.stamp  ## Test each failure of Nova, Keystone and the policy file
 	$(PYTEST) tests/chaos
 
 cloud: $(VENV)/test.stamp  ## Start a whole real cloud, guarded, and say how to log in

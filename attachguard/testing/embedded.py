@@ -143,6 +143,16 @@ class EmbeddedCinder:
         """The endpoint of the API, for a catalog or a client."""
         return f'http://127.0.0.1:{self.port}/v3'
 
+    @property
+    def pid(self) -> int:
+        """The id of its process.
+
+        :raises CinderNotStarted: it does not run
+        """
+        if self._process is None:
+            raise CinderNotStarted('Cinder does not run')
+        return self._process.pid
+
     def __enter__(self) -> Self:
         self.start()
         return self

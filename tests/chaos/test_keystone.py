@@ -9,130 +9,118 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Where the guard has a user of its own, Keystone is in trouble, too.
+"""Keystone fails when the guard, with its own credentials, needs a token.
 
-Only the guard finds Keystone by way of the trouble: Cinder's auth_token finds
-it as ever, for without that nobody gets as far as the guard.
+For Cinder's own checks of its callers' tokens, Keystone works: without it, no
+request reaches the guard.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 import datetime
 
 import pytest
 
-from tests.chaos import episodes
-from tests.chaos import faults
-from tests.chaos import scene as scenes
+from tests.chaos import chaos_cloud
+from tests.chaos import outage_checks
+from tests.outage import faults
 
-# What is told apart by nothing that comes before the token is left out.
+# Those that the guard would handle in the same way as another one are left
+# out.
 _FAULTS = [
     'refuses',
-    'hangs-before-answering',
+    'hangs-before-responding',
     'hangs-in-the-body',
     'drips-headers',
     'drips-a-body',
     'drips-chunks',
-    'resets-before-answering',
+    'resets-before-responding',
     'truncates-the-body',
-    'says-500',
-    'says-503-come-back-tomorrow',
-    'says-429-come-back-tomorrow',
-    'says-401-for-ever',
-    'says-404-in-html',
-    'says-200-with-garbage',
-    'says-200-with-another-row',
+    'responds-500',
+    'responds-503-retry-after-a-day',
+    'responds-429-retry-after-a-day',
+    'always-responds-401',
+    'responds-404-in-html',
+    'responds-200-with-garbage',
+    'responds-200-for-another-server',
     'sends-100-MB-as-one-string',
     'sends-8-MB-of-many-lists',
-    'sends-headers-for-ever',
-    'sends-100-Continue-for-ever',
+    'sends-headers-without-end',
+    'sends-100-Continue-without-end',
     'redirects-302',
-    'redirects-307-elsewhere',
+    'redirects-307-to-another-host',
 ]
-# keystoneauth gets a new one when there are less than thirty left.
+# keystoneauth renews a token that has less than thirty seconds left.
 _SHORT = datetime.timedelta(seconds=25)
 
 
 @pytest.fixture(scope='module')
-def stage(
+def cloud(
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[episodes.Stage]:
+) -> Iterator[chaos_cloud.Cloud]:
     directory = tmp_path_factory.mktemp('cinder')
-    with scenes.staged(directory, 'threads', credentials='admin') as scene:
-        yield episodes.Stage.of(scene)
-    assert not scene.tracebacks
-    assert 'gAAAAA' not in scene.log
+    with chaos_cloud.start(directory, 'threads', credentials='admin') as cloud:
+        yield cloud
+    # A token begins with it.
+    assert 'gAAAAA' not in cloud.log
 
 
-class TestKeystoneInTrouble(episodes.Expected):
-    """Keystone, or what there is in its place, when a token is needed."""
+@pytest.fixture(autouse=True)
+def _recovered(cloud: chaos_cloud.Cloud) -> None:
+    cloud.wait_until_recovered()
+
+
+def _renew_token(cloud: chaos_cloud.Cloud) -> None:
+    """Let Nova reject the guard's token once, so that it gets a new one."""
+    cloud.stubs.nova.faults.add(401, path='os-volume_attachments')
+    response = cloud.attach()
+    assert response.status == 403, response
+
+
+class TestKeystoneFails(outage_checks.Expected):
+    """Keystone, or what responds instead of it, has a fault."""
 
     @pytest.fixture(scope='class', params=_FAULTS)
     @staticmethod
-    def episode(
-        request: pytest.FixtureRequest, stage: episodes.Stage
-    ) -> episodes.Episode:
-        keystone = stage.scene.stubs.keystone
+    def outage(
+        request: pytest.FixtureRequest, cloud: chaos_cloud.Cloud
+    ) -> outage_checks.Outage:
+        keystone = cloud.stubs.keystone
         lifetime = keystone.token_lifetime
         keystone.token_lifetime = _SHORT
         try:
-            # The token that the guard has now is one that needs replacing.
-            _renew(stage)
-            return episodes.play(
-                stage, stage.scene.keystone, faults.ALL[request.param]
+            # From now on the guard has a token that it has to renew.
+            _renew_token(cloud)
+            return outage_checks.try_fault(
+                cloud, cloud.keystone, request.param
             )
         finally:
             keystone.token_lifetime = lifetime
 
 
-def _renew(stage: episodes.Stage) -> None:
-    """Have Nova refuse the guard's token, so that it gets a new one."""
-    stage.scene.stubs.nova.faults.add(401, path='os-volume_attachments')
-    answer = stage.scene.member.attach(stage.volume_id)
-    assert answer.status == 403, answer
-
-
-def test_a_token_that_nova_refuses_is_replaced_once(
-    stage: episodes.Stage,
+def test_a_token_that_nova_rejects_is_renewed_once(
+    cloud: chaos_cloud.Cloud,
 ) -> None:
-    episodes.recover(stage)
-    asked = stage.scene.keystone.requests
-    _renew(stage)
-    assert stage.scene.keystone.requests == asked + 1
-    assert stage.scene.member.attach(stage.volume_id).status == 403
-    assert stage.scene.keystone.requests == asked + 1
+    before = cloud.keystone.requests
+    _renew_token(cloud)
+    assert cloud.keystone.requests == before + 1
+    assert cloud.attach().status == 403
+    assert cloud.keystone.requests == before + 1
 
 
-def test_nova_that_refuses_every_token_costs_keystone_little(
-    stage: episodes.Stage,
+def test_one_query_renews_at_most_one_token(
+    cloud: chaos_cloud.Cloud,
 ) -> None:
-    episodes.recover(stage)
-    scene = stage.scene
-    asked = scene.keystone.requests
-    scene.nova.begin(faults.ALL['says-401-for-ever'])
-    try:
-        answers = [scene.member.attach(stage.volume_id) for _ in range(20)]
-    finally:
-        scene.nova.cure()
-    assert {answer.status for answer in answers} == {503}
-    assert scene.keystone.requests - asked <= len(answers)
-    recovered, recovery = episodes.recover(stage)
-    assert recovered.status == 202
-    assert recovery < episodes.RECOVERY
+    before = cloud.keystone.requests
+    with cloud.nova.failing(faults.ALL['always-responds-401']):
+        responses = [cloud.attach() for _ in range(20)]
+    assert {each.status for each in responses} == {503}
+    assert cloud.keystone.requests - before <= len(responses)
+    cloud.assert_recovers()
 
 
-def test_who_hangs_on_keystone_hangs_on_nothing_else(
-    stage: episodes.Stage,
+def test_keystone_is_not_needed_while_the_token_is_valid(
+    cloud: chaos_cloud.Cloud,
 ) -> None:
-    episodes.recover(stage)
-    scene = stage.scene
-    # As long as the guard's token is good, nobody needs Keystone.
-    scene.keystone.begin(faults.ALL['hangs-before-answering'])
-    try:
-        answers = scenes.at_once(
-            4, lambda _n: scene.member.attach(stage.volume_id)
-        )
-    finally:
-        scene.keystone.cure()
-    assert {answer.status for answer in answers} == {403}
+    with cloud.keystone.failing(faults.ALL['hangs-before-responding']):
+        responses = chaos_cloud.at_once(4, cloud.attach)
+    assert {each.status for each in responses} == {403}

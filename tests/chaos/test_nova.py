@@ -9,115 +9,68 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Whatever Nova does, who needs an answer gets one in time.
+"""Nova fails in every way, one after the other, below one real Cinder.
 
-One process of the real Cinder goes through all the faults, one after the
-other, on the guard's own defaults but for the times.
+The guard has its default options, except for the times.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-import threading
 import time
 
 import pytest
 
-from tests.chaos import episodes
-from tests.chaos import faults
-from tests.chaos import scene as scenes
-from tests.chaos import usage
+from tests.chaos import chaos_cloud
+from tests.chaos import outage_checks
+from tests.outage import background
+from tests.outage import faults
 
 
-@pytest.fixture(scope='module', params=['threads', 'eventlet'])
-def stage(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[episodes.Stage]:
-    directory = tmp_path_factory.mktemp('cinder')
-    with scenes.staged(directory, request.param, real=True) as scene:
-        yield episodes.Stage.of(scene)
-    assert not scene.tracebacks
-
-
-class TestNovaInTrouble(episodes.Expected):
-    """Nova, or what there is in its place."""
+class TestNovaFails(outage_checks.Expected):
+    """Nova, or what responds instead of it, has a fault."""
 
     @pytest.fixture(scope='class', params=faults.ALL)
     @staticmethod
-    def episode(
-        request: pytest.FixtureRequest, stage: episodes.Stage
-    ) -> episodes.Episode:
-        scene = stage.scene
-        fault: str = request.param
-        nova = scene.tls if fault.startswith('tls') else scene.nova
-        scene.use(nova)
-        return episodes.play(stage, nova, faults.ALL[fault])
+    def outage(
+        request: pytest.FixtureRequest, cloud: chaos_cloud.Cloud
+    ) -> Iterator[outage_checks.Outage]:
+        name: str = request.param
+        nova = cloud.nova_with_tls if name in faults.TLS else cloud.nova
+        cloud.use(nova)
+        yield outage_checks.try_fault(cloud, nova, name)
+        cloud.use(cloud.nova)
 
 
-class TestNovaComesAndGoes:
-    """Nova on one port, and now and then not."""
+def test_nova_restarts_every_second(cloud: chaos_cloud.Cloud) -> None:
+    def restart() -> None:
+        with cloud.nova.failing(faults.PLAIN['refuses']):
+            time.sleep(1.0)
 
-    @pytest.fixture(autouse=True)
-    def _without_tls(self, stage: episodes.Stage) -> Iterator[None]:
-        stage.scene.use(stage.scene.nova)
-        answer, _seconds = episodes.recover(stage)
-        assert answer.status == 202
-        yield
-        stage.scene.nova.cure()
-
-    def test_flapping_every_second(self, stage: episodes.Stage) -> None:
-        scene = stage.scene
-        over = threading.Event()
-
-        def flap() -> None:
-            while not over.wait(1.0):
-                scene.nova.begin(faults.PLAIN['refuses'])
-                over.wait(1.0)
-                scene.nova.cure()
-
-        asked: list[scenes.Answer] = []
-        flapping = threading.Thread(target=flap, daemon=True)
-        with stage.others.about() as others:
-            flapping.start()
-            try:
-                end = time.monotonic() + 6
-                while time.monotonic() < end:
-                    asked += scenes.at_once(
-                        2, lambda _n: scene.member.attach(stage.volume_id)
-                    )
-                    time.sleep(0.05)
-            finally:
-                over.set()
-                flapping.join()
-                scene.nova.cure()
-            recovered, recovery = episodes.recover(stage)
-        assert {answer.status for answer in asked} == {403, 503}
-        assert max(answer.seconds for answer in asked) < (
-            scenes.NOVA_TIMEOUT + scenes.MARGIN
-        )
-        assert not others.failed
-        assert recovered.status == 202
-        assert recovery < episodes.RECOVERY
-
-    def test_restarting_while_nobody_asks(self, stage: episodes.Stage) -> None:
-        scene = stage.scene
-        # So that there is a connection for each, which then is of no use.
-        scene.warm_up(stage.volume_id)
-        scene.nova.begin(faults.PLAIN['refuses'])
-        time.sleep(1.0)
-        scene.nova.cure()
-        asked = scenes.at_once(
-            scenes.CONCURRENCY // 2,
-            lambda _n: scene.member.attach(stage.volume_id),
-        )
-        assert {answer.status for answer in asked} == {403}
+    responses = []
+    with cloud.others.calling() as others:
+        with background.repeating(restart, 1.0):
+            end = time.monotonic() + 5
+            while time.monotonic() < end:
+                responses += chaos_cloud.at_once(2, cloud.attach)
+                time.sleep(0.05)
+        cloud.assert_recovers()
+    assert {each.status for each in responses} == {403, 503}
+    slowest = max(each.seconds for each in responses)
+    assert slowest < chaos_cloud.LATEST
+    assert not others.failed
 
 
-def test_after_all_of_it_the_process_is_as_it_was(
-    stage: episodes.Stage,
+def test_nova_restarts_while_the_guard_is_idle(
+    cloud: chaos_cloud.Cloud,
 ) -> None:
-    limit = stage.calm.plus(1 + scenes.CONCURRENCY, 4, 120.0)
-    after = usage.settled(stage.scene.pid, limit, 5.0)
-    assert after.threads <= limit.threads
-    assert after.sockets <= limit.sockets
-    assert after.megabytes <= limit.megabytes
+    # Each of the connections that the guard keeps is closed by the restart.
+    cloud.warm_up()
+    with cloud.nova.failing(faults.PLAIN['refuses']):
+        time.sleep(0.5)
+    responses = chaos_cloud.at_once(chaos_cloud.CONCURRENCY // 2, cloud.attach)
+    assert {each.status for each in responses} == {403}
+
+
+def test_all_faults_together_leave_nothing_behind(
+    cloud: chaos_cloud.Cloud,
+) -> None:
+    assert cloud.excess(megabytes=120) == []

@@ -9,90 +9,58 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The policy file changes while callers are at the guard.
-
-Whatever becomes of the file, each request is decided by the rules from before
-or by those from after.
+"""The policy file changes under load: each request is decided by its rules
+from before or from after the change.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterator
-import contextlib
 import pathlib
-import threading
 import time
 
 import pytest
 
-from tests.chaos import scene as scenes
+from tests.chaos import chaos_cloud
+from tests.outage import background
+from tests.outage.guarded_cloud import Response
 
 _OPEN = '{}\n'
 _CLOSED = '"attachguard:os-roll_detaching": "!"\n'
-# Its size alone tells that it is another one, whatever a clock says.
-_CLOSED_DIFFERENTLY = '# Not today.\n' + _CLOSED
+# Of another size, so that the change is noticed whatever the clock says.
+_STILL_CLOSED = '# Closed.\n' + _CLOSED
 
-
-@pytest.fixture(scope='module', params=['threads', 'eventlet'])
-def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[scenes.Scene, pathlib.Path]]:
-    directory = tmp_path_factory.mktemp('cinder')
-    path = directory / 'rules' / 'policy.yaml'
-    path.parent.mkdir()
-    path.write_text(_OPEN)
-    with scenes.staged(directory, request.param, policy_file=path) as scene:
-        yield scene, path
-    assert not scene.tracebacks
+_NOT_LOADED = 'Policy file not loaded'
 
 
 class Load:
-    """Callers whom one rule lets through or not, at work all the time."""
+    """Callers whose requests one rule of the policy file allows or not."""
 
-    def __init__(self, scene: scenes.Scene) -> None:
-        self._scene = scene
-        self._volume_id = scene.volume()
-        self._over = threading.Event()
-        self.answers: list[scenes.Answer] = []
+    def __init__(self, cloud: chaos_cloud.Cloud, path: pathlib.Path) -> None:
+        self._cloud = cloud
+        self.path = path
+        self._volume_id = cloud.create_volume()
+        self.responses: list[Response] = []
 
-    def ask(self) -> bool:
-        """Whether the rule in force lets somebody through."""
-        answer = self._scene.member.act(self._volume_id, 'os-roll_detaching')
-        self.answers.append(answer)
-        return answer.reason != 'policy'
+    def is_allowed(self) -> bool:
+        """Send a request, and see whether the rule allows it."""
+        response = self._cloud.member.act(self._volume_id, 'os-roll_detaching')
+        self.responses.append(response)
+        return response.reason != 'policy'
 
-    @contextlib.contextmanager
-    def on(self) -> Iterator[Load]:
-        """Go on while the context is open."""
-        threads = [
-            threading.Thread(target=self._work, daemon=True) for _ in range(4)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield self
-        finally:
-            self._over.set()
-            for thread in threads:
-                thread.join()
-
-    def _work(self) -> None:
-        while not self._over.wait(0.05):
-            self.ask()
-
-    def wait_for(self, opened: bool) -> None:
-        """Wait until the rules are these, for everybody.
-
-        :param opened: whether they let through
-        """
+    def wait_until(self, allowed: bool) -> None:
+        """Wait until the rule allows requests, or does not."""
         give_up = time.monotonic() + 5
-        while self.ask() is not opened:
+        while self.is_allowed() is not allowed:
             assert time.monotonic() < give_up
         for _ in range(5):
-            assert self.ask() is opened
+            assert self.is_allowed() is allowed
 
 
 def _replace(path: pathlib.Path, text: str) -> None:
+    if path.is_dir():
+        path.rmdir()
     new = path.with_suffix('.new')
     new.write_text(text)
     new.rename(path)
@@ -104,108 +72,72 @@ def _make_directory(path: pathlib.Path) -> None:
 
 
 @pytest.fixture
-def load(
-    running: tuple[scenes.Scene, pathlib.Path],
-) -> Iterator[Load]:
-    scene, path = running
-    if path.is_dir():
-        path.rmdir()
+def load(cloud: chaos_cloud.Cloud) -> Iterator[Load]:
+    path = cloud.cinder.directory / 'rules' / 'policy.yaml'
     _replace(path, _CLOSED)
-    with Load(scene).on() as load:
-        load.wait_for(opened=False)
+    load = Load(cloud, path)
+    with background.repeating(load.is_allowed, 0.05, threads=4):
+        load.wait_until(allowed=False)
         yield load
-    # No rule, and no file, is an error of the caller's or Cinder's.
-    assert {answer.status for answer in load.answers} <= {202, 403}
+        _replace(path, _OPEN)
+        load.wait_until(allowed=True)
+    # No change of the file is an error for a caller.
+    assert {each.status for each in load.responses} <= {202, 403}
 
 
-def test_replaced_it_is_in_force_at_once(
-    load: Load, running: tuple[scenes.Scene, pathlib.Path]
-) -> None:
-    _scene, path = running
-    for text, opened in 2 * [
+def test_a_replaced_file_is_used(load: Load) -> None:
+    for text, allowed in 2 * [
         (_OPEN, True),
         (_CLOSED, False),
         (_OPEN, True),
-        (_CLOSED_DIFFERENTLY, False),
+        (_STILL_CLOSED, False),
     ]:
-        _replace(path, text)
-        load.wait_for(opened)
+        _replace(load.path, text)
+        load.wait_until(allowed)
 
 
-def test_written_in_place_it_is_in_force_at_last(
-    load: Load, running: tuple[scenes.Scene, pathlib.Path]
+def test_a_file_that_is_written_in_place_is_used_when_complete(
+    load: Load,
 ) -> None:
-    _scene, path = running
-    # As an editor does that knows nothing of renaming.
-    with path.open('w') as file:
-        for character in _OPEN + '# Everybody may.\n':
+    with load.path.open('w') as file:
+        for character in _OPEN + '# Open.\n':
             file.write(character)
             file.flush()
             time.sleep(0.01)
-    load.wait_for(opened=True)
+    load.wait_until(allowed=True)
 
 
 @pytest.mark.parametrize(
-    ('spoil', 'logged'),
+    'damage',
     [
-        pytest.param(
-            lambda path: _replace(path, ''), 'it is empty', id='emptied'
-        ),
-        pytest.param(
-            lambda path: path.write_text(''),
-            'it is empty',
-            id='emptied-in-place',
-        ),
-        pytest.param(
-            lambda path: _replace(path, '"attachguard:os-att'),
-            'it is not YAML',
-            id='cut-off',
-        ),
-        pytest.param(
-            lambda path: path.write_bytes(b'\xff\x00' * 100),
-            'are not used',
-            id='of-bytes',
-        ),
+        pytest.param(lambda path: _replace(path, ''), id='emptied'),
+        pytest.param(lambda path: path.write_text(''), id='emptied-in-place'),
+        pytest.param(lambda path: _replace(path, '"attach'), id='cut-off'),
         pytest.param(
             lambda path: _replace(path, '"attachguard:os-atach": "@"\n'),
-            'there is no rule',
             id='with-an-unknown-rule',
         ),
         pytest.param(
-            lambda path: _replace(
-                path, '"attachguard:os-roll_detaching": "novva:attached"\n'
-            ),
-            'is no check',
-            id='with-an-unknown-check',
+            lambda path: path.write_bytes(b'\xff\x00' * 100), id='of-bytes'
         ),
         pytest.param(
-            lambda path: _replace(path, '[' * 600),
-            'are not used',
-            id='nested-deeply',
+            lambda path: _replace(path, '[' * 600), id='nested-deeply'
         ),
-        pytest.param(lambda path: path.unlink(), 'are not used', id='deleted'),
-        pytest.param(_make_directory, 'are not used', id='a-directory'),
+        pytest.param(pathlib.Path.unlink, id='deleted'),
+        pytest.param(_make_directory, id='a-directory'),
     ],
 )
-def test_spoilt_it_changes_nothing_until_it_is_mended(
+def test_a_damaged_file_is_not_used(
+    cloud: chaos_cloud.Cloud,
     load: Load,
-    running: tuple[scenes.Scene, pathlib.Path],
-    spoil: object,
-    logged: str,
+    damage: Callable[[pathlib.Path], object],
 ) -> None:
-    scene, path = running
-    before = len(scene.log)
-    assert callable(spoil)
-    spoil(path)
+    before = len(cloud.log)
+    damage(load.path)
     give_up = time.monotonic() + 10
-    while logged not in scene.log[before:]:
+    while _NOT_LOADED not in cloud.log[before:]:
         assert time.monotonic() < give_up
         time.sleep(0.05)
-    load.wait_for(opened=False)
-    # Said once of what the file is, and of what it was on the way there; not
-    # with every request.
-    assert scene.log[before:].count('are not used') <= 2
-    if path.is_dir():
-        path.rmdir()
-    _replace(path, _OPEN)
-    load.wait_for(opened=True)
+    load.wait_until(allowed=False)
+    # One error for each state of the file, not for each request.
+    assert cloud.log[before:].count(_NOT_LOADED) <= 2

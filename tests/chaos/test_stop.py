@@ -9,118 +9,101 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The service is told to stop while callers wait for Nova."""
-
-from __future__ import annotations
+"""The service gets SIGTERM while callers wait for Nova."""
 
 from collections.abc import Iterator
 import concurrent.futures
-import contextlib
-import functools
 import pathlib
 import signal
-import socket
-import subprocess
 import time
 
+import psutil
 import pytest
 
-from attachguard.testing import embedded
-from tests.chaos import faults
-from tests.chaos import scene as scenes
+from tests.chaos import chaos_cloud
+from tests.outage import cinder_servers
+from tests.outage import faults
 
-_ORDERLY = pathlib.Path(__file__).with_name('orderly.py')
 _CALLERS = 20
-# A server that waits for its callers waits for Nova, and then for itself:
-# waitress, for up to five seconds.
-_ENDS = scenes.NOVA_TIMEOUT + 5.0 + scenes.MARGIN
+# A limit of the guard: Python waits for a thread that reads headers, as long
+# as Nova drips them or until the process is killed.
+_WAITS_FOR_NOVA = ('orderly-threads', 'drips-headers')
+# A server waits for its callers, who wait for Nova; waitress then waits up to
+# five seconds for its threads.
+_STOPS_WITHIN = chaos_cloud.NOVA_TIMEOUT + 5.0 + chaos_cloud.MARGIN
 
 
-@contextlib.contextmanager
-def _orderly(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    popen = subprocess.Popen
+# SIGTERM ends the process as it ends uWSGI and mod_wsgi: Python waits for its
+# threads and runs its exit handlers. The volume service and the scheduler are
+# not started, because Python would wait for their threads, too.
+_ORDERLY = """
+import runpy, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+main = runpy.run_path(sys.argv[1])['main']
+main.__globals__['_start_services'] = lambda: None
+main(*sys.argv[2:])
+"""
 
-    def start(command: list[str], **kwargs: object) -> object:
-        at = command.index(str(embedded._PROCESS))
-        command = [*command[:at], str(_ORDERLY), *command[at:]]
-        return popen(command, **kwargs)  # type: ignore[call-overload]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(subprocess, 'Popen', start)
-        yield
+class _OrderlyCinder(cinder_servers.Cinder):
+    """Cinder on threads, which ends in good order."""
+
+    def _command(self, ready: pathlib.Path) -> list[str]:
+        python, *options, script, _server, port, conf = super()._command(ready)
+        arguments = ['-c', _ORDERLY, script, 'threads', port, conf]
+        return [python, *options, *arguments]
 
 
 @pytest.fixture
-def scene(
-    server: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[scenes.Scene]:
-    with contextlib.ExitStack() as stack:
-        if server == 'threads-in-order':
-            stack.enter_context(_orderly(monkeypatch))
-        kind: scenes.Server = 'eventlet' if server == 'eventlet' else 'threads'
-        yield stack.enter_context(scenes.staged(tmp_path, kind))
-
-
-def _read_all(port: int, request: bytes) -> bytes:
-    """What comes back until the connection ends, however it does."""
-    answer = b''
-    try:
-        with socket.create_connection(('127.0.0.1', port), 30) as caller:
-            caller.sendall(request)
-            while more := caller.recv(65536):
-                answer += more
-    except ConnectionError:
-        pass
-    return answer
-
-
-def _is_whole(answer: bytes) -> bool:
-    head, end, body = answer.partition(b'\r\n\r\n')
-    lengths = [
-        int(line.split(b':')[1])
-        for line in head.lower().split(b'\r\n')
-        if line.startswith(b'content-length:')
-    ]
-    return bool(end) and lengths == [len(body)]
+def cloud(
+    server: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[chaos_cloud.Cloud]:
+    monkeypatch.setitem(
+        cinder_servers.SERVERS, 'orderly-threads', _OrderlyCinder
+    )
+    with chaos_cloud.start(tmp_path, server) as cloud:
+        yield cloud
 
 
 @pytest.mark.parametrize(
     ('server', 'fault'),
     [
-        ('threads', 'drips-headers'),
-        ('threads-in-order', None),
-        ('threads-in-order', 'hangs-before-answering'),
-        ('threads-in-order', 'drips-headers'),
+        ('orderly-threads', None),
+        ('orderly-threads', 'hangs-before-responding'),
+        _WAITS_FOR_NOVA,
         ('eventlet', None),
         ('eventlet', 'drips-headers'),
     ],
 )
-def test_it_ends_in_time_and_no_answer_is_cut_off(
-    scene: scenes.Scene, fault: str | None
+def test_the_process_ends_and_no_response_is_cut_off(
+    cloud: chaos_cloud.Cloud, server: str, fault: str | None
 ) -> None:
-    volume_id = scene.volume()
-    scene.warm_up(volume_id)
-    requests = [scene.member.raw_attach(volume_id) for _ in range(_CALLERS)]
     if fault is not None:
-        scene.nova.begin(faults.ALL[fault])
-    asked = scene.nova.requests
-    call = functools.partial(_read_all, scene.cinder.port)
+        cloud.nova.fail(faults.ALL[fault])
+    before = cloud.nova.requests
+    process = cloud.cinder.process
     with concurrent.futures.ThreadPoolExecutor(_CALLERS) as threads:
-        answers = threads.map(call, requests)
+        futures = [threads.submit(cloud.attach) for _ in range(_CALLERS)]
         give_up = time.monotonic() + 20
-        while scene.nova.requests == asked:
+        while cloud.nova.requests == before:
             assert time.monotonic() < give_up
             time.sleep(0.01)
         start = time.monotonic()
-        process = scene.cinder._process
-        assert process is not None
         process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_ENDS + 10)
-        finally:
-            process.kill()
-            took = time.monotonic() - start
-            found = list(answers)
-    assert took < _ENDS
-    for answer in found:
-        assert answer == b'' or _is_whole(answer), answer
+        if (server, fault) == _WAITS_FOR_NOVA:
+            with pytest.raises(psutil.TimeoutExpired):
+                process.wait(_STOPS_WITHIN)
+            start = time.monotonic()
+            cloud.nova.recover()
+        process.wait(_STOPS_WITHIN + 10)
+        seconds = time.monotonic() - start
+        responses = [future.result() for future in futures]
+    assert seconds < _STOPS_WITHIN
+    for response in responses:
+        if response.status == 0:
+            assert 'IncompleteRead' not in response.body
+        else:
+            # Parsed, so that it is complete.
+            assert isinstance(response.body, dict), response

@@ -9,170 +9,135 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What must be true of each request, and of which it is not.
+"""What must be true of each request, from its records.
 
-Knows nothing of how requests are sent and seen, so that each way to be wrong
-can be tested without a server.
+It does not know how requests are sent and recorded, so that each possible
+error can be tested without a server.
 """
-
-from __future__ import annotations
 
 import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
-import dataclasses
 import enum
 import hashlib
-import json
 import typing
 
-from attachguard.guard import request as guard_request
+from tests.outage.guarded_cloud import Response
+
+#: The response header with the id of the request.
+RESPONSE_TO = 'X-Soak-Response-To'
 
 
-class Outcome(enum.Enum):
-    """What becomes of a request."""
+class Outcome(enum.StrEnum):
+    """What happens to a request; the value is the guard's verdict."""
 
-    PASSED = 'passed'
-    #: by the guard, with 403
+    PASSED = 'allowed'
     REFUSED = 'refused'
-    #: by the guard, with 503: Nova does not say
+    #: Nova does not respond
     UNKNOWN = 'unknown'
-    #: answered with what Cinder says to the same request about nothing
-    REHEARSED = 'rehearsed'
+    MALFORMED = 'malformed'
+    #: Cinder responds that the volume does not exist
+    MISSING = 'missing'
 
 
-@dataclasses.dataclass(frozen=True)
-class Kind:
+class Kind(typing.NamedTuple):
     """A kind of request.
 
     :param name: for the table
-    :param outcome: what has to become of it while Nova answers
-    :param status: what it is then answered
-    :param asks_nova: whether it may be UNKNOWN while Nova does not
+    :param outcome: what has to happen to it while Nova works
+    :param status: of the response then
+    :param needs_nova: whether it may be UNKNOWN while Nova fails
     """
 
     name: str
     outcome: Outcome
     status: int
-    asks_nova: bool = False
+    needs_nova: bool = False
 
-    def may_be(self, outcome: Outcome, nova_is_fine: bool) -> bool:
-        """Whether a request of this kind may come to that."""
+    def may_be(self, outcome: Outcome, nova_works: bool) -> bool:
+        """Whether this outcome is allowed."""
         if outcome is Outcome.UNKNOWN:
-            return self.asks_nova and not nova_is_fine
+            return self.needs_nova and not nova_works
         return outcome is self.outcome
 
 
-@dataclasses.dataclass(frozen=True)
-class Sent:
-    """A request of a client, and what came back.
+class Sent(typing.NamedTuple):
+    """A request of a client, and its response.
 
     :param digest: of what was sent, see :func:`digest`
-    :param nova_was_fine: from some time before it until it was answered
-    :param status: of the answer; None where there was none
-    :param reason: the guard's, in the answer
-    :param answers: the id of the request that the answer belongs to
-    :param detail: what else may help to understand it
-    :param seconds: until it was answered
+    :param nova_worked: from some time before it until the response
     """
 
     id: str
     kind: Kind
     digest: str
-    nova_was_fine: bool
-    status: int | None
-    reason: str | None = None
-    answers: str | None = None
-    detail: str = ''
-    seconds: float = 0.0
+    nova_worked: bool
+    response: Response
 
     @property
     def outcome(self) -> Outcome:
-        """What the answer says that became of it."""
-        if self.reason is not None:
-            if self.status == 503:
-                return Outcome.UNKNOWN
-            return Outcome.REFUSED
-        if self.kind.outcome is Outcome.REHEARSED:
-            return Outcome.REHEARSED
+        """What happened to it, by its response."""
+        if self.response.reason is not None:
+            return {503: Outcome.UNKNOWN, 400: Outcome.MALFORMED}.get(
+                self.response.status, Outcome.REFUSED
+            )
+        if self.kind.outcome is Outcome.MISSING:
+            return Outcome.MISSING
         return Outcome.PASSED
+
+    def __str__(self) -> str:
+        nova = 'works' if self.nova_worked else 'fails'
+        body = '' if self.response.ok else self.response.body
+        return f'{self.outcome} {self.response.status}, Nova {nova}: {body}'
 
 
 class Where(enum.StrEnum):
-    """Where a request was seen."""
+    """Where a request was recorded."""
 
-    #: at the pipeline's begin
+    #: at the begin of the pipeline
     FRONT = 'front'
-    #: right behind the guard, before Cinder
+    #: behind the guard, before Cinder
     BACK = 'back'
-    #: there, with Cinder's answer
-    ANSWERED = 'answered'
+    #: at the same place, with Cinder's response
+    RESPONDED = 'responded'
     #: in the guard's log
     DECIDED = 'decided'
 
 
-@dataclasses.dataclass(frozen=True)
-class Seen:
-    """A request where it was seen.
+class Seen(typing.NamedTuple):
+    """The record of a request.
 
-    :param digest: see :func:`digest`; nothing at the front
-    :param nothing: whether it is about the nil UUID, which is nothing
-    :param status: Cinder's answer, where it is there
-    :param verdict: the guard's, where it is in its log
+    :param digest: see :func:`digest`; empty at the front
+    :param status: of Cinder's response, where that is recorded
+    :param verdict: of the guard, where that is recorded
     """
 
     where: Where
     id: str | None
     method: str
     digest: str = ''
-    nothing: bool = False
     status: int | None = None
     verdict: str | None = None
 
-    def dumps(self) -> bytes:
-        """As one line."""
-        return json.dumps(dataclasses.asdict(self)).encode() + b'\n'
 
-    @classmethod
-    def loads(cls, line: str | bytes) -> typing.Self:
-        """From one line.
-
-        :raises ValueError: it is none
-        """
-        values = json.loads(line)
-        return cls(**{**values, 'where': Where(values['where'])})
-
-
-class Wrong(enum.Enum):
+class Wrong(enum.StrEnum):
     """What can be wrong with a request."""
 
-    UNANSWERED = 'not answered'
-    OTHER_ANSWER = "got the answer to another request, or nobody's"
+    NO_RESPONSE = 'has no response'
+    OTHER_RESPONSE = 'has the response to another request'
     FRONT = 'did not enter the pipeline exactly once'
-    OUTCOME = 'came to what its kind may not come to'
-    STATUS = 'was answered with another status than its kind is'
-    LEAKED = 'was not let through, and reached Cinder'
-    LOST = 'was let through, and did not reach Cinder'
-    DOUBLED = 'was let through, and reached Cinder more than once'
-    ALTERED = 'made the guard send something else that can change something'
-    EFFECT = 'succeeded on the nil UUID'
-    RETOLD = 'was answered otherwise than Cinder did'
-    LOGGED = 'was decided otherwise, or more than once, by the log'
-    UNSENT = 'was seen, and nobody had sent it'
+    OUTCOME = 'has an outcome that its kind may not have'
+    STATUS = 'has another status than its kind'
+    LEAKED = 'was not allowed, and reached Cinder'
+    LOST = 'was allowed, and did not reach Cinder'
+    DOUBLED = 'was allowed, and reached Cinder more than once'
+    ALTERED = 'made the guard send a request that can change something'
+    CHANGED_RESPONSE = 'has another response than that of Cinder'
+    LOGGED = 'has another decision in the log, or several'
+    UNSENT = 'was recorded, but not sent'
 
 
-# Of a service's requests there is nothing in the log, and of what is none of
-# the guard's business neither.
-_VERDICTS: dict[Outcome, tuple[list[str], ...]] = {
-    Outcome.PASSED: ([], ['allowed']),
-    Outcome.REFUSED: (['refused'],),
-    Outcome.UNKNOWN: (['unknown'],),
-    Outcome.REHEARSED: (['malformed'], ['missing']),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(typing.NamedTuple):
     """A request with which something is wrong."""
 
     wrong: Wrong
@@ -181,7 +146,7 @@ class Finding:
     detail: str
 
     def __str__(self) -> str:
-        return f'{self.kind} {self.id} {self.wrong.value}: {self.detail}'
+        return f'{self.kind} {self.id} {self.wrong}: {self.detail}'
 
 
 def digest(
@@ -192,9 +157,9 @@ def digest(
     content_type: str | None,
     version: str | None,
 ) -> str:
-    """What a request is, in short: all that Cinder decides on.
+    """Digest all that Cinder's decisions about a request depend on.
 
-    :param path: with what stands in SCRIPT_NAME
+    :param path: with SCRIPT_NAME
     :param version: the header OpenStack-API-Version
     """
     parts = (method, path, query, content_type or '', version or '')
@@ -202,19 +167,8 @@ def digest(
     return hashlib.sha256(whole).hexdigest()[:24]
 
 
-def is_about_nothing(path: str, body: bytes) -> bool:
-    """Whether a request is about the volume or attachment that is none."""
-    if guard_request.NIL_UUID in path:
-        return True
-    try:
-        about = json.loads(body)['attachment']['volume_uuid']
-    except (ValueError, KeyError, TypeError):
-        return False
-    return bool(about == guard_request.NIL_UUID)
-
-
 def audit(sent: Iterable[Sent], seen: Iterable[Seen]) -> list[Finding]:
-    """Compare what was sent with what was seen.
+    """Compare the requests that were sent with the records.
 
     :returns: what is wrong; empty where every request is accounted for
     """
@@ -224,7 +178,7 @@ def audit(sent: Iterable[Sent], seen: Iterable[Seen]) -> list[Finding]:
     findings = [
         Finding(wrong, one.id, one.kind.name, detail)
         for one in sent
-        for wrong, detail in _wrongs(one, by_id.pop(one.id, []))
+        for wrong, detail in _check(one, by_id.pop(one.id, []))
     ]
     findings += [
         Finding(Wrong.UNSENT, id_, '?', f'{item.method} {item.where}')
@@ -234,49 +188,46 @@ def audit(sent: Iterable[Sent], seen: Iterable[Seen]) -> list[Finding]:
     return findings
 
 
-def _wrongs(sent: Sent, seen: list[Seen]) -> Iterator[tuple[Wrong, str]]:
-    front = sum(item.where is Where.FRONT for item in seen)
-    back = [item for item in seen if item.where is Where.BACK]
-    own = [item for item in back if item.digest == sent.digest]
-    answers = [
-        item.status
-        for item in seen
-        if item.where is Where.ANSWERED and item.digest == sent.digest
-    ]
+def _check(sent: Sent, seen: list[Seen]) -> Iterator[tuple[Wrong, str]]:
+    front = sum(item.where == Where.FRONT for item in seen)
     if front != 1:
         yield Wrong.FRONT, f'{front} times'
-    for item in back:
-        if item.digest != sent.digest and not (
-            item.method == 'GET' or item.nothing
-        ):
-            yield Wrong.ALTERED, f'{item.method} {item.digest}'
     for item in seen:
-        if item.nothing and (item.status or 0) // 100 == 2:
-            yield Wrong.EFFECT, f'{item.method} answered {item.status}'
-    if sent.status is None:
-        yield Wrong.UNANSWERED, sent.detail
+        if item.where == Where.BACK and item.digest != sent.digest:
+            # The guard looks facts up, for which it reads.
+            if item.method != 'GET':
+                yield Wrong.ALTERED, f'{item.method} {item.digest}'
+    status = sent.response.status
+    if not status:
+        yield Wrong.NO_RESPONSE, str(sent)
         return
-    if sent.answers != sent.id:
-        yield Wrong.OTHER_ANSWER, str(sent.answers)
-    outcome = sent.outcome
-    nova = 'fine' if sent.nova_was_fine else 'in trouble'
-    said = f'{outcome.value} ({sent.status} {sent.reason}), Nova {nova}'
-    if not sent.kind.may_be(outcome, sent.nova_was_fine):
-        yield Wrong.OUTCOME, f'{said} {sent.detail}'
-    elif outcome is sent.kind.outcome and sent.status != sent.kind.status:
-        yield Wrong.STATUS, f'{said} {sent.detail}'
-    verdicts = [
-        str(item.verdict) for item in seen if item.where is Where.DECIDED
-    ]
-    if verdicts not in _VERDICTS[outcome]:
-        yield Wrong.LOGGED, f'{said}, logged {verdicts}'
-    if outcome is not Outcome.PASSED:
-        if own:
-            yield Wrong.LEAKED, f'{said}, {len(own)} times'
-        return
-    if not own:
-        yield Wrong.LOST, said
-    elif len(own) > 1:
-        yield Wrong.DOUBLED, f'{said}, {len(own)} times'
-    if own and answers != [sent.status] * len(own):
-        yield Wrong.RETOLD, f'{said}, Cinder said {answers}'
+    response_to = sent.response.headers.get(RESPONSE_TO)
+    if response_to != sent.id:
+        yield Wrong.OTHER_RESPONSE, str(response_to)
+    if not sent.kind.may_be(sent.outcome, sent.nova_worked):
+        yield Wrong.OUTCOME, str(sent)
+    elif sent.outcome is sent.kind.outcome and status != sent.kind.status:
+        yield Wrong.STATUS, str(sent)
+    yield from _check_way(sent, seen)
+
+
+def _check_way(sent: Sent, seen: list[Seen]) -> Iterator[tuple[Wrong, str]]:
+    """Check the decision, and whether the request reached Cinder."""
+    logged = [item.verdict for item in seen if item.where == Where.DECIDED]
+    # Requests of services, and those that need no decision, are not logged.
+    if logged != [sent.outcome.value] and (
+        logged or sent.outcome is not Outcome.PASSED
+    ):
+        yield Wrong.LOGGED, f'{sent}, logged {logged}'
+    own = [item for item in seen if item.digest == sent.digest]
+    times = sum(item.where == Where.BACK for item in own)
+    responses = [item.status for item in own if item.where == Where.RESPONDED]
+    if sent.outcome is not Outcome.PASSED:
+        if times:
+            yield Wrong.LEAKED, f'{sent}, {times} times'
+    elif not times:
+        yield Wrong.LOST, str(sent)
+    elif times > 1:
+        yield Wrong.DOUBLED, f'{sent}, {times} times'
+    elif responses != [sent.response.status]:
+        yield Wrong.CHANGED_RESPONSE, f'{sent}, Cinder responded {responses}'

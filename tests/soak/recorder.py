@@ -9,165 +9,131 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Two filters that write down each request that they see.
+"""Two filters that record the requests that pass them.
 
-One stands before everything else in the pipeline, and says in each answer
-which request it belongs to; the other between the guard and Cinder. A line is
-one write to a file that is opened for appending, so that threads and processes
-share it, and it is written before the request goes on: a server that is killed
-has told all that it did.
+One is in front of everything else in the pipeline, and adds a header to each
+response that names its request; the other is between the guard and Cinder.  A
+line is one write to a file that is opened for appending, so that threads and
+processes can share it.  It is written before the request goes on, so that it
+is there even if the server is killed.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Mapping
-import dataclasses
+import configparser
 import json
 import os
 import pathlib
 from typing import Any
-from typing import TYPE_CHECKING
 
-import webob
+from oslo_middleware import base
+import webob.request
+import webob.response
 
 from tests.soak import accounting
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
-    from _typeshed.wsgi import WSGIApplication
-    from _typeshed.wsgi import WSGIEnvironment
-
-#: What a client names a request by: the global request id, which the guard's
-#: own questions to Cinder carry, too.
+#: The request header with a client's id for a request. It is the global
+#: request id, so that the guard's own requests to Cinder have it, too.
 ID = 'X-OpenStack-Request-ID'
-_KEY = 'HTTP_' + ID.upper().replace('-', '_')
-#: What the answer names it by.
-ANSWERS = 'X-Soak-Answers'
 _DECISION = ' attachguard decision '
 
 
-class Recorder:
-    """Writes down what passes, and changes nothing.
+class Recorder(base.ConfigurableMiddleware):
+    """Records what passes, and changes nothing of it.
 
     :param application: the rest of the pipeline
-    :param path: the file
-    :param where: which of the two this is
+    :param conf: with ``path``, of the file, and ``where``: front or back
     """
 
-    def __init__(
-        self,
-        application: WSGIApplication,
-        path: str | os.PathLike[str],
-        where: accounting.Where,
-    ) -> None:
-        self._application = application
-        self._where = where
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        # So that the guard sees Cinder's routes, as without us.
+    def __init__(self, application: Any, conf: dict[str, str]) -> None:
+        super().__init__(application, conf)
+        self._where = accounting.Where(conf['where'])
+        self._file = os.open(
+            conf['path'], os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        )
+        # So that the guard sees Cinder's routes.
         self.resources = getattr(application, 'resources', None)
         self.map = getattr(application, 'map', None)
 
-    def __call__(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
+    def process_request(self, req: webob.request.Request) -> None:
+        self._write(req, self._where)
+
+    def process_response(
+        self,
+        response: webob.response.Response,
+        request: webob.request.Request | None = None,
+    ) -> webob.response.Response:
+        assert request is not None
         if self._where is accounting.Where.FRONT:
-            return self._enter(environ, start_response)
-        request = webob.Request(environ)
-        # Reading it puts it back.
-        body = request.body
-        path = environ.get('SCRIPT_NAME', '') + environ.get('PATH_INFO', '')
-        came = accounting.Seen(
-            self._where,
-            request.headers.get(ID),
-            request.method,
-            accounting.digest(
+            request_id = str(request.headers.get(ID))
+            response.headers[accounting.RESPONSE_TO] = request_id
+        else:
+            self._write(
+                request, accounting.Where.RESPONDED, response.status_int
+            )
+        return response
+
+    def _write(
+        self,
+        request: webob.request.Request,
+        where: accounting.Where,
+        status: int | None = None,
+    ) -> None:
+        digest = ''
+        if where is accounting.Where.BACK:
+            # To read the body puts it back, for Cinder; at the front it is
+            # left for the guard to read as the server provides it.
+            request.environ['soak.digest'] = accounting.digest(
                 request.method,
-                path,
-                environ.get('QUERY_STRING', ''),
-                body,
-                environ.get('CONTENT_TYPE'),
+                request.script_name + request.path_info,
+                request.query_string,
+                request.body,
+                request.environ.get('CONTENT_TYPE'),
                 request.headers.get('OpenStack-API-Version'),
-            ),
-            accounting.is_about_nothing(path, body),
-        )
-        self._write(came)
-
-        def answering(
-            status: str,
-            headers: list[tuple[str, str]],
-            exc_info: Any = None,
-            /,
-        ) -> Callable[[bytes], object]:
-            went = dataclasses.replace(
-                came,
-                where=accounting.Where.ANSWERED,
-                status=int(status.split(' ', 1)[0]),
             )
-            self._write(went)
-            return start_response(status, headers, exc_info)
-
-        return self._application(environ, answering)
-
-    def _enter(
-        self, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        id_ = environ.get(_KEY)
-        # The body is left for the guard to read, as the server has it.
-        self._write(
-            accounting.Seen(self._where, id_, environ['REQUEST_METHOD'])
+        if where is not accounting.Where.FRONT:
+            digest = request.environ['soak.digest']
+        seen = accounting.Seen(
+            where, request.headers.get(ID), request.method, digest, status
         )
-
-        def answering(
-            status: str,
-            headers: list[tuple[str, str]],
-            exc_info: Any = None,
-            /,
-        ) -> Callable[[bytes], object]:
-            # Not into the list: it can be another's.
-            return start_response(
-                status, [*headers, (ANSWERS, str(id_))], exc_info
-            )
-
-        return self._application(environ, answering)
-
-    def _write(self, seen: accounting.Seen) -> None:
-        os.write(self._file, seen.dumps())
+        os.write(self._file, json.dumps(seen).encode() + b'\n')
 
 
-def filter_factory(
-    global_conf: Mapping[str, str], **local_conf: str
-) -> Callable[[WSGIApplication], Recorder]:
-    """The paste.deploy factory.
+def add_recorders(
+    paste_ini: configparser.RawConfigParser,
+    records: pathlib.Path,
+    *,
+    guard: bool = True,
+) -> None:
+    """Put the recorders into the pipelines of a paste configuration.
 
-    :param local_conf: ``path`` and ``where``
+    :param records: the file for the recorders to write to
+    :param guard: False to remove the guard
     """
-
-    def make(application: WSGIApplication) -> Recorder:
-        return Recorder(
-            application,
-            local_conf['path'],
-            accounting.Where(local_conf['where']),
+    pipelines = paste_ini['composite:openstack_volume_api_v3']
+    around = 'attachguard back' if guard else 'back'
+    for name in ('keystone', 'keystone_nolimit'):
+        pipelines[name] = 'front ' + pipelines[name].replace(
+            'attachguard', around
         )
-
-    return make
+    for where in ('front', 'back'):
+        paste_ini[f'filter:{where}'] = {
+            'paste.filter_factory': f'{__name__}:Recorder.factory',
+            'path': str(records),
+            'where': where,
+        }
 
 
 def read(records: pathlib.Path) -> list[accounting.Seen]:
-    """What was written down."""
+    """Read the records."""
     with records.open('rb') as file:
-        return [accounting.Seen.loads(line) for line in file]
+        return [accounting.Seen(*json.loads(line)) for line in file]
 
 
 def read_decisions(log: pathlib.Path) -> list[accounting.Seen]:
-    """What the guard has decided, as it says in Cinder's log."""
+    """Read the decisions of the guard from Cinder's log."""
     decisions = []
-    with log.open(errors='replace') as lines:
-        for line in lines:
-            _before, mark, text = line.partition(_DECISION)
-            if not mark:
-                continue
+    for line in log.read_text(errors='replace').splitlines():
+        _before, mark, text = line.partition(_DECISION)
+        if mark:
             decision = json.loads(text)
             decisions.append(
                 accounting.Seen(

@@ -9,424 +9,305 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Is every request accounted for, on real servers, whatever Nova does?
+"""A run on one server: Cinder under load, while Nova fails again and again.
 
-Runs the real Cinder with the guard in its pipeline, on each of the servers
-that operators use; lets clients of every kind loose on it; breaks the way to
-Nova, in another manner every few seconds; and compares what was sent and
-answered with what reached Cinder. Then it looks whether memory, descriptors
-or threads have grown.
-
-python -m tests.soak --minutes 30 --server all
-python -m tests.soak --minutes 1 --server gunicorn --json soak.json
-python -m tests.soak --minutes 0.5 --server eventlet --unguarded
-
-The last takes the guard out, and must fail: forged attachments get through.
+The real Cinder with the guard runs on one of the servers that operators use.
+Clients send requests of every kind, and Nova fails in one way after the other.
+Each request is recorded where it enters the pipeline and where it leaves the
+guard; at the end the records are compared with the requests and responses of
+the clients, and memory, descriptors and threads with those of earlier.
 """
 
-from __future__ import annotations
-
-import argparse
 import collections
-from collections.abc import Iterator
-import contextlib
 import dataclasses
-import json
+import math
 import pathlib
-import signal
 import statistics
-import sys
-import tempfile
-import threading
 import time
-from typing import Any
+import typing
 
-import prettytable
+import psutil
 
-from attachguard.testing import stub_cloud
+from tests.outage import faults
+from tests.outage import faulty_server
+from tests.outage import guarded_cloud
+from tests.outage import process_usage
+from tests.outage.process_usage import combine
+from tests.outage.process_usage import Sample
+from tests.outage.process_usage import Usage
 from tests.soak import accounting
-from tests.soak import faults
-from tests.soak import load as loads
+from tests.soak import load as clients_load
 from tests.soak import recorder
-from tests.soak import servers
-from tests.soak import watch
 
-_PROGRESS_EVERY = 10.0
-_NOVA_TIMEOUT = 3.0
-# What the guard may still say of a trouble that is over: a question's whole
-# time, how long it then leaves Nova alone, and some more for a slow machine.
-_SETTLING = _NOVA_TIMEOUT + 2.0
-# From where on growth can be told from warming up.
-_LONG = 300.0
-_MIB = 1024 * 1024
-
-_RULES = """# Written anew again and again, to be read again.
+_RULES = """# Replaced again and again.
 "attachguard:service": "service_roles:service or role:service"
 """
 _BROKEN_RULES = '"attachguard:service": "nova:nonsense"\n'
 
+#: Options of the guard, in seconds.
+NOVA_TIMEOUT = 3.0
+BREAKER_SECONDS = 0.5
+#: How long after a fault the guard may still respond as during it: the time of
+#: a query, that of the circuit breaker, and some more for a slow machine.
+SETTLING = NOVA_TIMEOUT + BREAKER_SECONDS + 1.0
+
+FAULTS = {
+    'refuse': faults.ALL['refuses'],
+    'hang': faults.ALL['hangs-before-responding'],
+    'reset': faults.ALL['resets-before-responding'],
+    '503': faults.ALL['responds-503-retry-after-a-day'],
+    'slow': faulty_server.Fault(delay=0.4),
+    'drip': faults.ALL['drips-a-body'],
+    'nonsense': faults.ALL['responds-200-with-garbage'],
+}
+
+
+# So long that a query waits for its whole time.
+_AT_LEAST = {'hang': NOVA_TIMEOUT + 0.5}
+#: How much more the last quarter may use. A leak of 1 KiB in each of 20
+#: requests a second is 18 MiB in the 15 minutes between the quarters, while
+#: the memory that the allocator keeps varies by some MiB. Descriptors and
+#: threads are those of pools, which are full by then: one that leaks in each
+#: phase would be some 40.
+LONG = Usage(megabytes=12, descriptors=12, sockets=math.inf, threads=12)
+#: The same for a short run, during which pools and caches still fill.
+SHORT = Usage(megabytes=150, descriptors=60, sockets=math.inf, threads=60)
+#: From this duration on, in seconds, a run is long.
+LONG_RUN = 300.0
+
+
+class Phase(typing.NamedTuple):
+    """A time during which Nova works, or fails in one way.
+
+    :param fault: of :data:`FAULTS`; None where Nova works
+    """
+
+    fault: str | None
+    seconds: float
+
+
+def plan(seconds: float = 0.0, each: float = 0.5) -> list[Phase]:
+    """Plan rounds of all the faults; Nova works at their begin and their end.
+
+    :param seconds: the duration of the run; at least one round
+    :param each: of a fault, in seconds; at least as long as a query waits
+        where Nova hangs
+    """
+    one = [
+        Phase(None, 2.0),
+        *(
+            Phase(fault, max(each, _AT_LEAST.get(fault, 0)))
+            for fault in FAULTS
+        ),
+        Phase(None, SETTLING + 2.0 + each),
+    ]
+    return one * max(1, int(seconds / sum(phase.seconds for phase in one)))
+
+
+def _pass_through(nova: faulty_server.FaultyServer, phase: Phase) -> int:
+    """Let Nova work or fail for the time of a phase.
+
+    However slow the machine, each fault lasts until a query has met it;
+    connections that are refused are not seen.
+
+    :returns: number of queries meanwhile
+    """
+    before = nova.requests
+    end = time.monotonic() + phase.seconds
+    if phase.fault is None:
+        nova.recover()
+    else:
+        nova.fail(FAULTS[phase.fault])
+    while time.monotonic() < end or (
+        phase.fault not in (None, 'refuse')
+        and nova.requests == before
+        and time.monotonic() < end + 20.0
+    ):
+        time.sleep(0.05)
+    return nova.requests - before
+
 
 @dataclasses.dataclass
 class Result:
-    """What came of a run on one server."""
+    """The result of a run.
+
+    :param queries: number of queries that met each fault
+    :param findings: what is wrong with single requests
+    :param wrong: what else is wrong, in words
+    """
 
     server: str
-    database: str
     seconds: float
     sent: list[accounting.Sent]
-    met: collections.Counter[faults.Fault]
-    samples: list[watch.Sample]
+    queries: collections.Counter[str | None]
+    samples: list[Sample]
     findings: list[accounting.Finding]
-    #: what is wrong beside single requests, in words
     wrong: list[str]
 
     @property
     def is_clean(self) -> bool:
-        """Whether nothing is wrong."""
+        """True if nothing is wrong."""
         return not self.findings and not self.wrong
 
-    def outcomes(self) -> dict[tuple[str, str], list[float]]:
-        """How long the requests took, by their kind and what came of them."""
-        outcomes = collections.defaultdict(list)
-        for one in self.sent:
-            what = (one.kind.name, f'{one.outcome.value} {one.status}')
-            outcomes[what].append(one.seconds)
-        return dict(sorted(outcomes.items()))
-
-    def usage(self) -> tuple[watch.Usage | None, watch.Usage | None]:
-        """What the server took in the calm of the second and last quarter."""
-        if not self.samples:
-            return None, None
-        return watch.median(self.samples, 1), watch.median(self.samples, 3)
-
-    def as_dict(self) -> dict[str, Any]:
-        """For a program to read."""
-        return {
-            'server': self.server,
-            'database': self.database,
-            'seconds': round(self.seconds, 1),
-            'requests': len(self.sent),
-            'outcomes': {
-                f'{kind}: {outcome}': {
-                    'requests': len(seconds),
-                    'median': round(statistics.median(seconds), 4),
-                    'longest': round(max(seconds), 4),
-                }
-                for (kind, outcome), seconds in self.outcomes().items()
-            },
-            'faults': {str(fault): count for fault, count in self.met.items()},
-            'usage': [
-                None if usage is None else usage._asdict()
-                for usage in self.usage()
-            ],
-            'samples': [
-                [round(sample.at, 1), sample.calm, *sample.usage]
-                for sample in self.samples
-            ],
-            'wrong': [*map(str, self.findings), *self.wrong],
-        }
+    def __str__(self) -> str:
+        outcomes = collections.Counter(
+            f'{one.kind.name}: {one.outcome} {one.response.status}'
+            for one in self.sent
+        )
+        slowest = max(one.response.seconds for one in self.sent)
+        lines = [
+            f'{self.server}: {len(self.sent)} requests in {self.seconds:.0f} '
+            f's, the slowest took {slowest:.1f} s',
+            *(f'{count:6} {what}' for what, count in sorted(outcomes.items())),
+        ]
+        lines.append(f'Queries to Nova by fault: {dict(self.queries)}')
+        for quarter in 1, 3:
+            usage = self.samples and median(self.samples, quarter)
+            lines.append(f'Usage in quarter {quarter + 1}: {usage}')
+        counts = collections.Counter(each.wrong for each in self.findings)
+        wrong = [
+            *(f'{count} requests: {what}' for what, count in counts.items()),
+            *map(str, self.findings[:20]),
+            *self.wrong[:20],
+        ]
+        return '\n'.join([*lines, *(f'WRONG: {what}' for what in wrong)])
 
 
-class _Rules:
-    """The guard's policy file, rewritten while it is in use."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
-        self._times = 0
-        self.rewrite()
-
-    def rewrite(self) -> None:
-        """Write it anew; each fourth is broken, and changes nothing."""
-        self._times += 1
-        rules = _RULES if self._times % 4 else _BROKEN_RULES
-        partial = self.path.with_suffix('.partial')
-        partial.write_text(f'{rules}# {self._times}\n')
-        partial.rename(self.path)
+def _write_rules(path: pathlib.Path, times: int) -> None:
+    """Replace the policy file; each fourth is broken, and not used."""
+    rules = _BROKEN_RULES if times % 4 == 3 else _RULES
+    partial = path.with_suffix('.partial')
+    partial.write_text(f'{rules}# {times}\n')
+    partial.rename(path)
 
 
 def soak(
-    name: str,
+    server: str,
     directory: pathlib.Path,
-    seconds: float,
+    planned: list[Phase],
+    rate: float,
     *,
-    rate: float = 20,
-    clients: int = 8,
-    seed: int = 0,
     guard: bool = True,
     database: str | None = None,
 ) -> Result:
     """Run on one server.
 
-    :param name: of :data:`tests.soak.servers.SERVERS`
+    :param server: of :data:`tests.outage.cinder_servers.SERVERS`
     :param directory: an empty one, for what it writes
-    :param seconds: how long there is load
-    :param guard: False to take the guard out of the pipeline
-    :param database: SQLAlchemy's address of an empty one; SQLite by default
+    :param planned: when Nova fails, and how
+    :param rate: requests in a second
+    :param guard: False to remove the guard from the pipeline
+    :param database: SQLAlchemy's URL of a database; SQLite by default
     :raises attachguard.testing.embedded.CinderNotStarted: the server did not
-        come up
+        start
     """
     records = directory / 'records'
     records.touch()
-    paste_ini = directory / 'api-paste.ini'
-    servers.write_paste_ini(paste_ini, records, guard=guard)
-    rules = _Rules(directory / 'policy.yaml')
-    with contextlib.ExitStack() as stack:
-        cloud = stack.enter_context(stub_cloud.StubCloud(cinder=None))
-        proxy = stack.enter_context(faults.Proxy(cloud.nova_server.port))
-        cinder = stack.enter_context(
-            servers.SERVERS[name](
-                directory,
-                f'{cloud.keystone_url}/v3',
-                paste_ini=paste_ini,
-                guard_options={
-                    # Only the guard's way to Nova is a bad one.
-                    'endpoint_override': proxy.url,
-                    'nova_timeout': _NOVA_TIMEOUT,
-                    'nova_breaker_seconds': 1.0,
-                    'policy_file': rules.path,
-                },
-                cinder_options={
-                    # So that the threads which carry out what the API asks
-                    # for are all there soon.
-                    'DEFAULT': {'executor_thread_pool_size': 8},
-                    'database': {'connection': database} if database else {},
-                },
-                deadline=120,
-            )
-        )
-        cloud.register_cinder(cinder.url)
+    rules = directory / 'policy.yaml'
+    _write_rules(rules, 0)
+    starting = guarded_cloud.start(
+        directory,
+        server,
+        paste_ini=guarded_cloud.write_paste_ini(
+            directory / 'api-paste.ini',
+            lambda ini: recorder.add_recorders(ini, records, guard=guard),
+        ),
+        cinder_options={
+            # A pool that still grows would look like a leak.
+            'DEFAULT': {'executor_thread_pool_size': 8},
+            'database': {'connection': database} if database else {},
+        },
+        nova_timeout=NOVA_TIMEOUT,
+        nova_breaker_seconds=BREAKER_SECONDS,
+        policy_file=rules,
+    )
+    queries: collections.Counter[str | None] = collections.Counter()
+    with starting as cloud:
 
-        def nova_is_fine() -> float | None:
-            since = proxy.calm_since()
-            settled = since is not None and (
-                since + _SETTLING <= time.monotonic() or since == first
-            )
-            return since if settled else None
+        def works_since() -> float | None:
+            since = cloud.nova.healthy_since
+            if since is None or since + SETTLING > time.monotonic():
+                return None
+            return since
 
-        first = proxy.calm_since()
-        load = loads.Load(
-            cloud,
-            cinder.url,
-            nova_is_fine,
-            clients=clients,
-            rate=rate,
-            seed=seed,
-        )
-        watching = watch.Watch(
-            cinder.processes, lambda: nova_is_fine() is not None
-        )
+        load = clients_load.Load(cloud, works_since, rate)
         began = time.monotonic()
-        with watching, _progress(name, seconds, load, proxy, watching):
+        with process_usage.monitoring(
+            cloud.cinder.processes, 0.5, lambda: works_since() is not None
+        ) as samples:
             try:
                 load.start()
-                phases = faults.plan(seconds, _NOVA_TIMEOUT, _SETTLING)
-                # Without the guard, nobody asks.
-                patience = 20.0 if guard else 0.0
-                for _phase in faults.follow(proxy, phases, patience):
-                    rules.rewrite()
+                for times, phase in enumerate(planned, 1):
+                    _write_rules(rules, times)
+                    # Shown by pytest -s.
+                    print(
+                        f'{server}: {time.monotonic() - began:.0f} s, '
+                        f'{len(load.sent)} requests, {len(load.failures)} '
+                        f'failures; next fault of Nova: {phase.fault}',
+                        flush=True,
+                    )
+                    queries[phase.fault] += _pass_through(cloud.nova, phase)
             finally:
                 load.stop()
-        took = time.monotonic() - began
-        # A request that is sent twice may still be under way.
-        time.sleep(1)
-        # Read first: nobody has sent what the next one asks.
+        seconds = time.monotonic() - began
+        # A request that was sent twice may still be under way.
+        time.sleep(0.5)
+        # Before the next requests, which are in no list of sent ones.
         seen = recorder.read(records)
-        seen += recorder.read_decisions(cinder.log)
-        left = load.leftovers()
-    tolerance = watch.LONG if seconds >= _LONG else watch.SHORT
+        seen += recorder.read_decisions(cloud.cinder.log)
+        leftovers = [f'left behind: {what}' for what in load.leftovers()]
+        processes = cloud.cinder.processes()
+    _gone, alive = psutil.wait_procs(processes, timeout=10)
     return Result(
-        name,
-        database.partition(':')[0] if database else 'sqlite',
-        took,
+        server,
+        seconds,
         load.sent,
-        proxy.met,
-        watching.samples,
+        queries,
+        samples,
         accounting.audit(load.sent, seen),
         [
             *load.failures,
-            *(f'left behind: {what}' for what in left),
-            *watch.judge(watching.samples, tolerance),
+            *leftovers,
+            *(f'left behind: {process}' for process in alive),
+            *check_growth(
+                samples,
+                LONG if seconds >= LONG_RUN else SHORT,
+            ),
         ],
     )
 
 
-@contextlib.contextmanager
-def _progress(
-    name: str,
-    seconds: float,
-    load: loads.Load,
-    proxy: faults.Proxy,
-    watching: watch.Watch,
-) -> Iterator[None]:
-    """Say how it goes on standard error."""
-    end = threading.Event()
-    began = time.monotonic()
+def median(samples: list[Sample], quarter: int) -> Usage | None:
+    """The usage in a quarter of a run, while Nova worked.
 
-    def run() -> None:
-        while not end.wait(_PROGRESS_EVERY):
-            usage = watching.samples[-1].usage if watching.samples else None
-            taken = (
-                f'{usage.rss / _MIB:.0f} MiB, {usage.fds:.0f} descriptors, '
-                f'{usage.threads:.0f} threads'
-                if usage
-                else 'not seen yet'
-            )
-            print(
-                f'{name}: {time.monotonic() - began:.0f}/{seconds:.0f} s, '
-                f'{len(load.sent)} requests, Nova {proxy.fault}, {taken}, '
-                f'{len(load.failures)} failures',
-                file=sys.stderr,
-                flush=True,
-            )
-
-    thread = threading.Thread(target=run, name='progress', daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        end.set()
-        thread.join()
-
-
-def show(result: Result) -> str:
-    """The tables of a run, and what is wrong."""
-    kinds = prettytable.PrettyTable(
-        ['kind', 'outcome', 'requests', 'median ms', 'longest']
-    )
-    kinds.align = 'r'
-    kinds.align['kind'] = kinds.align['outcome'] = 'l'
-    for (kind, outcome), seconds in result.outcomes().items():
-        kinds.add_row(
-            [
-                kind,
-                outcome,
-                len(seconds),
-                f'{1000 * statistics.median(seconds):.0f}',
-                f'{1000 * max(seconds):.0f}',
-            ]
-        )
-    usage = prettytable.PrettyTable(['calm of', 'MiB', 'fds', 'threads'])
-    for quarter, taken in zip(
-        ('second quarter', 'last quarter'), result.usage(), strict=True
-    ):
-        if taken is not None:
-            usage.add_row(
-                [
-                    quarter,
-                    f'{taken.rss / _MIB:.1f}',
-                    f'{taken.fds:.0f}',
-                    f'{taken.threads:.0f}',
-                ]
-            )
-    met = ', '.join(
-        f'{fault} {count}' for fault, count in sorted(result.met.items())
-    )
-    lines = [
-        f'{result.server} on {result.database}: {len(result.sent)} requests '
-        f'in {result.seconds:.0f} s, {len(result.findings)} not accounted for',
-        str(kinds),
-        f'Questions to Nova, by what it was like: {met}',
-        str(usage),
-    ]
-    summary = collections.Counter(finding.wrong for finding in result.findings)
-    for wrong, count in summary.most_common():
-        lines.append(f'WRONG: {count} requests: {wrong.value}')
-    lines += [f'WRONG: {finding}' for finding in result.findings[:20]]
-    lines += [f'WRONG: {what}' for what in result.wrong[:20]]
-    return '\n'.join(lines)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command.
-
-    :returns: 0 where nothing is wrong, else 1
+    :param quarter: 0 to 3
+    :returns: None where Nova never worked in this quarter
     """
-    parser = argparse.ArgumentParser(
-        prog='python -m tests.soak',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        '--minutes',
-        type=float,
-        default=30.0,
-        help='of load, on each server (30); below 5, memory is judged loosely',
-    )
-    parser.add_argument(
-        '--server',
-        choices=[*servers.SERVERS, 'all'],
-        default='all',
-        help='all, one after the other, is the default',
-    )
-    parser.add_argument(
-        '--rate',
-        type=float,
-        default=20.0,
-        help='requests in a second, at most (20)',
-    )
-    parser.add_argument(
-        '--clients', type=int, default=8, help='at the same time (8)'
-    )
-    parser.add_argument(
-        '--seed', type=int, default=0, help='of what the clients do (0)'
-    )
-    parser.add_argument(
-        '--database',
-        choices=['mariadb', 'sqlite'],
-        help="this machine's MariaDB, where root may log in to it without a "
-        'password, is the default; else SQLite, in a file',
-    )
-    parser.add_argument(
-        '--unguarded',
-        action='store_true',
-        help='without the guard, to see that this is noticed',
-    )
-    parser.add_argument('--json', type=pathlib.Path, help='write a file, too')
-    parser.add_argument(
-        '--keep',
-        type=pathlib.Path,
-        help='directory for logs and records, which are thrown away else',
-    )
-    options = parser.parse_args(arguments)
-    # So that the database goes, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    names = [*servers.SERVERS]
-    if options.server != 'all':
-        names = [options.server]
-    results = []
-    for name in names:
-        results.append(_soak(name, options))
-        print(show(results[-1]), flush=True)
-    if options.json:
-        options.json.write_text(
-            json.dumps([result.as_dict() for result in results], indent=1)
-        )
-    return 0 if all(result.is_clean for result in results) else 1
+    end = samples[-1].at
+    usages = [
+        sample.usage
+        for sample in samples
+        if sample.calm and min(3, int(4 * sample.at / end)) == quarter
+    ]
+    return combine(statistics.median, usages) if usages else None
 
 
-def _soak(name: str, options: argparse.Namespace) -> Result:
-    with contextlib.ExitStack() as stack:
-        if options.keep:
-            directory = options.keep.resolve() / name
-            directory.mkdir(parents=True)
-        else:
-            directory = pathlib.Path(
-                stack.enter_context(
-                    tempfile.TemporaryDirectory(prefix='attachguard-soak-')
-                )
-            )
-        database = None
-        if options.database != 'sqlite':
-            database = stack.enter_context(servers.mariadb())
-        if database is None and options.database == 'mariadb':
-            raise SystemExit('There is no MariaDB that lets root in.')
-        return soak(
-            name,
-            directory,
-            60 * options.minutes,
-            rate=options.rate,
-            clients=options.clients,
-            seed=options.seed,
-            guard=not options.unguarded,
-            database=database,
-        )
+def check_growth(samples: list[Sample], tolerance: Usage) -> list[str]:
+    """Compare the last quarter of a run with the second, while Nova works.
+
+    Pools and caches fill in the first quarter, and what a fault occupies is
+    released when it is over.
+
+    :returns: what is wrong, in words
+    """
+    if not samples:
+        return ['the server was never measured']
+    wrong = []
+    if len({sample.pids for sample in samples}) > 1:
+        wrong.append('processes of the server ended or began')
+    # In the second quarter of a short run Nova may never have worked.
+    before = median(samples, 1) or median(samples, 0)
+    after = median(samples, 3)
+    if before is None or after is None:
+        return [*wrong, 'Nova did not work at the begin or at the end']
+    return wrong + after.above(combine(sum, [before, tolerance]))

@@ -9,43 +9,34 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""That the accounting finds each thing that can be wrong."""
-
-from __future__ import annotations
-
-from collections.abc import Callable
-from collections.abc import Iterable
-import io
-import pathlib
-from typing import Any
+"""The accounting finds everything that can be wrong with a request."""
 
 import pytest
-import webob
 
-from attachguard.guard import request as guard_request
+from tests.outage.guarded_cloud import Response
+from tests.outage.process_usage import Sample
+from tests.outage.process_usage import Usage
 from tests.soak import accounting
-from tests.soak import faults
-from tests.soak import recorder
-from tests.soak import watch
+from tests.soak import run
+from tests.soak.accounting import Kind
+from tests.soak.accounting import Outcome
+from tests.soak.accounting import Seen
+from tests.soak.accounting import Sent
+from tests.soak.accounting import Where
+from tests.soak.accounting import Wrong
 
-Outcome = accounting.Outcome
-Seen = accounting.Seen
-Sent = accounting.Sent
-Where = accounting.Where
-Wrong = accounting.Wrong
-
-OPEN = accounting.Kind('open', Outcome.PASSED, 202)
-ASKING = accounting.Kind('asking', Outcome.PASSED, 202, asks_nova=True)
-FORGED = accounting.Kind('forged', Outcome.REFUSED, 403, asks_nova=True)
-NONSENSE = accounting.Kind('nonsense', Outcome.REHEARSED, 400)
+OPEN = Kind('open', Outcome.PASSED, 202)
+NEEDS_NOVA = Kind('needs Nova', Outcome.PASSED, 202, needs_nova=True)
+FORGED = Kind('forged', Outcome.REFUSED, 403, needs_nova=True)
+MALFORMED = Kind('malformed', Outcome.MALFORMED, 400)
+MISSING = Kind('missing', Outcome.MISSING, 404)
 
 FRONT = Seen(Where.FRONT, '1', 'POST')
+READ = Seen(Where.BACK, '1', 'GET', 'volume')
 BACK = Seen(Where.BACK, '1', 'POST', 'it')
-ANSWERED = Seen(Where.ANSWERED, '1', 'POST', 'it', status=202)
-QUESTION = Seen(Where.BACK, '1', 'GET', 'volume')
-REHEARSED = Seen(Where.BACK, '1', 'POST', 'nil', nothing=True)
-PASSED = [FRONT, QUESTION, BACK, ANSWERED]
-STOPPED = [FRONT, QUESTION, REHEARSED]
+RESPONDED = Seen(Where.RESPONDED, '1', 'POST', 'it', status=202)
+STOPPED = [FRONT, READ]
+PASSED = [FRONT, READ, BACK, RESPONDED]
 
 
 def decided(verdict: str) -> Seen:
@@ -55,250 +46,126 @@ def decided(verdict: str) -> Seen:
 ALLOWED = [*PASSED, decided('allowed')]
 REFUSED = [*STOPPED, decided('refused')]
 UNKNOWN = [*STOPPED, decided('unknown')]
-MALFORMED = [*STOPPED, decided('malformed')]
 
 
 def sent(
-    kind: accounting.Kind = OPEN,
-    status: int | None = 202,
+    kind: Kind = OPEN,
+    status: int = 202,
     reason: str | None = None,
     *,
-    fine: bool = True,
-    answers: str | None = '1',
+    works: bool = True,
+    response_to: str | None = '1',
 ) -> Sent:
-    return Sent('1', kind, 'it', fine, status, reason, answers)
+    body = {'fault': {'reason': reason}}
+    headers = {accounting.RESPONSE_TO: response_to} if response_to else {}
+    response = Response(status, headers, body, 0.0)
+    return Sent('1', kind, 'it', works, response)
+
+
+NO_RESPONSE = sent(status=0)
+REFUSAL = sent(FORGED, 403, 'policy')
+FAILURE = sent(FORGED, 503, 'nova-unknown', works=False)
 
 
 @pytest.mark.parametrize(
     ('one', 'seen'),
     [
         (sent(), PASSED),
-        (sent(ASKING), ALLOWED),
-        (sent(ASKING, 503, 'nova-unknown', fine=False), UNKNOWN),
-        (sent(FORGED, 403, 'policy'), REFUSED),
-        (sent(FORGED, 403, 'policy', fine=False), REFUSED),
-        (sent(FORGED, 503, 'nova-unknown', fine=False), UNKNOWN),
-        (sent(NONSENSE, 400), MALFORMED),
-        (sent(NONSENSE, 400, fine=False), MALFORMED),
+        (sent(NEEDS_NOVA), ALLOWED),
+        (sent(NEEDS_NOVA, 503, 'nova-unknown', works=False), UNKNOWN),
+        (REFUSAL, REFUSED),
+        (sent(FORGED, 403, 'policy', works=False), REFUSED),
+        (FAILURE, UNKNOWN),
+        (sent(MALFORMED, 400, 'malformed'), [FRONT, decided('malformed')]),
+        (sent(MISSING, 404), [*STOPPED, decided('missing')]),
     ],
 )
-def test_what_is_right(one: Sent, seen: list[Seen]) -> None:
+def test_a_request_without_error(one: Sent, seen: list[Seen]) -> None:
     assert accounting.audit([one], seen) == []
 
 
 @pytest.mark.parametrize(
     ('one', 'seen', 'wrong'),
     [
-        (sent(status=None), PASSED, Wrong.UNANSWERED),
-        (sent(answers=None), PASSED, Wrong.OTHER_ANSWER),
-        (sent(answers='2'), PASSED, Wrong.OTHER_ANSWER),
+        (NO_RESPONSE, PASSED, Wrong.NO_RESPONSE),
+        (sent(response_to=None), PASSED, Wrong.OTHER_RESPONSE),
+        (sent(response_to='2'), PASSED, Wrong.OTHER_RESPONSE),
         (sent(), PASSED[1:], Wrong.FRONT),
         (sent(), [FRONT, *PASSED], Wrong.FRONT),
-        # A forged one must be refused, and a service let through.
         (sent(FORGED), PASSED, Wrong.OUTCOME),
-        (sent(FORGED, fine=False), PASSED, Wrong.OUTCOME),
-        (sent(FORGED, 503, 'nova-unknown'), STOPPED, Wrong.OUTCOME),
-        (sent(ASKING, 403, 'policy', fine=False), STOPPED, Wrong.OUTCOME),
-        (sent(OPEN, 503, 'nova-unknown', fine=False), STOPPED, Wrong.OUTCOME),
-        (sent(NONSENSE, 403, 'policy'), STOPPED, Wrong.OUTCOME),
-        (
-            sent(status=500),
-            [FRONT, BACK, Seen(Where.ANSWERED, '1', 'POST', 'it', status=500)],
-            Wrong.STATUS,
-        ),
-        (sent(FORGED, 403, 'policy'), [*STOPPED, BACK], Wrong.LEAKED),
-        (sent(NONSENSE, 400), [*STOPPED, BACK], Wrong.LEAKED),
+        (sent(FORGED, works=False), PASSED, Wrong.OUTCOME),
+        (sent(FORGED, 503, 'nova-unknown'), UNKNOWN, Wrong.OUTCOME),
+        (sent(NEEDS_NOVA, 403, 'policy', works=False), REFUSED, Wrong.OUTCOME),
+        (sent(OPEN, 503, 'nova-unknown', works=False), UNKNOWN, Wrong.OUTCOME),
+        (sent(MALFORMED, 403, 'policy'), REFUSED, Wrong.OUTCOME),
+        (sent(status=500), PASSED, Wrong.STATUS),
+        (REFUSAL, [*REFUSED, BACK], Wrong.LEAKED),
+        (FAILURE, [*UNKNOWN, BACK], Wrong.LEAKED),
         (sent(), STOPPED, Wrong.LOST),
-        (sent(), [*PASSED, BACK, ANSWERED], Wrong.DOUBLED),
+        (sent(), [FRONT, Seen(Where.BACK, '1', 'POST', 'cut')], Wrong.LOST),
+        (sent(), [*PASSED, BACK, RESPONDED], Wrong.DOUBLED),
+        (sent(), [*PASSED, Seen(Where.BACK, '1', 'POST', 'x')], Wrong.ALTERED),
         (
             sent(),
-            [*PASSED, Seen(Where.BACK, '1', 'POST', 'something else')],
-            Wrong.ALTERED,
-        ),
-        (
-            sent(),
-            [FRONT, Seen(Where.BACK, '1', 'POST', 'cut off')],
-            Wrong.LOST,
-        ),
-        (
-            sent(FORGED, 403, 'policy'),
             [
-                *STOPPED,
-                Seen(Where.ANSWERED, '1', 'POST', 'nil', True, status=202),
+                FRONT,
+                BACK,
+                Seen(Where.RESPONDED, '1', 'POST', 'it', status=409),
             ],
-            Wrong.EFFECT,
-        ),
-        (
-            sent(),
-            [FRONT, BACK, Seen(Where.ANSWERED, '1', 'POST', 'it', status=409)],
-            Wrong.RETOLD,
+            Wrong.CHANGED_RESPONSE,
         ),
         (sent(), [*ALLOWED, decided('allowed')], Wrong.LOGGED),
         (sent(), [*PASSED, decided('refused')], Wrong.LOGGED),
-        (sent(FORGED, 403, 'policy'), STOPPED, Wrong.LOGGED),
-        (
-            sent(),
-            [*PASSED, Seen(Where.BACK, None, 'POST', 'it')],
-            Wrong.UNSENT,
-        ),
+        (REFUSAL, STOPPED, Wrong.LOGGED),
+        (sent(), [*PASSED, Seen(Where.BACK, None, 'POST')], Wrong.UNSENT),
     ],
 )
-def test_what_is_wrong(one: Sent, seen: list[Seen], wrong: Wrong) -> None:
+def test_a_request_with_an_error(
+    one: Sent, seen: list[Seen], wrong: Wrong
+) -> None:
     findings = accounting.audit([one], seen)
     assert wrong in [finding.wrong for finding in findings]
     assert str(findings[0])
 
 
-def _application(
-    environ: dict[str, Any], start_response: Callable[..., Any]
-) -> Iterable[bytes]:
-    # As Cinder does, which the recorder must leave it something for.
-    assert webob.Request(environ).body == b'{}'
-    start_response('202 Accepted', [])
-    return [b'']
-
-
-def _doubling(inner: Callable[..., Any]) -> Callable[..., Any]:
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        again = {**environ, 'wsgi.input': io.BytesIO(b'{}')}
-        webob.Request(again).send(inner)
-        answer: Iterable[bytes] = inner(environ, start_response)
-        return answer
-
-    return application
-
-
-def _altering(inner: Callable[..., Any]) -> Callable[..., Any]:
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        environ['PATH_INFO'] += '/'
-        answer: Iterable[bytes] = inner(environ, start_response)
-        return answer
-
-    return application
-
-
-def _refusing(inner: Callable[..., Any]) -> Callable[..., Any]:
-    def application(
-        environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        webob.Request(environ).send(inner)
-        start_response('403 Forbidden', [])
-        return [b'']
-
-    return application
-
-
-@pytest.mark.parametrize(
-    ('between', 'kind', 'reason', 'wrongs'),
-    [
-        (lambda inner: inner, OPEN, None, set()),
-        (_doubling, OPEN, None, {Wrong.DOUBLED}),
-        (_altering, OPEN, None, {Wrong.ALTERED, Wrong.LOST}),
-        (_refusing, FORGED, 'policy', {Wrong.LEAKED, Wrong.LOGGED}),
-    ],
-)
-def test_through_the_recorders(
-    tmp_path: pathlib.Path,
-    between: Callable[..., Any],
-    kind: accounting.Kind,
-    reason: str | None,
-    wrongs: set[Wrong],
-) -> None:
-    path = tmp_path / 'records'
-    application = recorder.Recorder(
-        between(recorder.Recorder(_application, path, Where.BACK)),
-        path,
-        Where.FRONT,
-    )
-    request = webob.Request.blank('/v3/p/volumes?limit=1', method='POST')
-    request.body = b'{}'
-    request.headers[recorder.ID] = 'req-1'
-    request.headers['OpenStack-API-Version'] = 'volume 3.44'
-    request.content_type = 'application/json'
-    answer = request.send(application)
-    digest = accounting.digest(
-        'POST',
-        '/v3/p/volumes',
-        'limit=1',
-        b'{}',
-        'application/json',
-        'volume 3.44',
-    )
-    one = Sent(
-        'req-1',
-        kind,
-        digest,
-        True,
-        answer.status_int,
-        reason,
-        answer.headers.get(recorder.ANSWERS),
-    )
-    findings = accounting.audit([one], recorder.read(path))
-    assert {finding.wrong for finding in findings} == wrongs
-
-
-def test_nothing_is_the_nil_uuid() -> None:
-    nil = guard_request.NIL_UUID.encode()
-    assert accounting.is_about_nothing(f'/volumes/{nil.decode()}/action', b'')
-    assert accounting.is_about_nothing(
-        '/attachments', b'{"attachment": {"volume_uuid": "%s"}}' % nil
-    )
-    # It says something about what it is about, in another place.
-    assert not accounting.is_about_nothing(
-        '/attachments', b'{"attachment": {"instance_uuid": "%s"}}' % nil
-    )
-    assert not accounting.is_about_nothing('/volumes/1/action', b'{')
-
-
-def _samples(*usages: tuple[float, float, float]) -> list[watch.Sample]:
+def _samples(*usages: tuple[float, float, float]) -> list[Sample]:
     return [
-        watch.Sample(at + 0.5, True, frozenset({1}), watch.Usage(*usage))
-        for at, usage in enumerate(usages)
+        Sample(at + 0.5, True, frozenset({1}), Usage(mib, fds, 5, threads))
+        for at, (mib, fds, threads) in enumerate(usages)
     ]
-
-
-_MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(
     ('last', 'grown'),
     [
-        ((103 * _MIB, 31, 21), None),
-        ((113 * _MIB, 30, 20), 'rss'),
-        ((100 * _MIB, 43, 20), 'fds'),
-        ((100 * _MIB, 30, 33), 'threads'),
+        ((103, 31, 21), []),
+        ((113, 30, 20), ['megabytes']),
+        ((100, 43, 20), ['descriptors']),
+        ((100, 30, 33), ['threads']),
     ],
 )
-def test_growth(last: tuple[float, float, float], grown: str | None) -> None:
-    usual = (100.0 * _MIB, 30, 20)
-    samples = _samples((50 * _MIB, 9, 9), usual, usual, last)
-    wrong = watch.judge(samples, watch.LONG)
-    if grown is None:
-        assert wrong == []
-    else:
-        assert [what.split()[0] for what in wrong] == [grown]
+def test_growth_is_found(
+    last: tuple[float, float, float], grown: list[str]
+) -> None:
+    samples = _samples((50, 9, 9), (100, 30, 20), (100, 30, 20), last)
+    wrong = run.check_growth(samples, run.LONG)
+    assert [what.split()[0] for what in wrong] == grown
 
 
-def test_a_process_that_was_replaced() -> None:
-    usage = watch.Usage(1, 1, 1)
+def test_a_process_that_was_replaced_is_found() -> None:
     samples = [
-        watch.Sample(at, True, frozenset({1 + at // 6}), usage)
+        Sample(at, True, frozenset({1 + at // 6}), Usage(1, 1, 1, 1))
         for at in range(1, 9)
     ]
-    assert watch.judge(samples, watch.SHORT) == [
+    assert run.check_growth(samples, run.SHORT) == [
         'processes of the server ended or began'
     ]
-    assert watch.judge([], watch.SHORT)
+    assert run.check_growth([], run.SHORT)
 
 
-@pytest.mark.parametrize('seconds', [20, 60, 480, 1800])
-def test_the_plan_is_as_long_as_it_is_told(seconds: float) -> None:
-    phases = faults.plan(seconds, 3, 5)
-    assert sum(phase.seconds for phase in phases) == pytest.approx(seconds)
-    assert phases[0].fault is phases[-1].fault is faults.Fault.CALM
-    assert {phase.fault for phase in phases} == {*faults.Fault}
-    assert phases[-1].seconds > 5
+def test_a_plan_has_all_faults_and_the_planned_duration() -> None:
+    for planned in run.plan(), run.plan(1800, each=5.0):
+        assert planned[0].fault is planned[-1].fault is None
+        assert {phase.fault for phase in planned} == {None, *run.FAULTS}
+        assert planned[-1].seconds > run.SETTLING
+    assert 1700 < sum(phase.seconds for phase in planned) <= 1800
