@@ -12,7 +12,7 @@
 
 """A circuit breaker: no queries to a service that does not respond.
 
-While Nova hangs, each request would wait for it in vain, and block one of
+While Nova hangs, each request would wait until its timeout, and block one of
 Cinder's threads meanwhile.  So after several failures no query is sent for a
 few seconds, and then a single one, which shows whether the service responds
 again.

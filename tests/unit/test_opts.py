@@ -37,14 +37,14 @@ def test_every_option_has_a_help_text() -> None:
         assert all(option.help for option in options)
 
 
-def test_the_paste_file_wins(tmp_path: pathlib.Path) -> None:
+def test_the_paste_file_takes_precedence(tmp_path: pathlib.Path) -> None:
     found = conf(tmp_path, 'enforce = false\nretry_after = 3')
     opts.configure(found, {'enforce': 'true'})
     assert found.attachguard.enforce is True
     assert found.attachguard.retry_after == 3
 
 
-def test_what_tells_the_middleware_its_project_is_no_option(
+def test_options_of_the_base_class_are_not_the_filters(
     tmp_path: pathlib.Path,
 ) -> None:
     opts.configure(conf(tmp_path), {'oslo_config_project': 'cinder'})
@@ -88,7 +88,7 @@ def test_a_misspelt_name_in_the_configuration_is_an_error(
     assert 'cinder.conf' in str(caught.value)
 
 
-def test_a_name_of_old_is_none(tmp_path: pathlib.Path) -> None:
+def test_a_deprecated_name_is_not_unknown(tmp_path: pathlib.Path) -> None:
     # keystoneauth1 still knows user-name and tenant-name.
     lines = ['user-name=x', 'tenant_name=y', 'auth_type=password']
     opts.configure(conf(tmp_path, '\n'.join(lines)), {})
@@ -103,7 +103,7 @@ def test_a_name_of_old_is_none(tmp_path: pathlib.Path) -> None:
         'enforce = true\nenforce = false',
     ],
 )
-def test_what_is_legal_though_idle_is_no_error(
+def test_a_valid_but_unused_option_is_no_error(
     tmp_path: pathlib.Path, text: str
 ) -> None:
     opts.configure(conf(tmp_path, text), {})
@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_again_is_no_error(
     assert found.attachguard.enforce is False
 
 
-def test_a_path_may_begin_at_home(
+def test_a_path_may_begin_with_a_tilde(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv('HOME', str(tmp_path))
@@ -134,13 +134,15 @@ def test_a_path_may_begin_at_home(
         opts.configure(found, {})
 
 
-def test_a_reference_to_nothing_is_an_error(tmp_path: pathlib.Path) -> None:
+def test_an_auth_section_that_does_not_exist_is_an_error(
+    tmp_path: pathlib.Path,
+) -> None:
     found = conf(tmp_path, 'statsd_host = $nowhere')
     with pytest.raises(opts.ConfigError, match='statsd_host'):
         opts.configure(found, {})
 
 
-def test_without_credentials_nova_is_asked_as_the_caller(
+def test_without_credentials_nova_is_queried_as_the_caller(
     tmp_path: pathlib.Path,
 ) -> None:
     found = conf(tmp_path)
@@ -156,7 +158,7 @@ CREDENTIALS = {
 }
 
 
-def test_credentials_stand_in_the_configuration(
+def test_credentials_may_be_in_the_configuration(
     tmp_path: pathlib.Path,
 ) -> None:
     lines = '\n'.join(f'{name}={value}' for name, value in CREDENTIALS.items())
@@ -165,13 +167,13 @@ def test_credentials_stand_in_the_configuration(
     assert isinstance(opts.load_auth(found), generic.Password)
 
 
-def test_or_in_the_paste_file(tmp_path: pathlib.Path) -> None:
+def test_credentials_may_be_in_the_paste_file(tmp_path: pathlib.Path) -> None:
     found = conf(tmp_path)
     opts.configure(found, CREDENTIALS)
     assert isinstance(opts.load_auth(found), generic.Password)
 
 
-def test_or_in_another_section(tmp_path: pathlib.Path) -> None:
+def test_credentials_may_be_in_another_section(tmp_path: pathlib.Path) -> None:
     lines = '\n'.join(f'{name}={value}' for name, value in CREDENTIALS.items())
     found = conf(tmp_path, f'auth_section = nova\n[nova]\n{lines}')
     opts.configure(found, {})
@@ -186,7 +188,7 @@ def test_or_in_another_section(tmp_path: pathlib.Path) -> None:
         ('auth_section = nova', r'\[nova\]'),
     ],
 )
-def test_credentials_that_are_not_complete_are_an_error(
+def test_incomplete_credentials_are_an_error(
     tmp_path: pathlib.Path, text: str, says: str
 ) -> None:
     found = conf(tmp_path, text)

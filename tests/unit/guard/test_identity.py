@@ -29,7 +29,7 @@ def identify(strategy: str = 'keystone', **changes: Any) -> identity.Caller:
     return identity.identify(environ, strategy)
 
 
-def test_a_user_is_known_by_the_token() -> None:
+def test_a_user_is_identified_by_the_token() -> None:
     found = identify(roles=['member', 'reader'])
     assert dict(found.credentials) == {
         'user_id': fakes.USER,
@@ -48,7 +48,7 @@ def test_a_user_is_known_by_the_token() -> None:
     assert isinstance(found.auth, _user_plugin.UserAuthPlugin)
 
 
-def test_a_service_is_known_by_a_confirmed_token() -> None:
+def test_a_service_is_identified_by_a_confirmed_token() -> None:
     found = identify(service_roles=['service'])
     assert found.credentials['service_roles'] == ['service']
     assert found.credentials['service_project_id'] == fakes.PROJECT
@@ -56,7 +56,7 @@ def test_a_service_is_known_by_a_confirmed_token() -> None:
 
 
 @pytest.mark.parametrize('status', ['Invalid', 'confirmed', '', None])
-def test_an_unconfirmed_service_token_is_none(status: str | None) -> None:
+def test_an_unconfirmed_service_token_is_ignored(status: str | None) -> None:
     found = identify(
         service_roles=['service'], HTTP_X_SERVICE_IDENTITY_STATUS=status
     )
@@ -73,12 +73,12 @@ def test_an_unconfirmed_service_token_is_none(status: str | None) -> None:
         {'HTTP_X_IDENTITY_STATUS': None},
     ],
 )
-def test_nobody_else_is_known(changes: dict[str, Any]) -> None:
+def test_an_unauthenticated_caller_is_unknown(changes: dict[str, Any]) -> None:
     with pytest.raises(identity.NotAuthenticated):
         identify(**changes)
 
 
-def test_under_noauth_the_context_of_cinder_is_believed() -> None:
+def test_under_noauth_the_context_of_cinder_is_trusted() -> None:
     found = identify(
         'noauth',
         **{
@@ -92,7 +92,7 @@ def test_under_noauth_the_context_of_cinder_is_believed() -> None:
     assert found.credentials['service_roles'] == []
 
 
-def test_under_noauth_without_a_context_headers_are_believed() -> None:
+def test_under_noauth_without_a_context_headers_are_trusted() -> None:
     found = identify(
         'noauth',
         **{

@@ -98,7 +98,7 @@ def test_another_section_of_the_filter_does_not_matter(
     assert 'attachguard loaded: enforce=false' in caplog.text
 
 
-def test_two_sections_that_cannot_be_told_apart_are_an_error(
+def test_two_indistinguishable_sections_are_an_error(
     tmp_path: pathlib.Path,
 ) -> None:
     other = SECTION.replace('attachguard]', 'other]') + 'enforce = true\n'

@@ -87,14 +87,14 @@ def test_the_filter_has_one_place(
     assert says in found.text
 
 
-def test_each_pipeline_counts(tmp_path: pathlib.Path) -> None:
+def test_each_pipeline_is_checked(tmp_path: pathlib.Path) -> None:
     good = 'authtoken keystonecontext attachguard apiv3'
     path = paste(tmp_path, good, good.replace('attachguard ', ''), 'noauth x')
     results = [finding.result for finding in preflight.pipelines(path)]
     assert results == [OK, WRONG]
 
 
-def test_no_pipeline_is_wrong(tmp_path: pathlib.Path) -> None:
+def test_a_file_without_pipeline_is_wrong(tmp_path: pathlib.Path) -> None:
     [found] = preflight.pipelines(paste(tmp_path, 'noauth apiv3'))
     assert found.result is WRONG
     [found] = preflight.pipelines(None)
@@ -125,7 +125,7 @@ class Asked:
         (ksa_exceptions.ConnectFailure(), WRONG, 'do not work'),
     ],
 )
-def test_credentials_have_to_see_every_project(
+def test_credentials_must_see_every_project(
     answer: Any, result: preflight.Result, says: str
 ) -> None:
     asked: Any = Asked(answer)
@@ -155,7 +155,7 @@ def rules(tmp_path: pathlib.Path, overrides: Any) -> policy.Policy:
         ([], {}, UNKNOWN),
     ],
 )
-def test_the_rules_have_to_suit_what_nova_sends(
+def test_the_rules_must_fit_the_service_tokens(
     tmp_path: pathlib.Path,
     sends: list[str],
     overrides: Any,
@@ -178,7 +178,7 @@ def test_the_rules_have_to_suit_what_nova_sends(
     ['', '[service_user]\nsend_service_user_token = true\n', None],
     ids=['nothing', 'without a user', 'no file'],
 )
-def test_a_nova_that_sends_no_token_is_told(
+def test_a_nova_without_service_tokens_is_reported(
     tmp_path: pathlib.Path, text: str | None
 ) -> None:
     path = tmp_path / 'nova.conf'
@@ -203,7 +203,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: Any) -> Any:
     return code, json.loads(capsys.readouterr().out)
 
 
-def test_the_command_says_what_it_found(
+def test_the_command_prints_the_findings(
     cinder_conf: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = run(capsys, '--config-file', cinder_conf)
@@ -214,7 +214,7 @@ def test_the_command_says_what_it_found(
     assert 'refuses' in text
 
 
-def test_the_command_fails_where_something_is_wrong(
+def test_the_command_fails_if_something_is_wrong(
     cinder_conf: pathlib.Path,
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
@@ -233,7 +233,7 @@ def test_the_command_fails_where_something_is_wrong(
 
 
 @pytest.mark.parametrize('group', ['DEFAULT', 'attachguard'])
-def test_a_cloud_where_nobody_says_who_calls_is_told(
+def test_a_cloud_without_authentication_is_reported(
     cinder_conf: pathlib.Path, capsys: pytest.CaptureFixture[str], group: str
 ) -> None:
     with cinder_conf.open('a') as file:
