@@ -134,7 +134,7 @@ def test_a_path_may_begin_with_a_tilde(
         opts.configure(found, {})
 
 
-def test_an_auth_section_that_does_not_exist_is_an_error(
+def test_a_reference_to_an_unknown_option_is_an_error(
     tmp_path: pathlib.Path,
 ) -> None:
     found = conf(tmp_path, 'statsd_host = $nowhere')
