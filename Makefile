@@ -1,37 +1,56 @@
-# Everything a change needs, on a machine that has make and Python 3.11 or
-# later: each target sets up what it uses under .venv, once.
+# What a change needs, on a machine with make and Python 3.11 or later. Each
+# target first sets up the environment that it uses, under .venv.
 #
-#   make PYTHON=python3.12 test    with another Python
-#   make PYTEST_ARGS='-x -k nova' unit
+#   make PYTHON=python3.12 test          use another Python
+#   make PYTEST_ARGS='-x -k nova' unit   pass arguments to pytest
+#   make NIGHTLY='chaos tempest' nightly run some parts only
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 PIP := $(BIN)/python -m pip
 CONSTRAINTS := tools/upper-constraints.txt
+
+# PYTEST runs all of the tests that it is given, GATE those of `make test`.
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+GATE := $(PYTEST) -m 'not nightly'
+
 DEMO := --editable '.[audit,demo,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
-TEST := $(DEMO) -r test-requirements.txt \
-	-r tests/functional/real-requirements.txt -r tests/cloud/requirements.txt \
-	-r tests/soak/requirements.txt
+TEST_FILES := test-requirements.txt doc/requirements.txt \
+	tests/functional/real-requirements.txt tests/cloud/requirements.txt \
+	tests/soak/requirements.txt
+TEST := $(DEMO) $(addprefix -r ,$(TEST_FILES))
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
 RELEASE_VENVS := .venv-releases
 
-# All the releases run on 3.11, and some of what 22 needs is there as source
-# only. `make test` leaves 22 out where that will not do, but never in CI.
+# All releases run on Python 3.11. Cinder 22 also needs a C compiler. Where
+# they are missing, `make test` leaves out Cinder 22, except in CI.
 RELEASE_PYTHON := $(shell for python in $(PYTHON) python3.11; do \
     $$python tools/can_build.py 3.11 2>/dev/null && echo $$python && break; \
     done)
-OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22,without-cinder-22)
+OLDEST := $(if $(RELEASE_PYTHON)$(CI),cinder-22)
 
-.NOTPARALLEL:
+# The same for the tests on a real cloud, and MariaDB and RabbitMQ.
+SERVERS := $(shell PATH="$$PATH:/usr/sbin:/usr/lib/rabbitmq/bin"; \
+    command -v mariadbd >/dev/null && command -v rabbitmq-server)
+CLOUD := $(if $(SERVERS)$(CI),test-cloud)
+
+# The parts of `make test`. Two run at the same time, in this order; the one
+# on the cloud takes as long as all the others together.
+PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
+	$(OLDEST) docs packaging demo
+
+# The parts of `make nightly`.
+NIGHTLY ?= unit functional differential $(RELEASES) soak soak-long chaos \
+	cloud tempest bench
+
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy unit functional differential soak packaging \
-	chaos test-releases $(RELEASES) without-cinder-22 \
-	cloud cloud-down test-cloud flows tempest bench genconfig constraints pins clean
+.PHONY: help demo test quick nightly lint mypy unit unit-optimised functional \
+	differential soak packaging docs chaos $(RELEASES) cloud cloud-down \
+	test-cloud flows tempest bench genconfig constraints pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -39,14 +58,26 @@ ifneq ($(shell git rev-parse --verify HEAD 2>/dev/null >/dev/null && echo yes),y
 export PBR_VERSION ?= 0.0.0
 endif
 
-help:  ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' \
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' \
 	    $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp  ## Show a forged attachment, and the guard refusing it
 	$(BIN)/attachguard demo
 
-test: lint mypy unit functional differential soak packaging $(OLDEST)  ## Run all the checks and tests
+test:  ## Run the checks and tests that a change must pass (20 minutes)
+	@$(if $(CLOUD),,echo 'Not tested on a real cloud: MariaDB or RabbitMQ' \
+	    'is missing; see bindep.txt.')
+	@$(if $(OLDEST),,echo 'Not tested on Cinder 22: no Python 3.11 that can' \
+	    'build modules in C; see bindep.txt.')
+	$(MAKE) -j2 $(VENV)/test.stamp $(OLDEST:%=$(RELEASE_VENVS)/%.stamp)
+	$(MAKE) -j2 --output-sync=target $(PARTS)
+
+quick: lint  ## Check the style, and run the fast unit tests (1 minute)
+	$(PYTEST) -n 2 -m 'not slow and not nightly' tests/unit tests/tempest
+
+nightly: $(VENV)/test.stamp  ## Run everything that `make test` leaves out (hours)
+	$(BIN)/python tools/nightly.py $(NIGHTLY)
 
 lint: $(VENV)/test.stamp  ## Check the style
 	$(BIN)/ruff check
@@ -57,53 +88,81 @@ mypy: $(VENV)/test.stamp  ## Check the types
 	$(BIN)/mypy attachguard tests benchmarks
 
 unit: $(VENV)/test.stamp  ## Run the unit tests
-	$(PYTEST) tests/unit tests/tempest
+	$(GATE) tests/unit tests/tempest tests/soak
 
-functional: $(VENV)/test.stamp  ## Run the tests over HTTP, stub and real services
-	$(PYTEST) tests/functional
+unit-optimised: $(VENV)/test.stamp  ## Run the guard's unit tests without its asserts
+	$(BIN)/python -O -m pytest $(PYTEST_ARGS) -m 'not nightly' \
+	    tests/unit/guard tests/unit/nova
 
-differential: $(VENV)/test.stamp  ## Compare 20,000 requests with Cinder's own reading
-	$(PYTEST) tests/differential
+functional: $(VENV)/test.stamp  ## Run the tests over HTTP, with stub and real services
+	$(GATE) tests/functional
 
-soak: $(VENV)/test.stamp  ## Account for every request on real servers, while Nova fails
+differential: $(VENV)/test.stamp  ## Compare 2,000 requests with Cinder's own router
+	$(GATE) tests/differential
+
+soak: $(VENV)/test.stamp  ## Check every request on real servers while Nova fails
 	$(PYTEST) tests/soak
 
-packaging: $(VENV)/test.stamp  ## Build the wheel, and use it where Cinder is not
+packaging: $(VENV)/test.stamp  ## Build the wheel, and use it without Cinder
 	$(PYTEST) tests/packaging
 
-chaos: $(VENV)/test.stamp  ## Test each failure of Nova, Keystone and the policy file
+docs: $(VENV)/test.stamp  ## Build the documentation and the release notes
+	$(BIN)/sphinx-build -W --keep-going -q -b html doc/source doc/build/html
+	$(BIN)/sphinx-build -a -E -W --keep-going -q \
+	    -d releasenotes/build/doctrees -b html releasenotes/source \
+	    releasenotes/build/html
+
+chaos: $(VENV)/test.stamp  ## Test the guard while Nova, Keystone and files fail
 	$(PYTEST) tests/chaos
 
-cloud: $(VENV)/test.stamp  ## Start a whole real cloud, guarded, and say how to log in
+cloud: $(VENV)/test.stamp  ## Start a real cloud with the guard, and show how to log in
 	$(BIN)/python -m tests.cloud up
 
 cloud-down:  ## Stop it, and remove every trace of it
 	test ! -d .cloud/dev || $(BIN)/python -m tests.cloud down
 
-test-cloud: $(VENV)/test.stamp  ## Try every flow of Nova on a whole real cloud
-	$(PYTEST) tests/cloud
+test-cloud: $(VENV)/test.stamp  ## Test the guard on a real cloud
+	$(GATE) tests/cloud
 
-flows: $(VENV)/test.stamp  ## The same, writing the documentation's table anew
+flows: $(VENV)/test.stamp  ## Run every flow of Nova, and write the documentation's table
 	$(PYTEST) tests/cloud/test_flows.py --write-table
 
-tempest: $(VENV)/tempest.stamp  ## Run Tempest on a whole real cloud, and compare
+tempest: $(VENV)/tempest.stamp  ## Run Tempest with and without the guard, and compare
 	$(BIN)/python -m tests.tempest $(TEMPEST_ARGS)
 
-test-releases: $(RELEASES)  ## Run the tests on every release in use
-
 $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
-	for tests in unit functional differential; do \
-	    $(RELEASE_VENVS)/$@/bin/python -m pytest $(PYTEST_ARGS) \
-	        -m 'not newest' tests/$$tests || exit 1; \
-	done
+	$(RELEASE_VENVS)/$@/bin/python -m pytest $(PYTEST_ARGS) \
+	    -m 'not newest and not nightly and not slow' \
+	    tests/unit tests/functional tests/differential
 
-without-cinder-22:
-	@echo 'Not tested on Cinder 22: no Python 3.11 that can build modules in C.'
+# The parts of `make nightly`, where they are more than the target of the same
+# name.
+nightly-unit: $(VENV)/test.stamp
+	ATTACHGUARD_NO_HARM=5000 $(PYTEST) tests/unit tests/tempest
 
-bench: $(VENV)/test.stamp  ## Measure what the guard and an audit cost, beside their peers
+nightly-functional: $(VENV)/test.stamp
+	$(PYTEST) tests/functional
+
+nightly-differential: $(VENV)/test.stamp
+	$(PYTEST) tests/differential --requests 100000
+
+nightly-soak-long: $(VENV)/test.stamp
+	$(BIN)/python -m tests.soak
+
+nightly-cloud: $(VENV)/test.stamp
+	$(PYTEST) tests/cloud
+
+nightly-cinder-%: $(RELEASE_VENVS)/cinder-%.stamp
+	$(RELEASE_VENVS)/cinder-$*/bin/python -m pytest $(PYTEST_ARGS) \
+	    -m 'not newest' tests/unit tests/functional tests/differential
+
+nightly-%:
+	$(MAKE) $*
+
+bench: $(VENV)/test.stamp  ## Measure what the guard and an audit cost
 	$(BIN)/python -m benchmarks --check
 
-genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
+genconfig: $(VENV)/test.stamp  ## Generate the samples in etc/
 	$(BIN)/oslo-config-generator \
 	    --config-file tools/config/attachguard-config-generator.conf
 	$(BIN)/oslopolicy-sample-generator \
@@ -111,29 +170,28 @@ genconfig: $(VENV)/test.stamp  ## Write the samples in etc/ anew
 	$(BIN)/python tools/generate_preset.py
 	$(BIN)/python tools/generate_classes.py
 
-constraints:  ## Take the newest release of everything there is
+constraints:  ## Pin the newest release of every dependency
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install -qq $(TEST) $(TEMPEST)
 	sed -i '/^[^#]/d' $(CONSTRAINTS)
 	$(PIP) freeze --exclude-editable >> $(CONSTRAINTS)
 
-pins:  ## Choose anew what each release is tested with
+pins:  ## Pin what each release of Cinder is tested with
 	$(PYTHON) -m venv --clear $(RELEASE_VENVS)/pins
 	$(RELEASE_VENVS)/pins/bin/python -m pip install -qq uv
 	$(RELEASE_VENVS)/pins/bin/python tools/make_release_pins.py \
 	    --uv $(RELEASE_VENVS)/pins/bin/uv
 
-clean:  ## Remove everything that make, tox and builds leave behind
+clean:  ## Remove everything that make, tox and builds create
 	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/tempest); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
-	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .tox build dist cover doc/build \
-	    releasenotes/build \
-	    doc/source/_static/*.sample
+	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .nightly .tox build dist cover \
+	    doc/build releasenotes/build doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find attachguard benchmarks tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamps say what is installed; whatever decides that makes them stale.
+# A stamp is newer than all files that decide what is installed.
 $(VENV)/venv.stamp: Makefile pyproject.toml requirements.txt setup.cfg \
 		setup.py $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -147,22 +205,29 @@ $(VENV)/demo.stamp: $(VENV)/venv.stamp
 	$(PIP) install -qq -c $(CONSTRAINTS) $(DEMO)
 	@touch $@
 
-$(VENV)/test.stamp: $(VENV)/demo.stamp test-requirements.txt \
-		tests/functional/real-requirements.txt tests/cloud/requirements.txt \
-		tests/soak/requirements.txt
+$(VENV)/test.stamp: $(VENV)/demo.stamp $(TEST_FILES)
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEST)
 	@touch $@
 
-$(RELEASE_VENVS)/%.stamp: tools/releases/%.txt Makefile pyproject.toml \
-		requirements.txt setup.cfg setup.py
+$(RELEASE_VENVS)/%.pins.stamp: tools/releases/%.txt
 	@[ -n '$(RELEASE_PYTHON)' ] || { \
 	    echo '$* needs Python 3.11, its headers and a C compiler: see' \
 	        'bindep.txt, or make PYTHON=...' >&2; \
 	    exit 1; }
 	$(RELEASE_PYTHON) -m venv --clear $(RELEASE_VENVS)/$*
 	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq 'pip>=24'
-	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq -r $< $(DEMO)
+	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq -r $<
 	@touch $@
+
+# After the other environment, as both write the package's metadata.
+$(RELEASE_VENVS)/%.stamp: $(RELEASE_VENVS)/%.pins.stamp Makefile \
+		pyproject.toml requirements.txt setup.cfg setup.py \
+		| $(VENV)/test.stamp
+	$(RELEASE_VENVS)/$*/bin/python -m pip install -qq \
+	    -r tools/releases/$*.txt $(DEMO)
+	@touch $@
+
+.SECONDARY: $(RELEASES:%=$(RELEASE_VENVS)/%.pins.stamp)
 
 $(VENV)/tempest.stamp: $(VENV)/test.stamp tests/tempest/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEMPEST)

@@ -96,11 +96,6 @@ def main() -> int:
         default='enforced',
         help='what the guard does (default: %(default)s)',
     )
-    up.add_argument(
-        '--own-servers',
-        action='store_true',
-        help='start MariaDB and RabbitMQ for this cloud, even where they run',
-    )
     commands.add_parser('down', help='stop it, and remove every trace')
     commands.add_parser('status', help='say which processes run')
     args = parser.parse_args()
@@ -109,11 +104,7 @@ def main() -> int:
     def progress(what: str) -> None:
         print(f'{time.monotonic() - started:5.1f} s  {what}', flush=True)
 
-    cloud = clouds.Cloud(
-        args.directory,
-        progress,
-        own_servers=getattr(args, 'own_servers', False),
-    )
+    cloud = clouds.Cloud(args.directory, progress)
     if args.command == 'down':
         cloud.down()
         return 0

@@ -11,9 +11,8 @@
 # under the License.
 """What the cloud consists of, and its life.
 
-Everything it needs is in one directory, in databases and a virtual host that
-bear its name, and in processes that bear its mark; ``down`` removes all of
-it, also what a run left that was killed.
+Everything it needs is in one directory and in processes that bear its mark.
+``down`` removes all of it, also what a killed run left.
 """
 
 from __future__ import annotations
@@ -69,16 +68,11 @@ class Cloud:
     """A whole cloud on loopback.
 
     :param directory: where all of it lives
-    :param progress: told what is being done
-    :param own_servers: start MariaDB and RabbitMQ, whatever runs here
+    :param progress: prints what is being done
     """
 
     def __init__(
-        self,
-        directory: pathlib.Path,
-        progress: Progress = print,
-        *,
-        own_servers: bool = False,
+        self, directory: pathlib.Path, progress: Progress = print
     ) -> None:
         self.directory = directory.resolve()
         self.processes = processes.Processes(self.directory)
@@ -87,13 +81,9 @@ class Cloud:
         known = self._read_state()
         self._ports: dict[str, int] = known.get('ports') or self._find_ports()
         self._mode: dict[str, Any] = known.get('mode', {})
-        own = own_servers or known.get('own_servers', False)
-        self._own_servers = own
-        self.mariadb = backends.MariaDB(
-            self.processes, self._ports['mariadb'], own=own
-        )
+        self.mariadb = backends.MariaDB(self.processes, self._ports['mariadb'])
         self.rabbitmq = backends.RabbitMQ(
-            self.processes, self._ports['rabbitmq'], own=own
+            self.processes, self._ports['rabbitmq']
         )
 
     def _read_state(self) -> dict[str, Any]:
@@ -104,11 +94,7 @@ class Cloud:
 
     def _write_state(self, mode: modes.Mode) -> None:
         self._mode = mode.as_json()
-        state = {
-            'ports': self._ports,
-            'own_servers': self._own_servers,
-            'mode': self._mode,
-        }
+        state = {'ports': self._ports, 'mode': self._mode}
         self._state.write_text(json.dumps(state, indent=2))
 
     def _find_ports(self) -> dict[str, int]:
@@ -118,13 +104,13 @@ class Cloud:
             'mariadb',
             'rabbitmq',
         ]
-        # RabbitMQ takes three.
+        # RabbitMQ uses three.
         found = free_ports(self.directory, len(names) + 2)
         return dict(zip(names, found, strict=False))
 
     @property
     def places(self) -> config.Places:
-        """Where everything is, once the backends have been started."""
+        """Where everything is."""
         return config.Places(
             self.directory,
             self._ports,
@@ -196,17 +182,6 @@ class Cloud:
 
     def down(self) -> None:
         """Stop everything, and remove every trace of it."""
-        ours = (backends.MariaDB.SERVICE, backends.RabbitMQ.SERVICE)
-        self.processes.stop(
-            {
-                name
-                for process in self.processes.find()
-                if (name := process.environ()[processes.SERVICE_MARK])
-                not in ours
-            }
-        )
-        self.mariadb.remove()
-        self.rabbitmq.remove()
         self.processes.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
         self._mode = {}
@@ -241,7 +216,6 @@ class Cloud:
         """
         self._progress('creating databases and configuration')
         self.mariadb.create(all_services.DATABASES)
-        self.rabbitmq.create()
         config.write(places, mode)
         services = all_services.services(places)
         tool = all_services.preparations(places)

@@ -40,7 +40,9 @@ class Mode:
     guard: bool
     service_token: bool = True
     service_roles_required: bool = True
-    guard_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    guard_options: Mapping[str, Any] = dataclasses.field(
+        default_factory=dict, hash=False
+    )
 
     def as_json(self) -> dict[str, Any]:
         """What it is, to be written down and compared."""

@@ -62,16 +62,21 @@ class Outcome:
 
 
 class Runs:
-    """The outcome of each flow in each mode; runs them when asked for.
+    """The outcome of each flow in each mode; runs them when first needed.
 
     :param cloud: the cloud, which runs
-    :param progress: told what is being done
+    :param selected: the flows
+    :param progress: prints what is being done
     """
 
     def __init__(
-        self, cloud: clouds.Cloud, progress: Callable[[str], None]
+        self,
+        cloud: clouds.Cloud,
+        selected: Sequence[flows.Flow],
+        progress: Callable[[str], None],
     ) -> None:
         self._cloud = cloud
+        self._flows = selected
         self._progress = progress
         self._outcomes: dict[str, dict[str, Outcome]] = {}
 
@@ -86,21 +91,21 @@ class Runs:
         return self._outcomes[mode.name]
 
     def _run(self, mode: modes.Mode) -> dict[str, Outcome]:
-        ids = {flow.name: f'req-{uuid.uuid4()}' for flow in flows.FLOWS}
+        ids = {flow.name: f'req-{uuid.uuid4()}' for flow in self._flows}
         outcomes: dict[str, Outcome] = {}
 
         def run(flow: flows.Flow) -> None:
             outcomes[flow.name] = self._play(flow, mode, ids[flow.name])
             self._progress(
-                f'{mode.name}: {len(outcomes)}/{len(flows.FLOWS)} {flow.title}'
+                f'{mode.name}: {len(outcomes)}/{len(self._flows)} {flow.title}'
             )
 
         def run_all(group: Sequence[flows.Flow], at_once: int) -> None:
             with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
                 list(pool.map(run, group))
 
-        run_all([flow for flow in flows.FLOWS if not flow.alone], _AT_ONCE)
-        run_all([flow for flow in flows.FLOWS if flow.alone], 1)
+        run_all([flow for flow in self._flows if not flow.alone], _AT_ONCE)
+        run_all([flow for flow in self._flows if flow.alone], 1)
         calls = traffics.Traffic(self._cloud).calls()
         for name, outcome in outcomes.items():
             outcome.calls = calls.get(ids[name], [])

@@ -9,11 +9,17 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Nova's own flows are the same with the guard; forgery is refused."""
+"""Nova's own flows are the same with the guard; forgery is refused.
+
+Only the flows of the selected tests are run. ``make test`` selects those of
+:data:`GATE`, without the guard and enforced; ``make nightly`` selects all.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -21,38 +27,78 @@ from attachguard.guard import operations
 from tests.cloud import cloud as clouds
 from tests.cloud import flows
 from tests.cloud import mode as modes
-from tests.cloud import runs as all_runs
+from tests.cloud import runs as flow_runs
 from tests.cloud import table
 
-#: What is compared with what.
-PAIRS = (
-    (modes.UNGUARDED, modes.SHADOW),
-    (modes.UNGUARDED, modes.ENFORCED),
-    (modes.UNGUARDED_NO_TOKEN, modes.PRESET_NO_TOKEN),
-)
+#: Each mode with the guard, and the mode without it to compare with.
+BASELINES = {
+    modes.SHADOW: modes.UNGUARDED,
+    modes.ENFORCED: modes.UNGUARDED,
+    modes.PRESET_NO_TOKEN: modes.UNGUARDED_NO_TOKEN,
+}
 
-NOVAS = [flow for flow in flows.FLOWS if not flow.forges]
-FORGERIES = [flow for flow in flows.FLOWS if flow.forges]
+#: The names of the flows and modes of ``make test``.
+GATE = {
+    'active',
+    'boot_from_image',
+    'boot_from_volume',
+    'shelve_and_unshelve',
+    'live_migrate, as admin',
+    'migrate_volume_in_use, as admin',
+    'retype_volume_in_use',
+    'delete_with_volumes',
+    *(flow.name for flow in flows.FLOWS if flow.forges),
+    modes.UNGUARDED.name,
+    modes.ENFORCED.name,
+}
 
-every_flow = pytest.mark.parametrize('flow', NOVAS, ids=lambda flow: flow.name)
-every_forgery = pytest.mark.parametrize(
-    'flow', FORGERIES, ids=lambda flow: flow.name
-)
-every_mode = pytest.mark.parametrize(
-    'mode', modes.COMPARED, ids=lambda mode: mode.name
-)
+
+def _over(name: str, values: Iterable[Any]) -> pytest.MarkDecorator:
+    """Parametrize over flows or modes; those not in GATE are nightly."""
+    return pytest.mark.parametrize(
+        name,
+        [
+            pytest.param(
+                value,
+                id=value.name,
+                marks=[] if value.name in GATE else [pytest.mark.nightly],
+            )
+            for value in values
+        ],
+    )
+
+
+every_flow = _over('flow', [flow for flow in flows.FLOWS if not flow.forges])
+every_forgery = _over('flow', [flow for flow in flows.FLOWS if flow.forges])
+
+
+def _selected(items: Iterable[pytest.Item]) -> list[flows.Flow]:
+    """The flows that the selected tests need, in the order of all flows."""
+    names = set()
+    for item in items:
+        if item.name == test_the_table_in_the_documentation.__name__:
+            return flows.FLOWS
+        if isinstance(item, pytest.Function) and hasattr(item, 'callspec'):
+            flow = item.callspec.params.get('flow')
+            if isinstance(flow, flows.Flow):
+                names.add(flow.name)
+    return [flow for flow in flows.FLOWS if flow.name in names]
 
 
 @pytest.fixture(scope='session')
 def runs(
-    whole_cloud: clouds.Cloud, progress: Callable[[str], None]
-) -> all_runs.Runs:
-    return all_runs.Runs(whole_cloud, progress)
+    request: pytest.FixtureRequest,
+    whole_cloud: clouds.Cloud,
+    progress: Callable[[str], None],
+) -> flow_runs.Runs:
+    return flow_runs.Runs(
+        whole_cloud, _selected(request.session.items), progress
+    )
 
 
-@every_mode
+@_over('mode', modes.COMPARED)
 def test_every_flow_runs_to_its_end(
-    runs: all_runs.Runs, mode: modes.Mode
+    runs: flow_runs.Runs, mode: modes.Mode
 ) -> None:
     errors = [
         f'{name}: {outcome.error}'
@@ -64,35 +110,26 @@ def test_every_flow_runs_to_its_end(
 
 @every_flow
 def test_what_is_accepted_is_done(
-    runs: all_runs.Runs, flow: flows.Flow
+    runs: flow_runs.Runs, flow: flows.Flow
 ) -> None:
     """Without the guard, each flow does what its name says."""
     for step in runs.of(modes.UNGUARDED)[flow.name].steps:
         assert step.reached or step.answer != 'accepted', step
 
 
-@pytest.mark.parametrize(
-    ('without', 'with_guard'),
-    PAIRS,
-    ids=[guarded.name for _unguarded, guarded in PAIRS],
-)
+@_over('mode', BASELINES)
 @every_flow
-def test_nothing_differs(
-    runs: all_runs.Runs,
-    flow: flows.Flow,
-    without: modes.Mode,
-    with_guard: modes.Mode,
+def test_a_flow_is_the_same_with_the_guard(
+    runs: flow_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
-    expected = runs.of(without)[flow.name].comparable()
-    assert runs.of(with_guard)[flow.name].comparable() == expected
+    expected = runs.of(BASELINES[mode])[flow.name].comparable()
+    assert runs.of(mode)[flow.name].comparable() == expected
 
 
-@pytest.mark.parametrize(
-    'mode', [modes.SHADOW, modes.ENFORCED], ids=lambda mode: mode.name
-)
+@_over('mode', [modes.SHADOW, modes.ENFORCED])
 @every_flow
-def test_nova_is_a_service_and_not_asked_about(
-    runs: all_runs.Runs, flow: flows.Flow, mode: modes.Mode
+def test_nova_is_a_service_and_needs_no_query(
+    runs: flow_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
     for call in runs.of(mode)[flow.name].calls:
         if call.operation not in operations.OPERATIONS:
@@ -103,11 +140,12 @@ def test_nova_is_a_service_and_not_asked_about(
         assert call.decision['nova_queries'] == 0, call
 
 
+@pytest.mark.nightly
 @every_forgery
-def test_forgery_goes_through_in_shadow(
-    runs: all_runs.Runs, flow: flows.Flow
+def test_forgery_succeeds_in_shadow_mode(
+    runs: flow_runs.Runs, flow: flows.Flow
 ) -> None:
-    """The bug is there: if this fails, look whether Cinder has mended it."""
+    """Cinder has the bug: if this fails, check whether it is fixed."""
     without = runs.of(modes.UNGUARDED)[flow.name]
     shadow = runs.of(modes.SHADOW)[flow.name]
     assert shadow.comparable() == without.comparable()
@@ -116,14 +154,10 @@ def test_forgery_goes_through_in_shadow(
     ]
 
 
-@pytest.mark.parametrize(
-    'mode',
-    [modes.ENFORCED, modes.PRESET_NO_TOKEN],
-    ids=lambda mode: mode.name,
-)
+@_over('mode', [modes.ENFORCED, modes.PRESET_NO_TOKEN])
 @every_forgery
 def test_forgery_changes_nothing(
-    runs: all_runs.Runs, flow: flows.Flow, mode: modes.Mode
+    runs: flow_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
     """No volume is in-use by a server that does not have it."""
     for step in runs.of(mode)[flow.name].steps:
@@ -142,9 +176,8 @@ def test_forgery_changes_nothing(
 
 @every_forgery
 def test_each_step_of_forgery_is_refused(
-    runs: all_runs.Runs, flow: flows.Flow
+    runs: flow_runs.Runs, flow: flows.Flow
 ) -> None:
-    """And leaves the volume as it was before it."""
     for call in runs.of(modes.ENFORCED)[flow.name].calls:
         assert call.decision is not None, call
         refused = call.decision['verdict'] == 'refused'
@@ -153,10 +186,11 @@ def test_each_step_of_forgery_is_refused(
         assert call.decision['nova_queries'] <= 1, call
 
 
+@pytest.mark.nightly
 def test_the_table_in_the_documentation(
-    runs: all_runs.Runs, pytestconfig: pytest.Config
+    runs: flow_runs.Runs, pytestconfig: pytest.Config
 ) -> None:
-    """It says what came of this run: ``make flows`` writes it anew."""
+    """It shows the results of this run: ``make flows`` writes it."""
     text = table.render({mode.name: runs.of(mode) for mode in modes.COMPARED})
     if pytestconfig.getoption('--write-table', False):
         table.PATH.write_text(text)
