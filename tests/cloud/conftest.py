@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""One cloud for all the tests here; each says in which mode it wants it."""
+"""One cloud for all the tests here; each chooses its mode."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ import pytest
 from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
 from tests.cloud import people
+from tests.cloud import rules
 from tests.cloud import stage as stages
 from tests.cloud import traffic as traffics
 
@@ -31,7 +32,7 @@ _DIRECTORY = _ROOT / '.cloud' / 'test'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What is only for these tests."""
+    """Options of these tests."""
     group = parser.getgroup('cloud')
     group.addoption(
         '--cloud-directory',
@@ -42,12 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         '--keep-cloud',
         action='store_true',
-        help='leave the cloud running, and use the one that runs',
+        help='do not stop the cloud, and use one that runs',
     )
     group.addoption(
         '--write-table',
         action='store_true',
-        help='write the table of flows in the documentation anew',
+        help='write the table of flows in the documentation',
     )
     group.addoption(
         '--race-seconds',
@@ -58,7 +59,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let openstacksdk not warn of itself, whatever is called."""
+    """Register the mark, and ignore openstacksdk's warnings of itself."""
+    config.addinivalue_line('markers', 'mode(mode): the mode of the cloud')
     for what in (
         'ignore::PendingDeprecationWarning:openstack',
         'ignore::openstack.warnings.RemovedInSDK50Warning',
@@ -68,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope='session')
 def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say on the terminal what takes so long."""
+    """Prints on the terminal what is being done."""
     capture = request.config.pluginmanager.getplugin('capturemanager')
 
     def say(what: str) -> None:
@@ -114,12 +116,28 @@ def member(stage: stages.Stage) -> people.Caller:
 
 @pytest.fixture
 def traffic(cloud: clouds.Cloud) -> traffics.Traffic:
-    """What Cinder's API was asked."""
+    """The requests to Cinder's API."""
     return traffics.Traffic(cloud)
 
 
 @pytest.fixture
-def cloud(whole_cloud: clouds.Cloud) -> clouds.Cloud:
-    """The cloud with the guard enforced; a module may ask for another mode."""
-    whole_cloud.switch(modes.ENFORCED)
+def policy_file(whole_cloud: clouds.Cloud) -> rules.Rules:
+    """The operator's policy file, without any rule at first."""
+    file = rules.Rules(whole_cloud)
+    file.write({})
+    return file
+
+
+@pytest.fixture
+def cloud(
+    request: pytest.FixtureRequest,
+    whole_cloud: clouds.Cloud,
+    policy_file: rules.Rules,
+) -> clouds.Cloud:
+    """The cloud in the mode of ``@pytest.mark.mode(MODE)``.
+
+    Without that mark, the guard is enforced by the rules of the policy file.
+    """
+    marker = request.node.get_closest_marker('mode')
+    whole_cloud.switch(marker.args[0] if marker else policy_file.mode)
     return whole_cloud

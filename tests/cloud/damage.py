@@ -141,12 +141,12 @@ def prepare(scene: scenes.Scene) -> None:
         )
         scene.volumes[way.name] = volume.id
     for server in scene.servers:
-        scene.wait_for_server(server, 'ACTIVE')
+        scene.wait_for_status(server, 'ACTIVE')
     for volume in scene.volumes:
-        scene.wait_for_volume(volume, 'available')
+        scene.wait_for_status(volume, 'available')
     attach(scene, {way.name: way.on for way in WAYS if way.on is not None})
     scene.member.nova.servers.stop(scene.servers[STOPPED])
-    scene.wait_for_server(STOPPED, 'SHUTOFF')
+    scene.wait_for_status(STOPPED, 'SHUTOFF')
     scene.settle()
     for way in (*WAYS, *FOREIGN):
         way.run(scene, way.name)
@@ -173,7 +173,7 @@ def attach(scene: scenes.Scene, wanted: Mapping[str, str]) -> None:
             scene.servers[server], scene.volumes[volume]
         )
     for volume in wanted:
-        scene.wait_for_volume(volume, 'in-use')
+        scene.wait_for_status(volume, 'in-use')
 
 
 def detach(scene: scenes.Scene, volumes: Iterable[str]) -> None:
@@ -193,7 +193,7 @@ def detach(scene: scenes.Scene, volumes: Iterable[str]) -> None:
                 )
                 detached.append(names[mapping.volumeId])
     for volume in detached:
-        scene.wait_for_volume(volume, 'available')
+        scene.wait_for_status(volume, 'available')
 
 
 def seen(scene: scenes.Scene, volumes: Collection[str]) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def traces(scene: scenes.Scene, volumes: Collection[str]) -> dict[str, Any]:
 def _delete_while_cinder_is_down(scene: scenes.Scene) -> None:
     scene.cloud.processes.stop(['cinder-api'])
     scene.member.nova.servers.delete(scene.servers[DOOMED])
-    scene.wait_until_gone(DOOMED)
+    scene.wait_for_status(DOOMED, records.GONE)
     scene.cloud.restart('cinder-api')
 
 
@@ -477,7 +477,7 @@ def reset_and_deleted(scene: scenes.Scene, volume: str) -> None:
     """The same, and then the volume is deleted."""
     _reset(scene, volume, status='available', attach_status='detached')
     scene.member.cinder.volumes.delete(scene.volumes[volume])
-    scene.wait_until_gone(volume)
+    scene.wait_for_status(volume, records.GONE)
 
 
 # What takes SQL
@@ -559,7 +559,7 @@ def deleted_under_an_attachment(scene: scenes.Scene, volume: str) -> None:
     (attachment,) = scene.attachments(volume)
     _reset(scene, volume, status='available', attach_status='detached')
     scene.member.cinder.volumes.delete(scene.volumes[volume])
-    scene.wait_until_gone(volume)
+    scene.wait_for_status(volume, records.GONE)
     changed = scene.cloud.mariadb.write(
         'cinder',
         'UPDATE volume_attachment SET deleted = 0, deleted_at = NULL, '

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import pathlib
 import re
-from typing import Any
 
 import yaml
 
@@ -31,21 +30,24 @@ _RULE = re.compile(r'"(attachguard:[^"]+)":\s+"([^"]+)"')
 class Rules:
     """A policy file that the guard reads while the cloud runs.
 
-    :param cloud: whose guard
-    :param options: more of the guard's
+    :param cloud: the cloud
     """
 
-    def __init__(self, cloud: clouds.Cloud, **options: Any) -> None:
+    def __init__(self, cloud: clouds.Cloud) -> None:
         self.path = cloud.directory / 'etc' / 'cinder' / 'guard-rules.yaml'
         #: The mode that has the guard read the file.
         self.mode = modes.Mode(
             'rules of a file',
             guard=True,
-            guard_options={'policy_file': self.path, **options},
+            guard_options={
+                'policy_file': self.path,
+                # The README advises this for the API's sixteen threads.
+                'nova_max_concurrency': 8,
+            },
         )
 
     def write(self, rules: Mapping[str, str]) -> None:
-        """Put rules in force; those that are not named have their default.
+        """Replace the rules; the others have their defaults.
 
         :param rules: name to text
         """

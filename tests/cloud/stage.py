@@ -9,10 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Make servers and volumes, wait for them, and say what both sides hold.
-
-What is seen is told in names, not in ids, so that two runs can be compared.
-"""
+"""Make servers and volumes, wait for them, and read their state."""
 
 from __future__ import annotations
 
@@ -20,6 +17,7 @@ from collections.abc import Callable
 from collections.abc import Container
 from collections.abc import Iterable
 import contextlib
+import functools
 import time
 from typing import Any
 
@@ -29,6 +27,7 @@ from novaclient import exceptions as nova_exceptions
 from tests.cloud import cloud as clouds
 from tests.cloud import people
 from tests.cloud import records
+from tests.cloud import state
 
 # States that a service is about to leave by itself.
 _PASSING = {
@@ -44,31 +43,28 @@ _PASSING = {
 # How long something may take, and how long something that does not come to
 # rest is looked at, in seconds.
 _TIMEOUT = 90.0
-_UNREST = 20.0
+_SETTLING = 20.0
 _PAUSE = 0.4
 
 
 class NeverHappened(Exception):
-    """What was waited for did not come about; says what was there."""
+    """A wait timed out; the message says what was there instead."""
 
 
 def wait_for(
-    what: str, look: Callable[[], Any], timeout: float = _TIMEOUT
-) -> Any:
-    """Look until there is something to see.
+    error: str, check: Callable[[], Any], timeout: float = _TIMEOUT
+) -> None:
+    """Wait until a check succeeds.
 
-    :param what: for the error's message
-    :param look: returns something true, or says ``...`` what it sees instead
+    :param error: the message of the exception
+    :param check: returns something true if it succeeds
     :param timeout: seconds
-    :raises NeverHappened: nothing
+    :raises NeverHappened: it does not
     """
     deadline = time.monotonic() + timeout
-    while True:
-        seen = look()
-        if seen:
-            return seen
+    while not check():
         if time.monotonic() > deadline:
-            raise NeverHappened(what)
+            raise NeverHappened(error)
         time.sleep(_PAUSE)
 
 
@@ -88,7 +84,7 @@ class Stage:
         self.servers: dict[str, str] = {}
 
     def caller(self, name: str) -> people.Caller:
-        """Somebody, whose calls bear this stage's request id."""
+        """A user, whose calls have this stage's request id."""
         return people.caller(self.cloud.places, name).again(self.request_id)
 
     # Making
@@ -108,7 +104,7 @@ class Stage:
             kwargs.pop('size', 1), name=name, **kwargs
         )
         self.volumes[name] = volume.id
-        self.wait_for_volume(name, 'available')
+        self.wait_for_status(name, 'available')
         return str(volume.id)
 
     def server(
@@ -145,7 +141,7 @@ class Stage:
             **kwargs,
         )
         self.servers[name] = server.id
-        self.wait_for_server(name, status)
+        self.wait_for_status(name, status)
         known = set(self.volumes.values())
         made = [
             mapping.volumeId
@@ -167,15 +163,15 @@ class Stage:
         return self.admin.nova.flavors.find(name=name)
 
     def forge(self, volume: str, server_id: str) -> str:
-        """An attachment that Nova knows nothing of, as left from before.
+        """Make an attachment that Nova does not have.
 
-        A service makes it, so that it comes about with the guard, too.
+        A service makes it, so that the guard does not refuse it.
 
         :param volume: name of the volume
-        :param server_id: what it is to be attached to
+        :param server_id: the server that it names
         :returns: the attachment's id
         """
-        service = self.caller('cinder')
+        headers = {'X-Service-Token': self.caller('cinder').token}
         body = {
             'attachment': {
                 'volume_uuid': self.volumes[volume],
@@ -183,58 +179,44 @@ class Stage:
                 'connector': {'host': 'nowhere', 'initiator': 'nobody'},
             }
         }
-        # As the member, for the attachment is to be in the project.
-        answer = self.member.send(
-            'POST',
-            '/attachments',
-            body,
-            headers={'X-Service-Token': service.token},
-        )
-        answer.raise_for_status()
-        attachment_id: str = answer.json()['attachment']['id']
-        self.member.send(
-            'POST',
-            f'/attachments/{attachment_id}/action',
-            {'os-complete': {}},
-            headers={'X-Service-Token': service.token},
-        ).raise_for_status()
+        # With the member's token, as the attachment is of their project.
+        send = functools.partial(self.member.send, 'POST', headers=headers)
+        response = send('/attachments', body)
+        response.raise_for_status()
+        attachment_id: str = response.json()['attachment']['id']
+        path = f'/attachments/{attachment_id}/action'
+        send(path, {'os-complete': {}}).raise_for_status()
         return attachment_id
 
     # Waiting
 
-    def wait_for_volume(self, name: str, status: str) -> None:
-        """Wait until a volume has a status.
+    def wait_for_status(self, name: str, status: str) -> None:
+        """Wait until a volume, or a server that is idle, has a status.
 
+        :param name: its name on this stage
+        :param status: the status, or ``gone``
         :raises NeverHappened: it has another
         """
-        self._wait_for_status(name, status)
-
-    def wait_for_server(self, name: str, status: str) -> None:
-        """Wait until a server is at rest and has a status.
-
-        :raises NeverHappened: it has another
-        """
-        self._wait_for_status(name, status)
-
-    def wait_until_gone(self, name: str) -> None:
-        """Wait until a server or a volume has been deleted.
-
-        :raises NeverHappened: it is still there
-        """
-        self._wait_for_status(name, records.GONE)
-
-    def _wait_for_status(self, name: str, status: str) -> None:
-        seen = ''
-
-        def look() -> bool:
-            nonlocal seen
-            seen = self.status(name)
-            return seen == status
-
         try:
-            wait_for('', look)
+            wait_for('', lambda: self.status(name) == status)
         except NeverHappened:
+            seen = self.status(name)
             raise NeverHappened(f'{name} is {seen}, not {status}') from None
+
+    def add_volume(
+        self, volume: str, server: str, by: people.Caller | None = None
+    ) -> None:
+        """Attach a volume through Nova, and wait until it is in use.
+
+        :param volume: its name
+        :param server: the server's name
+        :param by: who attaches it; the member by default
+        :raises NeverHappened: it is not attached
+        """
+        (by or self.member).nova.volumes.create_server_volume(
+            self.servers[server], self.volumes[volume]
+        )
+        self.wait_for_status(volume, 'in-use')
 
     # Seeing
 
@@ -282,50 +264,15 @@ class Stage:
         return list(found)
 
     def state(self) -> dict[str, Any]:
-        """What both sides say now, in names."""
-        servers: dict[str, Any] = {}
-        for name, server_id in self.servers.items():
-            servers[name] = None
-            with contextlib.suppress(nova_exceptions.NotFound):
-                servers[name] = (
-                    self.admin.nova.servers.get(server_id),
-                    self.mappings(name),
-                )
-        volumes: dict[str, Any] = {}
-        for name, volume_id in self.volumes.items():
-            volumes[name] = None
-            with contextlib.suppress(cinder_exceptions.NotFound):
-                volumes[name] = (
-                    self.admin.cinder.volumes.get(volume_id),
-                    self.attachments(name),
-                )
-        hosts = {
-            seen[0].id: getattr(seen[0], 'OS-EXT-SRV-ATTR:host')
-            for seen in servers.values()
-            if seen
-        }
-        known = {
-            record.id
-            for seen in volumes.values()
-            if seen
-            for record in seen[1]
-        }
-        return {
-            f'volume {name}': seen and self._volume(seen[0], seen[1], hosts)
-            for name, seen in volumes.items()
-        } | {
-            f'server {name}': seen and self._server(seen[0], seen[1], known)
-            for name, seen in servers.items()
-        }
+        """What both APIs report now, in names."""
+        return state.read(self)
 
     def settle(self, passing: Container[str] = _PASSING) -> dict[str, Any]:
-        """What both sides say once nothing moves any more.
-
-        Where something never comes to rest, what they say in the end.
+        """The state once nothing changes, or after a timeout.
 
         :param passing: the statuses that a service is about to leave
         """
-        deadline = time.monotonic() + _UNREST
+        deadline = time.monotonic() + _SETTLING
         before: records.Records | None = None
         while True:
             now = self.look()
@@ -337,55 +284,6 @@ class Stage:
             time.sleep(_PAUSE)
         return self.state()
 
-    def _alias(self, server_id: str | None) -> str | None:
-        if server_id is None:
-            return None
-        names = {value: name for name, value in self.servers.items()}
-        return names.get(server_id, 'somebody else')
-
-    def _volume(
-        self, volume: Any, records: list[Any], hosts: dict[str, str]
-    ) -> dict[str, Any]:
-        attachments = [
-            {
-                'server': self._alias(attachment['server_id']),
-                'device': attachment['device'],
-                "on the server's host": (
-                    attachment['host_name']
-                    == hosts.get(attachment['server_id'], '')
-                ),
-            }
-            for attachment in volume.attachments
-        ]
-        return {
-            'status': volume.status,
-            'attachments': sorted(attachments, key=str),
-            'records': sorted(
-                f'{record.status} {self._alias(record.instance)}'
-                for record in records
-            ),
-        }
-
-    def _server(
-        self, server: Any, mappings: list[Any], records: set[str]
-    ) -> dict[str, Any]:
-        names = {value: name for name, value in self.volumes.items()}
-        volumes = [
-            {
-                'volume': names.get(mapping.volumeId, 'another volume'),
-                # A server that was shelved has none to name.
-                'device': getattr(mapping, 'device', None),
-                'kept': not mapping.delete_on_termination,
-                "Cinder's attachment": mapping.attachment_id in records,
-            }
-            for mapping in mappings
-        ]
-        return {
-            'status': server.status,
-            'task': getattr(server, 'OS-EXT-STS:task_state'),
-            'volumes': sorted(volumes, key=str),
-        }
-
     # Clearing up
 
     def clear(self) -> None:
@@ -394,7 +292,7 @@ class Stage:
         for name, server_id in self.servers.items():
             with contextlib.suppress(nova_exceptions.NotFound, NeverHappened):
                 admin.nova.servers.delete(server_id)
-                self.wait_until_gone(name)
+                self.wait_for_status(name, records.GONE)
         for volume_id in self.volumes.values():
             with contextlib.suppress(cinder_exceptions.ClientException):
                 volumes = admin.cinder.volumes

@@ -71,10 +71,7 @@ class Victim:
         ):
             self.stage.volume(volume, by=owner)
             self.stage.server(server, by=owner)
-            owner.nova.volumes.create_server_volume(
-                self.stage.servers[server], self.stage.volumes[volume]
-            )
-            self.stage.wait_for_volume(volume, 'in-use')
+            self.stage.add_volume(volume, server, by=owner)
         self._at_rest = self.stage.settle()
         self.harmed = False
         (live,) = self.stage.attachments('live')
@@ -161,35 +158,14 @@ def victim(cloud: clouds.Cloud, holder: Holder) -> Iterator[Victim]:
         holder.give_up()
 
 
-@pytest.fixture
-def file(whole_cloud: clouds.Cloud) -> rules.Rules:
-    """The operator's file of rules, with none in it."""
-    # As the README advises, for the sixteen threads that there are.
-    file = rules.Rules(whole_cloud, nova_max_concurrency=8)
-    file.write({})
-    return file
-
-
-@pytest.fixture
-def cloud(whole_cloud: clouds.Cloud, file: rules.Rules) -> clouds.Cloud:
-    """The cloud with the guard enforced, by its defaults at first."""
-    whole_cloud.switch(file.mode)
-    return whole_cloud
-
-
-@pytest.fixture
-def lenient(whole_cloud: clouds.Cloud) -> clouds.Cloud:
-    """With each option as it is of most use to somebody who wants past."""
-    whole_cloud.switch(
-        modes.Mode(
-            'lenient',
-            guard=True,
-            # Cinder's default up to its release 28.
-            service_roles_required=False,
-            guard_options={'on_nova_error': 'allow'},
-        )
-    )
-    return whole_cloud
+# Every option is set in the attacker's favour.
+LENIENT = modes.Mode(
+    'lenient',
+    guard=True,
+    # Cinder's default up to its release 28.
+    service_roles_required=False,
+    guard_options={'on_nova_error': 'allow'},
+)
 
 
 def reason(answer: requests.Response) -> str | None:
@@ -204,13 +180,9 @@ over_attacks = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.mode(modes.UNGUARDED)
 class TestWithoutTheGuard:
-    """Which forms are forgeries, so that what stops them is the guard."""
-
-    @pytest.fixture
-    def cloud(self, whole_cloud: clouds.Cloud) -> clouds.Cloud:
-        whole_cloud.switch(modes.UNGUARDED)
-        return whole_cloud
+    """Cinder performs the forgeries, so it is the guard that stops them."""
 
     @over_attacks
     def test_a_form(self, victim: Victim, attack: attacks.Attack) -> None:
@@ -360,10 +332,10 @@ class TestSomebodyWithTheRoleService:
         self,
         victim: Victim,
         intruder: people.Caller,
-        file: rules.Rules,
+        policy_file: rules.Rules,
         pinned: dict[str, str],
     ) -> None:
-        file.write(pinned)
+        policy_file.write(pinned)
         for answer in (
             victim.attach(by=intruder),
             victim.attach(headers={'X-Service-Token': intruder.token}),
@@ -372,15 +344,16 @@ class TestSomebodyWithTheRoleService:
             assert victim.is_free()
 
     def test_nova_is_one_where_it_is_pinned(
-        self, stage: stages.Stage, file: rules.Rules, pinned: dict[str, str]
+        self,
+        stage: stages.Stage,
+        policy_file: rules.Rules,
+        pinned: dict[str, str],
     ) -> None:
-        file.write(pinned)
+        policy_file.write(pinned)
         vm, volume = stage.server('MyVm'), stage.volume('MyVol')
-        volumes = stage.member.nova.volumes
-        volumes.create_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'in-use')
-        volumes.delete_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'available')
+        stage.add_volume('MyVol', 'MyVm')
+        stage.member.nova.volumes.delete_server_volume(vm, volume)
+        stage.wait_for_status('MyVol', 'available')
 
 
 def for_cinder_alone(victim: Victim) -> str:
@@ -658,9 +631,9 @@ class TestALiveVolume:
         self, stage: stages.Stage
     ) -> None:
         name = f'a-{compute_driver.SLOW_TO_MOVE}-vm'
-        vm, volume = stage.server(name), stage.volume('MyVol')
-        stage.member.nova.volumes.create_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'in-use')
+        vm = stage.server(name)
+        stage.volume('MyVol')
+        stage.add_volume('MyVol', name)
         (here,) = stage.attachments('MyVol')
 
         stage.admin.nova.servers.live_migrate(vm, None, 'auto')
@@ -672,7 +645,7 @@ class TestALiveVolume:
         assert reason(answer) == 'server-has-volume'
         assert here.id in {one.id for one in stage.attachments('MyVol')}
 
-        stage.wait_for_server(name, 'ACTIVE')
+        stage.wait_for_status(name, 'ACTIVE')
         state = stage.settle()
         assert state['volume MyVol']['records'] == [f'attached {name}']
         (held,) = state[f'server {name}']['volumes']
@@ -684,12 +657,12 @@ class TestAServerThatIsNowhere:
     """Nova says that it has the volume, and no host has it yet."""
 
     def test_a_shelved_one(self, stage: stages.Stage) -> None:
-        member = stage.member
-        vm, volume = stage.server('MyVm'), stage.volume('MyVol')
-        member.nova.servers.shelve(vm)
-        stage.wait_for_server('MyVm', 'SHELVED_OFFLOADED')
-        member.nova.volumes.create_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'in-use')
+        servers = stage.member.nova.servers
+        vm = stage.server('MyVm')
+        stage.volume('MyVol')
+        servers.shelve(vm)
+        stage.wait_for_status('MyVm', 'SHELVED_OFFLOADED')
+        stage.add_volume('MyVol', 'MyVm')
         before = stage.settle()
 
         (attachment,) = stage.attachments('MyVol')
@@ -697,8 +670,8 @@ class TestAServerThatIsNowhere:
         assert reason(answer) == 'already-attached'
         assert stage.state() == before
 
-        member.nova.servers.unshelve(vm)
-        stage.wait_for_server('MyVm', 'ACTIVE')
+        servers.unshelve(vm)
+        stage.wait_for_status('MyVm', 'ACTIVE')
         state = stage.settle()
         assert state['volume MyVol']['records'] == ['attached MyVm']
 
@@ -728,8 +701,8 @@ class TestAServerThatIsNowhere:
         assert len(state['server MyVm']['volumes']) == 1
 
         stage.member.nova.servers.delete(vm)
-        stage.wait_until_gone('MyVm')
-        stage.wait_for_volume('MyVol', 'available')
+        stage.wait_for_status('MyVm', 'gone')
+        stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
 
     def connect(
@@ -818,12 +791,11 @@ class TestWhileNovaIsAtIt:
 
     def attach_and_detach(self, stage: stages.Stage) -> None:
         """What the owner asks of Nova; it says whether it was done."""
-        vm, volume = stage.servers['MyVm'], stage.volumes['MyVol']
-        volumes = stage.member.nova.volumes
-        volumes.create_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'in-use')
+        stage.add_volume('MyVol', 'MyVm')
         stage.settle()
-        volumes.delete_server_volume(vm, volume)
+        stage.member.nova.volumes.delete_server_volume(
+            stage.servers['MyVm'], stage.volumes['MyVol']
+        )
         stages.wait_for(
             'Nova still has the volume', lambda: not stage.mappings('MyVm')
         )
@@ -845,26 +817,28 @@ class TestWhileNovaIsAtIt:
             answer = stage.member.send('DELETE', f'/attachments/{record.id}')
             assert answer.ok
         stage.member.cinder.volumes.detach(stage.volumes['MyVol'])
-        stage.wait_for_volume('MyVol', 'available')
+        stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
         self.attach_and_detach(stage)
-        stage.wait_for_volume('MyVol', 'available')
+        stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
 
     def test_nothing_is_won_where_the_rows_are_closed(
         self,
         stage: stages.Stage,
-        file: rules.Rules,
+        policy_file: rules.Rules,
         forge: Callable[[], int],
     ) -> None:
-        file.write(rules.documented('Between a question', 'What remains'))
+        policy_file.write(
+            rules.documented('Between a question', 'What remains')
+        )
         # Which is what reads the new rules; who comes meanwhile still has
         # the old ones.
         assert forge() == 403
         with hammering(forge) as counted:
             self.attach_and_detach(stage)
         assert set(counted) == {403}
-        stage.wait_for_volume('MyVol', 'available')
+        stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
 
 
@@ -873,10 +847,9 @@ class TestAReservation:
 
     @pytest.fixture
     def reserve(self, stage: stages.Stage) -> Callable[[], int]:
-        vm = stage.server('MyVm')
+        stage.server('MyVm')
         volume = stage.volume('MyVol', volume_type='multiattach')
-        stage.member.nova.volumes.create_server_volume(vm, volume)
-        stage.wait_for_volume('MyVol', 'in-use')
+        stage.add_volume('MyVol', 'MyVm')
         stage.settle()
         path = f'/volumes/{volume}/action'
         return lambda: (
@@ -897,7 +870,7 @@ class TestAReservation:
         stage.admin.nova.servers.live_migrate(
             stage.servers['MyVm'], None, 'auto'
         )
-        stage.wait_for_server('MyVm', 'ACTIVE')
+        stage.wait_for_status('MyVm', 'ACTIVE')
         return host() != before
 
     def test_keeps_the_server_where_it_is(
@@ -912,9 +885,11 @@ class TestAReservation:
         self,
         stage: stages.Stage,
         reserve: Callable[[], int],
-        file: rules.Rules,
+        policy_file: rules.Rules,
     ) -> None:
-        file.write(rules.documented('A volume that several', 'What remains'))
+        policy_file.write(
+            rules.documented('A volume that several', 'What remains')
+        )
         assert reserve() == 403
         assert self.move(stage)
 
@@ -965,12 +940,9 @@ class TestAFlood:
         assert victim.is_unharmed()
 
 
+@pytest.mark.mode(LENIENT)
 class TestLenience:
-    """What an operator may have set for other reasons opens no door."""
-
-    @pytest.fixture
-    def cloud(self, lenient: clouds.Cloud) -> clouds.Cloud:
-        return lenient
+    """Options that an operator may have set for other reasons are safe."""
 
     @over_forged
     def test_a_token_that_is_confirmed_without_the_role(

@@ -250,8 +250,8 @@ def mended(
     # One is enough for all that Nova drops.
     (reboot,) = reboots
     operator.type(reboot)
-    damaged.wait_for_server(damage.REBOOTED, 'ACTIVE')
-    damaged.wait_for_server(damage.STOPPED, 'ACTIVE')
+    damaged.wait_for_status(damage.REBOOTED, 'ACTIVE')
+    damaged.wait_for_status(damage.STOPPED, 'ACTIVE')
     damaged.settle()
     return Report(damaged, operator.attachguard('audit', '--once'))
 
@@ -293,7 +293,7 @@ def used(
         damaged.member.cinder.volumes.delete(damaged.volumes[name])
     deleted = set()
     for name in names:
-        damaged.wait_until_gone(name)
+        damaged.wait_for_status(name, 'gone')
         deleted.add(name)
     return {
         name: Use(free[name], attached[name], detached[name], traces[name])
@@ -463,9 +463,9 @@ def _populate(scene: scenes.Scene) -> None:
     servers.stop(scene.servers['stopped'])
     servers.shelve(scene.servers['shelved'])
     servers.resize(scene.servers['resized'], scene.flavor('small'))
-    scene.wait_for_server('stopped', 'SHUTOFF')
-    scene.wait_for_server('shelved', 'SHELVED_OFFLOADED')
-    scene.wait_for_server('resized', 'VERIFY_RESIZE')
+    scene.wait_for_status('stopped', 'SHUTOFF')
+    scene.wait_for_status('shelved', 'SHELVED_OFFLOADED')
+    scene.wait_for_status('resized', 'VERIFY_RESIZE')
 
 
 class TestWhatIsRight:
@@ -571,10 +571,7 @@ def _forge(stage: stages.Stage) -> None:
     """Beside a real one: else the two would not look like one cloud."""
     stage.server('MyVm')
     stage.volume('real')
-    stage.member.nova.volumes.create_server_volume(
-        stage.servers['MyVm'], stage.volumes['real']
-    )
-    stage.wait_for_volume('real', 'in-use')
+    stage.add_volume('real', 'MyVm')
     stage.settle()
     stage.volume('MyVol')
     stage.member.cinder.volumes.attach(

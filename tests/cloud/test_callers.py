@@ -401,13 +401,9 @@ def is_refused(consumer: Consumer, scene: Scene, stage: stages.Stage) -> None:
     assert held(stage) == FREE
 
 
+@pytest.mark.mode(modes.UNGUARDED)
 class TestWithoutTheGuard:
-    """What each does, so that a difference is the guard's."""
-
-    @pytest.fixture
-    def cloud(self, whole_cloud: clouds.Cloud) -> clouds.Cloud:
-        whole_cloud.switch(modes.UNGUARDED)
-        return whole_cloud
+    """Each works, so that a difference comes from the guard."""
 
     @over(*CONSUMERS)
     def test_attaches_and_detaches(
@@ -421,20 +417,6 @@ class TestWithoutTheGuard:
 
 class TestWithTheGuard:
     """By default, and by the lines that the README has."""
-
-    @pytest.fixture
-    def file(self, whole_cloud: clouds.Cloud) -> rules.Rules:
-        """The operator's file of rules, with none in it."""
-        file = rules.Rules(whole_cloud)
-        file.write({})
-        return file
-
-    @pytest.fixture
-    def cloud(
-        self, whole_cloud: clouds.Cloud, file: rules.Rules
-    ) -> clouds.Cloud:
-        whole_cloud.switch(file.mode)
-        return whole_cloud
 
     @over(*CONSUMERS)
     def test_by_default(
@@ -455,11 +437,11 @@ class TestWithTheGuard:
         consumer: Consumer,
         set_scene: Callable[[Consumer], Scene],
         stage: stages.Stage,
-        file: rules.Rules,
+        policy_file: rules.Rules,
     ) -> None:
         scene = set_scene(consumer)
         assert consumer.advice is not None
-        file.write(
+        policy_file.write(
             rules.documented(consumer.advice, id=scene.caller.project_id)
         )
         attaches_and_detaches(consumer, scene, stage)
@@ -471,10 +453,12 @@ class TestWithTheGuard:
         set_scene: Callable[[Consumer], Scene],
         stage: stages.Stage,
         member: people.Caller,
-        file: rules.Rules,
+        policy_file: rules.Rules,
     ) -> None:
         assert consumer.advice is not None
-        file.write(rules.documented(consumer.advice, id=member.project_id))
+        policy_file.write(
+            rules.documented(consumer.advice, id=member.project_id)
+        )
         consumer.by = 'other'
         is_refused(consumer, set_scene(consumer), stage)
 
@@ -484,21 +468,23 @@ class TestWithTheGuard:
         consumer: Consumer,
         set_scene: Callable[[Consumer], Scene],
         stage: stages.Stage,
-        file: rules.Rules,
+        policy_file: rules.Rules,
     ) -> None:
         scene = set_scene(consumer)
-        file.write(rules.documented('**Terraform', id=scene.caller.project_id))
+        policy_file.write(
+            rules.documented('**Terraform', id=scene.caller.project_id)
+        )
         attaches_and_detaches(consumer, scene, stage)
-        file.write({})
+        policy_file.write({})
         is_refused(consumer, scene, stage)
 
     def test_without_a_cinder_store_its_row_can_be_closed(
         self,
         set_scene: Callable[[Consumer], Scene],
         stage: stages.Stage,
-        file: rules.Rules,
+        policy_file: rules.Rules,
     ) -> None:
-        file.write(
+        policy_file.write(
             rules.documented('An attachment that names', 'What remains')
         )
         scene = set_scene(Glance())

@@ -79,12 +79,7 @@ def test_a_pipeline_without_the_guard(whole_cloud: clouds.Cloud) -> None:
     } == {'pipeline keystone', 'pipeline keystone_nolimit'}
 
 
-@pytest.fixture
-def cloud(whole_cloud: clouds.Cloud) -> clouds.Cloud:
-    whole_cloud.switch(CREDENTIALS)
-    return whole_cloud
-
-
+@pytest.mark.mode(CREDENTIALS)
 def test_credentials_that_see_everything(
     cloud: clouds.Cloud, stage: stages.Stage
 ) -> None:
@@ -99,10 +94,7 @@ def test_credentials_that_see_everything(
         stage.member.cinder.volumes.attach(
             stage.volumes['data'], stage.servers['server'], '/dev/vdb'
         )
-    stage.member.nova.volumes.create_server_volume(
-        stage.servers['server'], stage.volumes['data']
-    )
-    stage.wait_for_volume('data', 'in-use')
+    stage.add_volume('data', 'server')
     stage.settle()
     (record,) = stage.attachments('data')
     with pytest.raises(cinder_exceptions.Forbidden):

@@ -115,7 +115,7 @@ class TestTheStory:
 
         # "Now we can use the VolumeManager.create_server_volume method"
         member.nova.volumes.create_server_volume(vm.id, vol.id, '/dev/vdb')
-        stage.wait_for_volume('MyVol', 'in-use')
+        stage.wait_for_status('MyVol', 'in-use')
         seen = stage.settle()
         assert seen['volume MyVol']['records'] == ['attached MyVm']
         assert [v['volume'] for v in seen['server MyVm']['volumes']] == [
@@ -127,7 +127,7 @@ class TestTheStory:
             # Cinder itself refuses Nova without one, since CVE-2023-2088.
             assert stage.settle()['volume MyVol']['status'] == 'detaching'
             return
-        stage.wait_for_volume('MyVol', 'available')
+        stage.wait_for_status('MyVol', 'available')
         assert stage.settle() == {
             'volume MyVol': FREE,
             'server MyVm': WITHOUT_VOLUMES,
@@ -179,7 +179,7 @@ class TestTheStory:
         else:
             refused(member.cinder.volumes.attach, vol, vm, '/dev/vdb')
         member.nova.servers.delete(vm)
-        stage.wait_until_gone('MyVm')
+        stage.wait_for_status('MyVm', 'gone')
         assert stage.settle() == {
             'volume MyVol': volume('in-use', 'MyVm') if mode in OPEN else FREE,
             'server MyVm': None,

@@ -23,6 +23,9 @@ import pytest
 
 from tests.outage import faults
 
+# Each test waits for the collection of tests/chaos.
+pytestmark = pytest.mark.slow
+
 _ROOT = pathlib.Path(__file__).parents[2]
 _PAGE = _ROOT / 'doc/source/reference/trouble.rst'
 

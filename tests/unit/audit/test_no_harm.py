@@ -589,6 +589,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, 'fsync', lambda _file: None)
 
 
+@pytest.mark.slow
 def test_no_harm() -> None:
     settings = _SETTINGS
     if _LONG:
@@ -870,6 +871,7 @@ def test_harm_is_noticed(
             run(tmp_path / 'broken')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'broken',
     [_nothing_is_foreign, _what_drops_all_comes_first]

@@ -132,6 +132,7 @@ def test_the_error_has_the_exit_code_and_the_log(
         cinder.start()
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_the_process(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_the_deadline_ends_the_process(
     assert not is_running(tmp_path / 'pid')
 
 
+@pytest.mark.slow
 def test_stop_kills_a_process_that_does_not_exit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
