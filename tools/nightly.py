@@ -29,8 +29,11 @@ import time
 _ROOT = pathlib.Path(__file__).parents[1]
 _LOGS = _ROOT / '.nightly'
 
-# The last line of pytest: "2 failed, 398 passed, 31 warnings in 93.23s".
-_SUMMARY = re.compile(r'^(?:=+ )?((?:\d+ \w+, )*\d+ \w+) in [\d.]+s', re.M)
+# "2 failed, 398 passed, 31 warnings in 93.23s", as pytest prints it. Tempest
+# does not print the time.
+_SUMMARY = re.compile(
+    r'^(?:=+ )?((?:\d+ \w+, )*\d+ \w+)(?: in [\d.]+s.*)?$', re.M
+)
 _COUNT = re.compile(r'(\d+) (passed|failed|skipped|errors?)')
 _COLUMNS = '{:<14} {:>8} {:>8} {:>8} {:>8}  {}'
 

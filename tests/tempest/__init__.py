@@ -15,13 +15,11 @@
 one. They may differ only where ``selection.yaml`` says so, and says why.
 
 ``selection``
-    Which tests, which not, and which must differ: ``selection.yaml``.
+    Which tests run, and which must differ: ``selection.yaml``.
 ``config``
     tempest.conf for a cloud of :mod:`tests.cloud`.
 ``run``
     One run, in one mode of the cloud.
 ``compare``
-    What two runs come to.
-``page``
-    The page of the documentation, from what was last measured.
+    The comparison of two runs.
 """

@@ -11,15 +11,15 @@
 # under the License.
 """Run Tempest without the guard and with it, and compare test by test.
 
-The tests, those that must differ and those that are left out are in
-tests/tempest/selection.yaml, each with its reason. Exit code 0: exactly those
-differ, each because the guard refused the call that is named there. 1:
-something else does, or a test fails in both runs, or the cloud does not start;
-what, is said at the end, and the logs are kept.
+tests/tempest/selection.yaml lists the tests, those that are left out and those
+that must differ, each with its reason. Exit code 0: exactly those differ, each
+because the guard refused the call that is named there. 1: another test
+differs, or a test fails in both runs, or the cloud does not start. The output
+names the problems, and the logs are kept.
 
-A test that differs, and is not to, is either a defect of the guard or does
-what the guard forbids: the output says what it was refused, and
-tempest-enforced.log has the traceback.
+A test that differs unexpectedly shows a defect of the guard, or it does what
+the guard forbids: the output lists what was refused, and tempest-enforced.log
+has the traceback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
 from tests.cloud import processes
 from tests.tempest import compare
-from tests.tempest import page
 from tests.tempest import run as runs
 from tests.tempest import selection as selections
 
@@ -59,11 +58,6 @@ def _arguments() -> argparse.Namespace:
         '--only',
         metavar='REGEX',
         help='only the tests in whose names this is found',
-    )
-    which.add_argument(
-        '--record',
-        action='store_true',
-        help='if all is well, write what was measured into the documentation',
     )
     parser.add_argument(
         '--directory',
@@ -174,9 +168,6 @@ def main() -> int:
     for problem in problems:
         print(f'WRONG: {problem}')
     print(f'The logs are in {kept / "log"}.')
-    if args.record and not problems:
-        page.record(comparison)
-        print(f'{page.PAGE} is written.')
     print(f'{len(tests)} tests, each in two runs.')
     print(f'{comparison.passed()} passed, {len(problems)} failed')
     return 1 if problems else 0

@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What counts as well when two runs are compared; no cloud is needed."""
+"""The comparison of two runs of Tempest, without a cloud."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ import dataclasses
 import pytest
 
 from tests.tempest import compare
-from tests.tempest import page
 from tests.tempest import selection
 
 PASSED, FAILED = compare.Result.PASSED, compare.Result.FAILED
@@ -154,9 +153,3 @@ class TestSelection:
         chosen = selection.load()
         tests = [entry.test for entry in chosen.differences]
         assert chosen.choose(tests)[0] == tests
-
-
-def test_the_page_is_what_its_sources_say() -> None:
-    assert page.PAGE.read_text() == page.render(), (
-        'run: python -m tests.tempest.page'
-    )
