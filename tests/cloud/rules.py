@@ -16,15 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 import pathlib
 import re
+import textwrap
 
 import yaml
 
 from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
 
-_ROOT = pathlib.Path(__file__).parents[2]
-_BULLET = re.compile(r'^\* ', re.MULTILINE)
-_RULE = re.compile(r'"(attachguard:[^"]+)":\s+"([^"]+)"')
+_GUIDE = pathlib.Path(__file__).parents[2] / 'doc/source/admin'
+_BLOCK = re.compile(r'^\.\. code-block:: yaml\n((?:\n|   .*\n)+)', re.M)
 
 
 class Rules:
@@ -56,29 +56,21 @@ class Rules:
         new.rename(self.path)
 
 
-def documented(
-    about: str, section: str = 'Whom it could break', **ids: str
-) -> dict[str, str]:
-    """What the README advises to write.
+def documented(page: str, section: str, **ids: str) -> dict[str, str]:
+    """The rules that the administrator's guide advises to set.
 
-    :param about: what the paragraph begins with
-    :param section: where the paragraph is
+    :param page: the name of the page
+    :param section: the heading of the section
     :param ids: what to write for ``<name>``, by name
     :returns: name to text of each rule
-    :raises LookupError: the README says nothing about it
+    :raises LookupError: the section has no rules
     """
-    text = (_ROOT / 'README.rst').read_text()
-    _before, _title, text = text.partition(f'\n{section}\n')
-    for bullet in _BULLET.split(text.partition('\n===')[0]):
-        if bullet.startswith(about):
-            break
-    else:
-        raise LookupError(about)
-    rules = {
-        name: ' '.join(rule.split()) for name, rule in _RULE.findall(bullet)
-    }
-    if not rules:
-        raise LookupError(f'{about}: no rule')
+    text = (_GUIDE / f'{page}.rst').read_text()
+    _before, _heading, text = text.partition(f'\n{section}\n===')
+    block = _BLOCK.search(text.partition('\n===')[0])
+    if block is None:
+        raise LookupError(f'{page}.rst: no rules in {section!r}')
+    rules: dict[str, str] = yaml.safe_load(textwrap.dedent(block[1]))
     for name, value in ids.items():
         rules = {
             key: rule.replace(f'<{name}>', value)

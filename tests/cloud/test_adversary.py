@@ -829,9 +829,7 @@ class TestWhileNovaIsAtIt:
         policy_file: rules.Rules,
         forge: Callable[[], int],
     ) -> None:
-        policy_file.write(
-            rules.documented('Between a question', 'What remains')
-        )
+        policy_file.write(rules.documented('limits', 'Simultaneous calls'))
         # Which is what reads the new rules; who comes meanwhile still has
         # the old ones.
         assert forge() == 403
@@ -887,9 +885,7 @@ class TestAReservation:
         reserve: Callable[[], int],
         policy_file: rules.Rules,
     ) -> None:
-        policy_file.write(
-            rules.documented('A volume that several', 'What remains')
-        )
+        policy_file.write(rules.documented('limits', 'Multiattach volumes'))
         assert reserve() == 403
         assert self.move(stage)
 

@@ -142,7 +142,7 @@ class Consumer:
 class CommandLine(Consumer):
     """``openstack volume attachment create, set, complete, delete``."""
 
-    advice = '``openstack volume attachment'
+    advice = 'openstack volume attachment create'
     holder = 'MyVm'
 
     def attach(self, scene: Scene) -> str:
@@ -168,7 +168,7 @@ class CommandLine(Consumer):
 class Sdk(Consumer):
     """The same by openstacksdk, for a server's id that is invented."""
 
-    advice = '``openstack volume attachment'
+    advice = 'openstack volume attachment create'
 
     def attach(self, scene: Scene) -> str:
         storage: Any = scene.caller.sdk.block_storage
@@ -185,7 +185,7 @@ class Sdk(Consumer):
 class Brick(Consumer):
     """python-brick-cinderclient-ext: ``local-attach``, ``local-detach``."""
 
-    advice = '**python-brick-cinderclient-ext**'
+    advice = 'python-brick-cinderclient-ext'
 
     def attach(self, scene: Scene) -> str:
         attachments = scene.cinder.attachments
@@ -244,14 +244,14 @@ class ByActions(Consumer):
 class BrickLegacy(ByActions):
     """python-brick-cinderclient-ext before the microversion 3.44."""
 
-    advice = '**Terraform'
+    advice = 'Terraform'
     holder = None
 
 
 class Terraform(ByActions):
     """``openstack_blockstorage_volume_attach_v3``."""
 
-    advice = '**Terraform'
+    advice = 'Terraform'
     holder = None
     reserves = False
 
@@ -259,7 +259,7 @@ class Terraform(ByActions):
 class Zun(ByActions):
     """A container's volume, with the token of its user."""
 
-    advice: str | None = '**Zun**'
+    advice: str | None = 'Zun'
     server = True
 
     def tidy(self, scene: Scene) -> None:
@@ -442,7 +442,9 @@ class TestWithTheGuard:
         scene = set_scene(consumer)
         assert consumer.advice is not None
         policy_file.write(
-            rules.documented(consumer.advice, id=scene.caller.project_id)
+            rules.documented(
+                'compatibility', consumer.advice, id=scene.caller.project_id
+            )
         )
         attaches_and_detaches(consumer, scene, stage)
 
@@ -457,7 +459,9 @@ class TestWithTheGuard:
     ) -> None:
         assert consumer.advice is not None
         policy_file.write(
-            rules.documented(consumer.advice, id=member.project_id)
+            rules.documented(
+                'compatibility', consumer.advice, id=member.project_id
+            )
         )
         consumer.by = 'other'
         is_refused(consumer, set_scene(consumer), stage)
@@ -472,7 +476,9 @@ class TestWithTheGuard:
     ) -> None:
         scene = set_scene(consumer)
         policy_file.write(
-            rules.documented('**Terraform', id=scene.caller.project_id)
+            rules.documented(
+                'compatibility', 'Terraform', id=scene.caller.project_id
+            )
         )
         attaches_and_detaches(consumer, scene, stage)
         policy_file.write({})
@@ -485,7 +491,7 @@ class TestWithTheGuard:
         policy_file: rules.Rules,
     ) -> None:
         policy_file.write(
-            rules.documented('An attachment that names', 'What remains')
+            rules.documented('limits', 'Attachments without a server')
         )
         scene = set_scene(Glance())
         is_refused(Glance(), scene, stage)
