@@ -26,7 +26,7 @@ from tests.differential import router
 
 
 class Answer(enum.Enum):
-    """What Nova says when it is asked whether a server has a volume."""
+    """Whether Nova has a volume on a server."""
 
     HAS = 'has it'
     HAS_NOT = 'has not'

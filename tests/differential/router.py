@@ -10,14 +10,14 @@
 # License for the specific language governing permissions and limitations
 # under the License.
 
-"""Cinder's own API router, with its effects recorded in place of performed.
+"""Cinder's own API router, with its effects recorded instead of performed.
 
 Everything that decides which operation a request reaches is Cinder's: its
 routes, dispatcher, microversions, schemas, controllers and policies, and
-Routes, oslo.service and WebOb below it.  Replaced are only the database (a
-handful of volumes and attachments in memory) and what the controllers call
-when they have made up their mind (``cinder.volume.api.API``, the ``save`` of
-an object, ``cinder.db``): that is an :class:`Effect`.
+Routes, oslo.service and WebOb below it.  Only the database is replaced (by a
+few volumes and attachments in memory), and what the controllers call in the
+end (``cinder.volume.api.API``, the ``save`` of an object, ``cinder.db``): such
+a call is an :class:`Effect`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import dataclasses
 import functools
 import inspect
 import logging as python_logging
-import re
 from typing import Any
 from typing import TYPE_CHECKING
 import unicodedata
@@ -39,8 +38,6 @@ from cinder.common import config  # noqa: F401  (registers Cinder's options)
 from oslo_config import cfg
 from oslo_log import log as logging
 import oslo_messaging
-from oslo_policy import _checks as policy_checks
-from routes import mapper as routes_mapper
 
 objects.register_all()
 
@@ -50,7 +47,6 @@ from cinder import exception  # noqa: E402
 from cinder import rpc  # noqa: E402
 from cinder.api.openstack import api_version_request  # noqa: E402
 from cinder.api.v3 import router as cinder_router  # noqa: E402
-from cinder.api.validation import validators  # noqa: E402
 from cinder.db import api as db_api  # noqa: E402
 from cinder.volume import api as volume_api  # noqa: E402
 from cinder.volume import volume_utils  # noqa: E402
@@ -363,6 +359,114 @@ def _fresh(template: Any, context: Any) -> Any:
     return found
 
 
+# The recorder adds the operation.
+_effect = functools.partial(Effect, '')
+
+
+def _record_any(context: Any, *args: Any, **kwargs: Any) -> tuple[Effect, Any]:
+    volume = args[0] if args else None
+    return (
+        _effect(
+            volume.id if isinstance(volume, objects.Volume) else None,
+            arguments=repr(
+                [str(a) for a in args[1:]]
+                + [f'{k}={v}' for k, v in sorted(kwargs.items())]
+            ),
+        ),
+        None,
+    )
+
+
+def _record_attach(
+    context: Any,
+    volume: Any,
+    server: str | None,
+    host: str | None,
+    mountpoint: str,
+    mode: str,
+) -> tuple[Effect, Any]:
+    arguments = repr((host, mountpoint, mode))
+    return _effect(volume.id, server, None, arguments), None
+
+
+def _record_detach(
+    context: Any, volume: Any, attachment: str | None
+) -> tuple[Effect, Any]:
+    # As attachment_deletion_allowed and the volume service do, except for the
+    # query to Nova.
+    if attachment is not None:
+        row = _attachment_row(context, attachment)
+        if row.volume != volume.id:
+            raise exception.InvalidInput(
+                reason='Mismatched volume and attachment'
+            )
+        attachment = row.id
+    return _effect(volume.id, attachment=attachment), None
+
+
+def _record_initialize_connection(
+    context: Any, volume: Any, connector: Any
+) -> tuple[Effect, Any]:
+    return _effect(volume.id, arguments=repr(connector)), {}
+
+
+def _record_migrate_volume_completion(
+    context: Any, volume: Any, new: Any, error: Any
+) -> tuple[Effect, Any]:
+    arguments = repr((new.id, error))
+    return _effect(volume.id, arguments=arguments), new.id
+
+
+def _record_attachment_create(
+    context: Any,
+    volume: Any,
+    server: str | None,
+    connector: Any = None,
+    attach_mode: str | None = 'null',
+) -> tuple[Effect, Any]:
+    arguments = repr((connector, attach_mode))
+    made = _build_attachment(
+        Attachment(
+            'a77a0fff-0000-4000-8000-00000000aaaa',
+            volume.id,
+            None,
+            status='reserved',
+        )
+    )
+    return _effect(volume.id, server, None, arguments), made
+
+
+def _record_attachment_update(
+    context: Any, attachment: Any, connector: Any
+) -> tuple[Effect, Any]:
+    return (
+        _effect(
+            attachment.volume_id,
+            attachment=attachment.id,
+            arguments=repr(connector),
+        ),
+        attachment,
+    )
+
+
+def _record_attachment_delete(
+    context: Any, attachment: Any
+) -> tuple[Effect, Any]:
+    effect = _effect(attachment.volume_id, attachment=attachment.id)
+    return effect, []
+
+
+_RECORDERS: dict[str, Callable[..., tuple[Effect, Any]]] = {
+    'attach': _record_attach,
+    'detach': _record_detach,
+    'initialize_connection': _record_initialize_connection,
+    'migrate_volume_completion': _record_migrate_volume_completion,
+    'attachment_create': _record_attachment_create,
+    'attachment_update': _record_attachment_update,
+    'attachment_delete': _record_attachment_delete,
+}
+
+
 class RecordingRouter:
     """A WSGI application: Cinder's router, whose effects are recorded.
 
@@ -379,9 +483,6 @@ class RecordingRouter:
         self._configure()
         self._replace_database()
         self._replace_volume_api()
-        self._remember_verdicts()
-        self._replace(routes_mapper, 're', _Expressions())
-        self._replace(policy_checks, 'inspect', _Inspection())
         self._app = cinder_router.APIRouter()
         self._mark_administrative()
 
@@ -501,66 +602,6 @@ class RecordingRouter:
         ):
             self._replace(where, name, what)
 
-    def _remember_verdicts(self) -> None:
-        # Cinder builds a validator class for each body, and a primitive of the
-        # whole volume for each policy check: nine tenths of a request's time,
-        # with the same outcome every time.
-        @functools.cache
-        def validator_of(key: int) -> Any:
-            return build(_SCHEMAS[key])
-
-        def remembered_validator(schema: Any, *args: Any) -> Any:
-            if args:
-                return build(schema, *args)
-            # Held, so that its id stays its own.
-            _SCHEMAS[id(schema)] = schema
-            return validator_of(id(schema))
-
-        build = validators._SchemaValidator
-        self._replace(validators, '_SchemaValidator', remembered_validator)
-
-        @functools.cache
-        def verdict(
-            admin: bool, action: str, project: str
-        ) -> Exception | None:
-            target = {'project_id': project, 'user_id': USER}
-            try:
-                authorize(request_context(admin), action, target)
-            except exception.PolicyNotAuthorized as error:
-                refusal: Exception = error
-                return refusal
-            return None
-
-        def remembered_authorize(
-            context: Any,
-            action: str,
-            target: Any = None,
-            target_obj: Any = None,
-            fatal: bool = True,
-        ) -> Any:
-            known = any(context is one for one in _CONTEXTS)
-            if not known or target is not None:
-                return authorize(context, action, target, target_obj, fatal)
-            project = target_obj.project_id if target_obj else PROJECT
-            error = verdict(context.is_admin, action, project)
-            if error and fatal:
-                raise error.with_traceback(None)
-            return not error
-
-        def remembered_elevated(
-            context: Any, *args: Any, **kwargs: Any
-        ) -> Any:
-            return request_context(True)
-
-        authorize = cinder_context.RequestContext.authorize
-        context_class = cinder_context.RequestContext
-        self._replace(context_class, 'authorize', remembered_authorize)
-        self._replace(context_class, 'elevated', remembered_elevated)
-        admin = cinder_context.get_admin_context()
-        self._replace(
-            cinder_context, 'get_admin_context', lambda **kwargs: admin
-        )
-
     def _replace_volume_api(self) -> None:
         self._administrative: set[int] = set()
         method: Callable[..., Any]
@@ -577,18 +618,19 @@ class RecordingRouter:
 
     def _recorder(self, name: str) -> Callable[..., Any]:
         operation = _OPERATIONS.get(name, f'other:{name}')
-        shape = getattr(self, f'_record_{name}', self._record_any)
+        describe = _RECORDERS.get(name, _record_any)
 
         def record(api: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
-            effect, result = shape(operation, context, *args, **kwargs)
+            effect, result = describe(context, *args, **kwargs)
+            performed = operation
             if id(api) in self._administrative and operation in (
                 'os-detach',
                 'os-terminate_connection',
             ):
-                effect = dataclasses.replace(
-                    effect, operation='os-force_detach'
-                )
-            self.effects.append(effect)
+                performed = 'os-force_detach'
+            self.effects.append(
+                dataclasses.replace(effect, operation=performed)
+            )
             return result
 
         return record
@@ -599,134 +641,6 @@ class RecordingRouter:
         actions = self._app.resources['volumes'].wsgi_actions
         controller = actions['os-force_detach'].__self__
         self._administrative.add(id(controller.volume_api))
-
-    @staticmethod
-    def _record_any(
-        operation: str, context: Any, *args: Any, **kwargs: Any
-    ) -> tuple[Effect, Any]:
-        volume = args[0] if args else None
-        return (
-            Effect(
-                operation,
-                volume.id if isinstance(volume, objects.Volume) else None,
-                arguments=repr(
-                    [str(a) for a in args[1:]]
-                    + [f'{k}={v}' for k, v in sorted(kwargs.items())]
-                ),
-            ),
-            None,
-        )
-
-    @staticmethod
-    def _record_attach(
-        operation: str,
-        context: Any,
-        volume: Any,
-        server: str | None,
-        host: str | None,
-        mountpoint: str,
-        mode: str,
-    ) -> tuple[Effect, Any]:
-        arguments = repr((host, mountpoint, mode))
-        return Effect(operation, volume.id, server, None, arguments), None
-
-    @staticmethod
-    def _record_detach(
-        operation: str, context: Any, volume: Any, attachment: str | None
-    ) -> tuple[Effect, Any]:
-        # As attachment_deletion_allowed and the volume service would, short
-        # of asking Nova, which is what the filter under test is for.
-        if attachment is not None:
-            row = _attachment_row(context, attachment)
-            if row.volume != volume.id:
-                raise exception.InvalidInput(
-                    reason='Mismatched volume and attachment'
-                )
-            attachment = row.id
-        return Effect(operation, volume.id, attachment=attachment), None
-
-    @staticmethod
-    def _record_initialize_connection(
-        operation: str, context: Any, volume: Any, connector: Any
-    ) -> tuple[Effect, Any]:
-        return Effect(operation, volume.id, arguments=repr(connector)), {}
-
-    @staticmethod
-    def _record_migrate_volume_completion(
-        operation: str, context: Any, volume: Any, new: Any, error: Any
-    ) -> tuple[Effect, Any]:
-        arguments = repr((new.id, error))
-        return Effect(operation, volume.id, arguments=arguments), new.id
-
-    @staticmethod
-    def _record_attachment_create(
-        operation: str,
-        context: Any,
-        volume: Any,
-        server: str | None,
-        connector: Any = None,
-        attach_mode: str | None = 'null',
-    ) -> tuple[Effect, Any]:
-        arguments = repr((connector, attach_mode))
-        made = _build_attachment(
-            Attachment(
-                'a77a0fff-0000-4000-8000-00000000aaaa',
-                volume.id,
-                None,
-                status='reserved',
-            )
-        )
-        return Effect(operation, volume.id, server, None, arguments), made
-
-    @staticmethod
-    def _record_attachment_update(
-        operation: str, context: Any, attachment: Any, connector: Any
-    ) -> tuple[Effect, Any]:
-        return (
-            Effect(
-                operation,
-                attachment.volume_id,
-                attachment=attachment.id,
-                arguments=repr(connector),
-            ),
-            attachment,
-        )
-
-    @staticmethod
-    def _record_attachment_delete(
-        operation: str, context: Any, attachment: Any
-    ) -> tuple[Effect, Any]:
-        effect = Effect(
-            operation, attachment.volume_id, attachment=attachment.id
-        )
-        return effect, []
-
-
-class _Expressions:
-    # re.match(pattern, text) hashes the pattern first, to look for it among
-    # the compiled ones, and that of all routes is a long one.
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(re, name)
-
-    @staticmethod
-    def match(pattern: Any, text: str) -> re.Match[str] | None:
-        found: re.Match[str] | None = pattern.match(text)
-        return found
-
-
-class _Inspection:
-    # oslo.policy reads the signature of each check whenever it calls it.
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(inspect, name)
-
-    @staticmethod
-    def getfullargspec(method: Any) -> inspect.FullArgSpec:
-        return _signature(method.__func__)
-
-
-_signature = functools.cache(inspect.getfullargspec)
 
 
 def _no_volumes(*args: Any, **kwargs: Any) -> objects.VolumeList:
@@ -765,7 +679,6 @@ def request_context(admin: bool) -> cinder_context.RequestContext:
     return _CONTEXTS[admin]
 
 
-_SCHEMAS: dict[int, Any] = {}
 _CONTEXTS = [
     cinder_context.RequestContext(
         user_id=USER,

@@ -115,10 +115,6 @@ def _show(tally: harness.Tally, seed: int) -> None:
     )
     for operation, count in tally.operations.most_common():
         print(f'  {count:8} {operation}')
-    if tally.reworded:
-        print('Answered without effect, but otherwise than Cinder does:')
-        for change, count in tally.reworded.most_common():
-            print(f'  {count:8} {change}')
     for wrong in harness.Wrong:
         print(f'{tally.wrong[wrong]:8} {wrong.value}')
     for finding in tally.findings[:20]:
