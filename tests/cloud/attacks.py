@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Forgeries that a filter might not recognise, as they are sent on the wire.
+"""Attacks that a filter might not recognise, as they are sent on the wire.
 
 They are those of ``tests/differential`` that a real WSGI server, middleware or
 database could read in another way. ``attacks.yaml`` has all but those that
@@ -33,7 +33,7 @@ _ATTACH = (
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-    """A forgery: the volume is to be attached to a server.
+    """A request; by default, os-attach of a volume to a server.
 
     :param name: what is unusual in it
     :param forges: whether Cinder performs it, where no filter refuses it
@@ -119,13 +119,12 @@ def _words(ids: Mapping[str, str]) -> dict[str, str]:
     return words
 
 
-def _load() -> list[Attack]:
+def _load(section: str) -> list[Attack]:
     path = pathlib.Path(__file__).with_suffix('.yaml')
-    found = yaml.safe_load(path.read_text())
+    found = yaml.safe_load(path.read_text())[section]
     return [
-        Attack(name, forges, **fields)
-        for kind, forges in (('performed', True), ('rejected', False))
-        for name, fields in found[kind].items()
+        Attack(name, forges=section == 'performed', **fields)
+        for name, fields in found.items()
     ]
 
 
@@ -156,4 +155,9 @@ def _computed() -> list[Attack]:
     ]
 
 
-ATTACKS = (*_load(), *_computed())
+#: Forgeries of an attachment of a free volume.
+ATTACKS = (*_load('performed'), *_load('rejected'), *_computed())
+#: Calls that would take a volume from the server that has it.
+PULLS = _load('pulls')
+#: Calls that have no effect on a volume in use.
+HARMLESS = _load('harmless')

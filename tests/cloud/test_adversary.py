@@ -9,10 +9,10 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Somebody who wants past the guard, and has read its source.
+"""An attacker who has read the guard's source.
 
-What is asserted is what comes of it on both sides: a volume that is free
-stays free, and one that a server has stays with that server.
+The tests check the records on both sides: a free volume stays free, and a
+volume of a server stays with that server.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import pathlib
 import re
@@ -54,7 +55,7 @@ CONNECTOR = {'host': 'elsewhere', 'initiator': 'iqn.test:elsewhere'}
 
 
 class Victim:
-    """Volumes and servers to go for: the member's, and somebody else's.
+    """Volumes and servers to attack: the member's, and another project's.
 
     The volume ``bait`` is free, the server MyVm has ``live``; TheirVm, of
     another project, has ``theirs``.
@@ -86,7 +87,7 @@ class Victim:
         self.address = urllib.parse.urlsplit(cloud.places.url('cinder')).netloc
 
     def is_free(self) -> bool:
-        """Whether the bait is, and without a record of anything else."""
+        """Whether the bait is available, and without an attachment."""
         volumes = self.stage.admin.cinder.volumes
         status = volumes.get(self.ids['volume']).status
         free = status == 'available' and not self.stage.attachments('bait')
@@ -94,13 +95,13 @@ class Victim:
         return free
 
     def is_unharmed(self) -> bool:
-        """Whether everything is as it was, on both sides."""
+        """Whether the records on both sides are unchanged."""
         unharmed = self.stage.state() == self._at_rest
         self.harmed = self.harmed or not unharmed
         return unharmed
 
     def set_free(self) -> None:
-        """Take back what was forged, as an operator does."""
+        """Clear a forged attachment, as an operator does."""
         self.stage.admin.cinder.volumes.reset_state(
             self.ids['volume'], 'available', 'detached'
         )
@@ -109,7 +110,7 @@ class Victim:
     def attacked(
         self, attack: attacks.Attack, token: str | None = None
     ) -> tuple[int, bytes]:
-        """Carry out an attack, by the member if by nobody else."""
+        """Send an attack, with the member's token by default."""
         return attacks.send(
             attack, self.address, token or self.member.token, self.ids
         )
@@ -132,7 +133,7 @@ def os_attach(server: str) -> dict[str, Any]:
 
 
 class Holder:
-    """Keeps one victim for many tests, and gets another if it was harmed."""
+    """Keeps one victim for many tests, until one harms it."""
 
     def __init__(self) -> None:
         self.victim: Victim | None = None
@@ -168,23 +169,24 @@ LENIENT = modes.Mode(
 )
 
 
-def reason(answer: requests.Response) -> str | None:
+def reason(response: requests.Response) -> str | None:
     """Why the guard refused; None where it did not."""
-    (fault,) = answer.json().values()
+    (fault,) = response.json().values()
     why: str | None = fault.get('reason')
     return why
 
 
-over_attacks = pytest.mark.parametrize(
-    'attack', attacks.ATTACKS, ids=lambda attack: attack.name
-)
+def over_attacks(values: Sequence[attacks.Attack]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        'attack', values, ids=lambda attack: attack.name
+    )
 
 
 @pytest.mark.mode(modes.UNGUARDED)
 class TestWithoutTheGuard:
     """Cinder performs the forgeries, so it is the guard that stops them."""
 
-    @over_attacks
+    @over_attacks(attacks.ATTACKS)
     def test_a_form(self, victim: Victim, attack: attacks.Attack) -> None:
         victim.attacked(attack)
         assert victim.is_free() is not attack.forges
@@ -193,14 +195,14 @@ class TestWithoutTheGuard:
 
 
 class TestForms:
-    """However it is written, it comes to nothing."""
+    """No form of a forgery succeeds."""
 
-    @over_attacks
+    @over_attacks(attacks.ATTACKS)
     def test_a_form(self, victim: Victim, attack: attacks.Attack) -> None:
-        status, _answer = victim.attacked(attack)
+        status, _response = victim.attacked(attack)
         assert victim.is_free()
         if attack.method == 'OPTIONS':
-            # Of whatever is no success, the filter "cors" makes one.
+            # The filter "cors" turns every failure into 200.
             assert status == 200
         elif attack.forges:
             assert status == 403
@@ -243,41 +245,45 @@ FORGED: dict[str, Callable[[Victim], dict[str, str]]] = {
 over_forged = pytest.mark.parametrize('forged', FORGED)
 
 
-class TestWhoCalls:
-    """Nobody is a service who says so."""
+class ForgedHeaders:
+    """Headers of a client do not make it a service."""
 
     @over_forged
     def test_forged_headers(self, victim: Victim, forged: str) -> None:
-        answer = victim.attach(headers=FORGED[forged](victim))
+        response = victim.attach(headers=FORGED[forged](victim))
         assert victim.is_free()
-        assert answer.status_code in (401, 403)
+        assert response.status_code in (401, 403)
+
+
+class TestWhoCalls(ForgedHeaders):
+    """The caller is the one of the token."""
 
     @over_forged
     def test_to_pull_a_live_volume(self, victim: Victim, forged: str) -> None:
-        answer = victim.member.send(
+        response = victim.member.send(
             'DELETE',
             f'/attachments/{victim.ids["attachment"]}',
             headers=FORGED[forged](victim),
         )
         assert victim.is_unharmed()
-        assert answer.status_code in (401, 403)
+        assert response.status_code in (401, 403)
 
     @pytest.mark.parametrize('name', ['colleague', 'reader', 'admin'])
     def test_a_person(self, victim: Victim, name: str) -> None:
-        answer = victim.attach(token=victim.stage.caller(name).token)
+        response = victim.attach(token=victim.stage.caller(name).token)
         assert victim.is_free()
         # An admin's project is not the one in the path.
-        assert answer.status_code == (400 if name == 'admin' else 403)
+        assert response.status_code == (400 if name == 'admin' else 403)
 
     def test_an_admin_in_the_own_project(self, victim: Victim) -> None:
-        answer = victim.attach(by=victim.stage.admin)
+        response = victim.attach(by=victim.stage.admin)
         assert victim.is_free()
-        assert reason(answer) == 'server-lacks-volume'
+        assert reason(response) == 'server-lacks-volume'
 
     def test_a_token_of_another_project(self, victim: Victim) -> None:
-        answer = victim.attach(token=victim.other.token)
+        response = victim.attach(token=victim.other.token)
         assert victim.is_free()
-        assert answer.status_code == 400
+        assert response.status_code == 400
         assert victim.attach(by=victim.other).status_code == 404
         assert victim.is_free()
 
@@ -301,7 +307,7 @@ class TestWhoCalls:
 
 
 class TestSomebodyWithTheRoleService:
-    """Whom an operator once gave it, in a project of tenants."""
+    """A user to whom an operator gave the role, in a tenant's project."""
 
     @pytest.fixture
     def intruder(self, victim: Victim) -> people.Caller:
@@ -336,11 +342,11 @@ class TestSomebodyWithTheRoleService:
         pinned: dict[str, str],
     ) -> None:
         policy_file.write(pinned)
-        for answer in (
+        for response in (
             victim.attach(by=intruder),
             victim.attach(headers={'X-Service-Token': intruder.token}),
         ):
-            assert reason(answer) == 'server-lacks-volume'
+            assert reason(response) == 'server-lacks-volume'
             assert victim.is_free()
 
     def test_nova_is_one_where_it_is_pinned(
@@ -357,7 +363,7 @@ class TestSomebodyWithTheRoleService:
 
 
 def for_cinder_alone(victim: Victim) -> str:
-    """A token that Nova refuses: anybody can make such a credential."""
+    """A token that Nova refuses: any user can make such a credential."""
     user = victim.member.session.get_user_id()
     # Typed as the older of two versions, too.
     identity: Any = victim.member.sdk.identity
@@ -397,23 +403,23 @@ over_refused = pytest.mark.parametrize('make', [for_cinder_alone, revoked])
 
 
 class TestATokenThatNovaRefuses:
-    """Whether its owner has the volume cannot be told."""
+    """Nova's response is unknown, and the call is refused with 503."""
 
     @over_refused
     def test_is_unknown(
         self, victim: Victim, make: Callable[[Victim], str]
     ) -> None:
-        answer = victim.attach(token=make(victim))
+        response = victim.attach(token=make(victim))
         assert victim.is_free()
-        assert answer.status_code == 503
-        assert reason(answer) == 'nova-unknown'
+        assert response.status_code == 503
+        assert reason(response) == 'nova-unknown'
 
 
-class TestWhatAnAnswerTells:
-    """Nothing of what is not one's own."""
+class TestWhatARefusalReveals:
+    """A refusal reveals nothing about other projects."""
 
     def test_a_server(self, victim: Victim) -> None:
-        answers = set()
+        responses = set()
         for server in (
             # Without the volume, of another project, of nobody.
             victim.stage.servers['MyVm'],
@@ -429,28 +435,28 @@ class TestWhatAnAnswerTells:
                     }
                 },
             ):
-                answer = victim.member.send(
+                response = victim.member.send(
                     'POST',
                     '/attachments'
                     if 'attachment' in body
                     else f'/volumes/{victim.ids["volume"]}/action',
                     body,
                 )
-                answers.add(
+                responses.add(
                     (
-                        answer.status_code,
-                        answer.text,
+                        response.status_code,
+                        response.text,
                         tuple(
                             header
-                            for header in answer.headers.items()
+                            for header in response.headers.items()
                             if header[0]
                             not in ('Date', 'x-openstack-request-id')
                         ),
                     )
                 )
-        assert len({text for _status, text, _headers in answers}) == 1
+        assert len({text for _status, text, _headers in responses}) == 1
         # Cinder says the microversion, and its own request id.
-        assert {status for status, _text, _headers in answers} == {403}
+        assert {status for status, _text, _headers in responses} == {403}
 
     @pytest.mark.parametrize(
         'body',
@@ -465,23 +471,26 @@ class TestWhatAnAnswerTells:
     )
     def test_a_volume(self, victim: Victim, body: dict[str, Any]) -> None:
         theirs = victim.stage.volumes['theirs']
-        answers = set()
+        responses = set()
         for volume in (theirs, str(uuid.uuid4())):
-            answer = victim.member.send(
+            response = victim.member.send(
                 'POST', f'/volumes/{volume}/action', body
             )
-            answers.add(
-                (answer.status_code, answer.text.replace(volume, 'the volume'))
+            responses.add(
+                (
+                    response.status_code,
+                    response.text.replace(volume, 'the volume'),
+                )
             )
-        assert len(answers) == 1
-        assert answers.pop()[0] == 404
+        assert len(responses) == 1
+        assert responses.pop()[0] == 404
         assert victim.is_unharmed()
 
     @pytest.mark.parametrize('method', ['PUT', 'POST', 'DELETE'])
     def test_an_attachment(self, victim: Victim, method: str) -> None:
         (theirs,) = victim.stage.attachments('theirs')
         path = f'/attachments/{theirs.id}'
-        answer = victim.member.send(
+        response = victim.member.send(
             method,
             f'{path}/action' if method == 'POST' else path,
             {
@@ -490,131 +499,27 @@ class TestWhatAnAnswerTells:
                 'DELETE': None,
             }[method],
         )
-        assert answer.status_code == 404
+        assert response.status_code == 404
         assert victim.is_unharmed()
-
-
-VOLUME = '/volumes/{live}/action'
-ATTACHMENT = '/attachments/{attachment}'
-
-PULLS: dict[str, tuple[str, str, Any]] = {
-    'os-detach': ('POST', VOLUME, {'os-detach': {}}),
-    'os-detach by the attachment': (
-        'POST',
-        VOLUME,
-        {'os-detach': {'attachment_id': '{attachment}'}},
-    ),
-    'os-detach without a project': (
-        'POST',
-        '/../volumes/{live}/action',
-        {'os-detach': {}},
-    ),
-    'os-begin_detaching': ('POST', VOLUME, {'os-begin_detaching': None}),
-    'os-terminate_connection': (
-        'POST',
-        VOLUME,
-        {'os-terminate_connection': {'connector': CONNECTOR}},
-    ),
-    'os-force_detach': (
-        'POST',
-        VOLUME,
-        {'os-force_detach': {'attachment_id': '{attachment}'}},
-    ),
-    'os-reset_status': (
-        'POST',
-        VOLUME,
-        {
-            'os-reset_status': {
-                'status': 'available',
-                'attach_status': 'detached',
-            }
-        },
-    ),
-    'os-migrate_volume_completion': (
-        'POST',
-        VOLUME,
-        {'os-migrate_volume_completion': {'new_volume': '{volume}'}},
-    ),
-    'attachment-delete': ('DELETE', ATTACHMENT, None),
-    'attachment-delete with a format': ('DELETE', f'{ATTACHMENT}.json', None),
-    'attachment-delete by a GET': (
-        'GET',
-        f'{ATTACHMENT}?_method=DELETE',
-        None,
-    ),
-    'attachment-delete by a POST': (
-        'POST',
-        f'{ATTACHMENT}?a=b;_method=delete',
-        None,
-    ),
-    'attachment-update': (
-        'PUT',
-        ATTACHMENT,
-        {'attachment': {'connector': CONNECTOR}},
-    ),
-    'os-attach again': ('POST', VOLUME, os_attach('{server}')),
-    'attachment-create again': (
-        'POST',
-        '/attachments',
-        {
-            'attachment': {
-                'volume_uuid': '{live}',
-                'instance_uuid': '{server}',
-            }
-        },
-    ),
-    'attachment-create for nobody': (
-        'POST',
-        '/attachments',
-        {'attachment': {'volume_uuid': '{live}'}},
-    ),
-}
-
-#: What passes, and comes to nothing.
-IDLE: dict[str, tuple[str, str, Any]] = {
-    'attachment-complete': (
-        'POST',
-        f'{ATTACHMENT}/action',
-        {'os-complete': {}},
-    ),
-    'os-roll_detaching': ('POST', VOLUME, {'os-roll_detaching': None}),
-    'os-unreserve': ('POST', VOLUME, {'os-unreserve': None}),
-    'os-initialize_connection': (
-        'POST',
-        VOLUME,
-        {'os-initialize_connection': {'connector': CONNECTOR}},
-    ),
-}
-
-
-def filled(value: Any, ids: dict[str, str]) -> Any:
-    """Put the ids into what stands for them."""
-    if isinstance(value, dict):
-        return {key: filled(item, ids) for key, item in value.items()}
-    return value.format(**ids) if isinstance(value, str) else value
 
 
 class TestALiveVolume:
     """It stays with the server that has it."""
 
-    @pytest.mark.parametrize('pull', PULLS)
-    def test_is_not_pulled(self, victim: Victim, pull: str) -> None:
-        method, path, body = PULLS[pull]
-        answer = victim.member.send(
-            method, path.format(**victim.ids), filled(body, victim.ids)
-        )
-        assert victim.is_unharmed()
-        assert 400 <= answer.status_code < 500
-
-    @pytest.mark.parametrize('call', IDLE)
-    def test_is_not_moved_by_what_passes(
-        self, victim: Victim, call: str
+    @over_attacks(attacks.PULLS)
+    def test_is_not_pulled(
+        self, victim: Victim, attack: attacks.Attack
     ) -> None:
-        method, path, body = IDLE[call]
-        answer = victim.member.send(
-            method, path.format(**victim.ids), filled(body, victim.ids)
-        )
-        assert answer.status_code < 300
+        status, _body = victim.attacked(attack)
+        assert victim.is_unharmed()
+        assert 400 <= status < 500
+
+    @over_attacks(attacks.HARMLESS)
+    def test_is_not_changed_by_an_allowed_call(
+        self, victim: Victim, attack: attacks.Attack
+    ) -> None:
+        status, _body = victim.attacked(attack)
+        assert status < 300
         assert victim.is_unharmed()
 
     def test_what_a_migration_left_behind_is_removed(
@@ -622,8 +527,8 @@ class TestALiveVolume:
     ) -> None:
         left = victim.stage.forge('live', victim.ids['server'])
         assert not victim.is_unharmed()
-        answer = victim.member.send('DELETE', f'/attachments/{left}')
-        assert answer.status_code == 200
+        response = victim.member.send('DELETE', f'/attachments/{left}')
+        assert response.status_code == 200
         assert victim.is_unharmed()
         victim.harmed = False
 
@@ -641,8 +546,8 @@ class TestALiveVolume:
             'no attachment on the other host',
             lambda: len(stage.attachments('MyVol')) == 2,
         )
-        answer = stage.member.send('DELETE', f'/attachments/{here.id}')
-        assert reason(answer) == 'server-has-volume'
+        response = stage.member.send('DELETE', f'/attachments/{here.id}')
+        assert reason(response) == 'server-has-volume'
         assert here.id in {one.id for one in stage.attachments('MyVol')}
 
         stage.wait_for_status(name, 'ACTIVE')
@@ -654,7 +559,7 @@ class TestALiveVolume:
 
 
 class TestAServerThatIsNowhere:
-    """Nova says that it has the volume, and no host has it yet."""
+    """Nova reports the volume of a server that is on no host."""
 
     def test_a_shelved_one(self, stage: stages.Stage) -> None:
         servers = stage.member.nova.servers
@@ -666,8 +571,8 @@ class TestAServerThatIsNowhere:
         before = stage.settle()
 
         (attachment,) = stage.attachments('MyVol')
-        answer = self.connect(stage, attachment.id)
-        assert reason(answer) == 'already-attached'
+        response = self.connect(stage, attachment.id)
+        assert reason(response) == 'already-attached'
         assert stage.state() == before
 
         servers.unshelve(vm)
@@ -676,7 +581,7 @@ class TestAServerThatIsNowhere:
         assert state['volume MyVol']['records'] == ['attached MyVm']
 
     def test_one_that_no_host_takes(self, stage: stages.Stage) -> None:
-        """What its owner makes of it goes when the server does."""
+        """Its owner can complete the attachment, until the server is gone."""
         volume = stage.volume('MyVol')
         vm = stage.server(
             'MyVm',
@@ -719,10 +624,10 @@ class TestAServerThatIsNowhere:
 def hammering(
     call: Callable[[], int], threads: int = 8
 ) -> Iterator[collections.Counter[int]]:
-    """Make a call over and over, as often as it goes, in the meantime.
+    """Repeat a call in several threads during the ``with`` block.
 
-    :param call: returns the status of the answer
-    :returns: how often there was which status
+    :param call: returns the status of the response
+    :returns: the number of responses by status
     """
     counted: collections.Counter[int] = collections.Counter()
     lock = threading.Lock()
@@ -777,8 +682,8 @@ def by_an_attachment(stage: stages.Stage, token: str) -> int:
     return made.status_code
 
 
-class TestWhileNovaIsAtIt:
-    """Between the question and the call, the answer can change."""
+class TestSimultaneousCalls:
+    """Nova's response can change between the query and the call."""
 
     @pytest.fixture(params=[by_os_attach, by_an_attachment])
     def forge(
@@ -790,7 +695,7 @@ class TestWhileNovaIsAtIt:
         return lambda: int(request.param(stage, token))
 
     def attach_and_detach(self, stage: stages.Stage) -> None:
-        """What the owner asks of Nova; it says whether it was done."""
+        """Attach and detach the volume through Nova."""
         stage.add_volume('MyVol', 'MyVm')
         stage.settle()
         stage.member.nova.volumes.delete_server_volume(
@@ -800,7 +705,7 @@ class TestWhileNovaIsAtIt:
             'Nova still has the volume', lambda: not stage.mappings('MyVm')
         )
 
-    def test_what_is_won_can_be_cleared(
+    def test_a_forged_attachment_can_be_cleared(
         self, stage: stages.Stage, forge: Callable[[], int]
     ) -> None:
         with (
@@ -809,13 +714,12 @@ class TestWhileNovaIsAtIt:
             contextlib.suppress(nova_exceptions.ClientException),
         ):
             self.attach_and_detach(stage)
-        # Nearly all are refused; who wins, has an attachment too many of
-        # their own.
+        # Nearly all are refused. Others leave an attachment too many.
         assert counted[403] > 0
         stage.settle()
         for record in stage.attachments('MyVol'):
-            answer = stage.member.send('DELETE', f'/attachments/{record.id}')
-            assert answer.ok
+            response = stage.member.send('DELETE', f'/attachments/{record.id}')
+            assert response.ok
         stage.member.cinder.volumes.detach(stage.volumes['MyVol'])
         stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
@@ -823,15 +727,14 @@ class TestWhileNovaIsAtIt:
         stage.wait_for_status('MyVol', 'available')
         assert stage.attachments('MyVol') == []
 
-    def test_nothing_is_won_where_the_rows_are_closed(
+    def test_the_rules_of_the_guide_prevent_it(
         self,
         stage: stages.Stage,
         policy_file: rules.Rules,
         forge: Callable[[], int],
     ) -> None:
         policy_file.write(rules.documented('limits', 'Simultaneous calls'))
-        # Which is what reads the new rules; who comes meanwhile still has
-        # the old ones.
+        # This request makes the guard read the new rules.
         assert forge() == 403
         with hammering(forge) as counted:
             self.attach_and_detach(stage)
@@ -841,7 +744,7 @@ class TestWhileNovaIsAtIt:
 
 
 class TestAReservation:
-    """Of a volume that several servers may have, which a server has."""
+    """A member reserves a multiattach volume that a server has."""
 
     @pytest.fixture
     def reserve(self, stage: stages.Stage) -> Callable[[], int]:
@@ -855,9 +758,9 @@ class TestAReservation:
         )
 
     def move(self, stage: stages.Stage) -> bool:
-        """Ask as an operator for the server to be moved.
+        """Migrate the server, as an operator.
 
-        :returns: whether it was
+        :returns: whether it is on another host
         """
 
         def host() -> str:
@@ -879,7 +782,7 @@ class TestAReservation:
         stage.admin.cinder.volumes.unreserve(stage.volumes['MyVol'])
         assert self.move(stage)
 
-    def test_can_be_closed_as_the_readme_says(
+    def test_the_rules_of_the_guide_prevent_it(
         self,
         stage: stages.Stage,
         reserve: Callable[[], int],
@@ -891,7 +794,7 @@ class TestAReservation:
 
 
 class TestAFlood:
-    """Of both APIs at once, each of which asks the other."""
+    """Many requests to both APIs, each of which queries the other."""
 
     def test_does_not_make_them_wait_for_each_other(
         self,
@@ -907,8 +810,8 @@ class TestAFlood:
             '/os-volume_attachments'
         )
 
-        def ask_nova() -> int:
-            # It asks Cinder what this volume is.
+        def call_nova() -> int:
+            # Nova queries Cinder about this volume.
             return requests.post(
                 nova,
                 json={'volumeAttachment': {'volumeId': str(uuid.uuid4())}},
@@ -916,17 +819,17 @@ class TestAFlood:
                 timeout=120,
             ).status_code
 
-        def ask_cinder() -> int:
+        def call_cinder() -> int:
             return victim.attach(token=token).status_code
 
         before = len(list(traffic.decisions()))
         with (
-            hammering(ask_cinder, 16) as cinders,
-            hammering(ask_nova, 16) as novas,
+            hammering(call_cinder, 16) as from_cinder,
+            hammering(call_nova, 16) as from_nova,
         ):
             time.sleep(6)
-        assert set(cinders) <= {403, 503}
-        assert set(novas) == {404}
+        assert set(from_cinder) <= {403, 503}
+        assert set(from_nova) == {404}
         given_up = [
             decision
             for decision in list(traffic.decisions())[before:]
@@ -937,22 +840,5 @@ class TestAFlood:
 
 
 @pytest.mark.mode(LENIENT)
-class TestLenience:
+class TestLenience(ForgedHeaders, TestATokenThatNovaRefuses):
     """Options that an operator may have set for other reasons are safe."""
-
-    @over_forged
-    def test_a_token_that_is_confirmed_without_the_role(
-        self, victim: Victim, forged: str
-    ) -> None:
-        answer = victim.attach(headers=FORGED[forged](victim))
-        assert victim.is_free()
-        assert answer.status_code in (401, 403)
-
-    @over_refused
-    def test_a_token_that_nova_refuses_is_no_outage(
-        self, victim: Victim, make: Callable[[Victim], str]
-    ) -> None:
-        answer = victim.attach(token=make(victim))
-        assert victim.is_free()
-        assert answer.status_code == 503
-        assert reason(answer) == 'nova-unknown'

@@ -45,6 +45,8 @@ from tests.cloud import stage as stages
 
 #: What the audit of a whole cloud does not find: Nova does not list by which
 #: attachment it has a volume.
+pytestmark = pytest.mark.nightly
+
 ASKED_FOR = {'attachment-id-mismatch'}
 #: What only its owner can tell from a forgery.
 LEFT = {'container-on-a-compute'}

@@ -9,11 +9,11 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""The story that the guard exists for, word by word, on real services.
+"""The story that the guard exists for, step by step, on real services.
 
 A member calls what python-cinderclient offers. Without the guard the volume
-is in-use by a server that does not have it; if one of those tests fails, look
-whether Cinder has mended it at last.
+is in-use by a server that does not have it. If one of those tests fails, check
+whether Cinder has fixed it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,14 @@ CLOSED = (modes.ENFORCED, modes.PRESET_NO_TOKEN)
 
 
 @pytest.fixture(
-    scope='module', params=(*OPEN, *CLOSED), ids=lambda mode: mode.name
+    scope='module',
+    params=[
+        modes.UNGUARDED,
+        pytest.param(modes.SHADOW, marks=pytest.mark.nightly),
+        modes.ENFORCED,
+        pytest.param(modes.PRESET_NO_TOKEN, marks=pytest.mark.nightly),
+    ],
+    ids=lambda mode: mode.name,
 )
 def mode(
     request: pytest.FixtureRequest, whole_cloud: clouds.Cloud
@@ -52,7 +59,7 @@ def cloud(whole_cloud: clouds.Cloud, mode: modes.Mode) -> clouds.Cloud:
 
 
 def volume(status: str, *servers: str | None) -> dict[str, Any]:
-    """What Cinder says of a volume that these have, by its own records."""
+    """A volume that is attached to these servers in Cinder's records."""
     return {
         'status': status,
         'attachments': [
@@ -144,7 +151,7 @@ class TestTheStory:
             assert stage.state() == {
                 'volume MyVol': volume('in-use', 'somebody else')
             }
-            # The rightful owner's server does not get it any more.
+            # Nova cannot attach it to a real server now.
             stage.server('MyVm')
             with pytest.raises(Exception, match='in-use|status'):
                 member.nova.volumes.create_server_volume(
@@ -171,7 +178,7 @@ class TestTheStory:
     def test_attached_directly_and_then_the_server_is_deleted(
         self, stage: stages.Stage, member: people.Caller, mode: modes.Mode
     ) -> None:
-        """The state that the operator had to mend in MySQL."""
+        """The state that the operator had to repair in MySQL."""
         vm = stage.server('MyVm')
         vol = stage.volume('MyVol')
         if mode in OPEN:
@@ -201,7 +208,7 @@ class TestTheStoryToday:
         vm = stage.server('MyVm') if exists else str(uuid.uuid4())
         attachments = member.cinder.attachments
         if mode is modes.PRESET_NO_TOKEN:
-            # Nova's own looks the same there; but it is never completed.
+            # Nova makes the same call, so only the completion is refused.
             attachment = attachments.create(vol, None, vm)['id']
             refused(attachments.complete, attachment)
             assert stage.state()['volume MyVol']['status'] == 'reserved'
@@ -220,8 +227,8 @@ class TestTheStoryToday:
         assert stage.state()['volume MyVol'] == FREE
 
 
-class TestWhatTheGuardSays:
-    """Each refusal is one line of the log, in shadow as well."""
+class TestTheLog:
+    """Each refusal is one line of the log, also in shadow mode."""
 
     def test_a_decision_is_logged(
         self,

@@ -618,7 +618,9 @@ class RecordingRouter:
 
     def _recorder(self, name: str) -> Callable[..., Any]:
         operation = _OPERATIONS.get(name, f'other:{name}')
-        describe = _RECORDERS.get(name, _record_any)
+        describe: Callable[..., tuple[Effect, Any]] = _RECORDERS.get(
+            name, _record_any
+        )
 
         def record(api: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
             effect, result = describe(context, *args, **kwargs)
