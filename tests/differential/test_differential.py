@@ -90,13 +90,21 @@ def test_every_operation_has_forms() -> None:
 
 
 def test_generated_requests(pytestconfig: pytest.Config) -> None:
-    requests = pytestconfig.getoption('--requests', 2000)
-    tally = run.run_all(0, requests, SEED, os.cpu_count() or 1)
-    assert tally.findings == []
+    first, requests, seed = (
+        pytestconfig.getoption(name, default)
+        for name, default in (
+            ('--first', 0),
+            ('--requests', 2000),
+            ('--seed', SEED),
+        )
+    )
+    tally = run.run_all(first, requests, seed, os.cpu_count() or 1)
+    assert tally.findings == [], f'--seed {seed}'
     assert tally.requests == requests
-    # Many reach a guarded operation, and the filter stops many.
-    assert tally.reaching > requests / 10
-    assert tally.stopped > requests / 10
+    if requests > 100:
+        # Many reach a guarded operation, and the filter stops many.
+        assert tally.reaching > requests / 10
+        assert tally.stopped > requests / 10
 
 
 def test_generator_repeats_itself() -> None:
