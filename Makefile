@@ -49,8 +49,9 @@ NIGHTLY ?= unit functional differential $(RELEASES) soak soak-long chaos \
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick nightly lint mypy unit unit-optimised functional \
-	differential soak packaging docs chaos $(RELEASES) cloud cloud-down \
-	test-cloud flows tempest bench genconfig constraints pins clean
+	differential soak packaging docs chaos test-releases $(RELEASES) \
+	cloud cloud-down test-cloud flows tempest bench genconfig constraints \
+	pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -129,6 +130,8 @@ flows: $(VENV)/test.stamp  ## Run every flow of Nova, and write the documentatio
 
 tempest: $(VENV)/tempest.stamp  ## Run Tempest with and without the guard, and compare
 	$(BIN)/python -m tests.tempest $(TEMPEST_ARGS)
+
+test-releases: $(RELEASES)  ## Run the tests on every supported release of Cinder
 
 $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
 	$(RELEASE_VENVS)/$@/bin/python -m pytest $(PYTEST_ARGS) \
