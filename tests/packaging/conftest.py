@@ -30,11 +30,13 @@ from tests.conftest import PROXIES
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _LEFT_BEHIND = shutil.ignore_patterns(
+    '.cloud',
     '.git',
     '.hypothesis',
+    '.nightly',
     '.*_cache',
     '.tox',
-    '.venv',
+    '.venv*',
     '__pycache__',
     '*.egg-info',
     'build',
