@@ -39,7 +39,7 @@ What the tests do with it:
 ``stage``, ``records``
     Making servers and volumes, waiting for them, and what both sides say.
 ``traffic``
-    What Cinder was asked, and what the guard decided.
+    The requests to Cinder, and the decisions of the guard.
 ``flows``, ``scene``, ``runs``, ``table``
     Every flow of Nova, step by step, in each mode; and the documentation's
     table of what came of it.

@@ -61,7 +61,7 @@ class Server(base.BaseApplication):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until a signal ends the process."""
     module, port, access_log, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]
     Server(

@@ -204,7 +204,7 @@ class Cloud:
         return self.places.url(name) + '/v3'
 
     def access_log(self, service: str) -> pathlib.Path:
-        """What an API was asked, and how it answered."""
+        """The requests to an API, and the statuses of its responses."""
         return all_services.access_log(self.directory, service)
 
     # How it is made

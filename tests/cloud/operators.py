@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Whoever runs ``attachguard`` on the cloud, from a shell of their own."""
+"""Operators, who run ``attachguard`` on the cloud from their shell."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _ROOT = pathlib.Path(__file__).parents[2]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of a command.
+    """The result of a command.
 
     :param code: the exit code
-    :param output: of ``-f json``; None where there was none
-    :param said: what it said beside its output
+    :param output: of ``-f json``; None if there is none
+    :param errors: what it wrote to standard error
     """
 
     code: int
     output: Any
-    said: str
+    errors: str
 
 
 class Operator:
-    """Somebody with a shell, and clouds.yaml.
+    """A user with a shell and clouds.yaml.
 
     :param cloud: the cloud, which runs
     :param home: a directory for their files
@@ -95,7 +95,7 @@ class Operator:
         return Run(done.returncode, output, done.stderr)
 
     def type(self, line: str) -> None:
-        """Type what attachguard says is the safest command.
+        """Run a command line that attachguard prints.
 
         :param line: of a shell, with what is installed here in its PATH
         :raises subprocess.CalledProcessError: it fails

@@ -32,7 +32,7 @@ import psutil
 CLOUD_MARK = 'ATTACHGUARD_CLOUD'
 SERVICE_MARK = 'ATTACHGUARD_CLOUD_SERVICE'
 
-# How long a process that was told to end may take to do so, in seconds.
+# How long a process may take to end after SIGTERM, in seconds.
 _GRACE = 10.0
 
 # What the caller's environment must not decide: credentials, proxies, and

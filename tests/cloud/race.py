@@ -11,9 +11,8 @@
 # under the License.
 """Members who attach, detach and forge while an operator repairs.
 
-Everybody has the same few servers and volumes, and does whatever comes to
-their mind next, so that everything that takes several calls, of Nova's and of
-the repair's, meets what others do in between.
+All use the same few servers and volumes and act at random, so that operations
+of several calls, Nova's and the repair's, are interrupted by others.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ _VOLUMES = {
 }
 # How often a member detaches what is attached.
 _DETACHED = 0.8
-# How long a member waits for what they asked Nova for, in seconds.
+# How long a member waits for Nova, in seconds.
 _PATIENCE = 10.0
 _PAUSE = 0.2
 
@@ -71,7 +70,7 @@ class Race:
 
     :param cloud: the cloud, which runs
     :param journal: where the repair writes what it does
-    :param seed: of what comes to everybody's mind
+    :param seed: of the random choices
     """
 
     def __init__(
@@ -107,7 +106,7 @@ class Race:
         self.stage.clear()
 
     def run(self, seconds: float) -> None:
-        """Let everybody do what they want for a while.
+        """Run everybody for a while.
 
         :param seconds: how long
         """
@@ -200,7 +199,7 @@ class Race:
         """Every attachment that Nova has, or ever had.
 
         :returns: of each its id, that of the volume, whether Nova has it now,
-            and when it did not any more
+            and when it was detached
         """
         (rows,) = self._cloud.mariadb.read(
             ('nova_cell1', _HELD, [list(self.stage.volumes.values())])
@@ -307,7 +306,7 @@ class Race:
     # What is in the databases
 
     def _await(self, look: Callable[[], Any]) -> None:
-        """Wait for what was asked for, but not longer than the race is."""
+        """Wait for a result, but not longer than the race lasts."""
         with contextlib.suppress(stages.NeverHappened):
             stages.wait_for(
                 '', lambda: look() or self._over.is_set(), _PATIENCE

@@ -24,7 +24,7 @@ import dataclasses
 
 from tests.cloud import backends
 
-#: Where there is none, or none any more.
+#: The status of what does not exist.
 GONE = 'gone'
 
 _VOLUMES = (
@@ -48,7 +48,7 @@ _FAILURES = (
     "ON e.action_id = a.id WHERE e.result = 'Error' AND a.instance_uuid IN %s"
 )
 
-# nova/api/openstack/common.py has more, of servers that are not at rest.
+# nova/api/openstack/common.py has more, of servers that are not idle.
 _EVERYTHING = (
     ('cinder', 'volumes', 'id'),
     ('cinder', 'volume_attachment', 'volume_id'),

@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""Run every flow in a mode of the cloud, and keep what came of it."""
+"""Run flows in a mode of the cloud, and keep the results."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _AT_ONCE = 6
 
 @dataclasses.dataclass
 class Outcome:
-    """What came of a flow.
+    """The result of a flow.
 
-    :param steps: what was done, and what both sides said after it
+    :param steps: what was done, and the state after it
     :param error: why it was not run to its end, if it was not
     :param calls: the calls to Cinder that may change an attachment
     """

@@ -9,7 +9,7 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""One run of one flow: what was done, and what both sides said after it."""
+"""One run of one flow: what was done, and the state after each step."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PATIENCE = {True: 90.0, False: 20.0}
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What was done, and what came of it.
+    """What was done, and its result.
 
     :param name: what was done
     :param answer: what the service answered

@@ -173,7 +173,7 @@ def preparations(places: config.Places) -> dict[str, list[list[str]]]:
 
 
 def access_log(directory: pathlib.Path, api: str) -> pathlib.Path:
-    """What an API was asked, and how it answered.
+    """The log of the requests to an API.
 
     :param directory: the cloud's
     :param api: one of :data:`APIS`

@@ -54,7 +54,7 @@ Without service tokens Cinder itself refuses Nova's detach (409) since
 CVE-2023-2088. The volumes stay in ``detaching`` then, without the guard too.
 """
 
-# What a mode is compared with, and what is said where nothing differs.
+# The mode to compare with, and the text if nothing differs.
 _SAME = {
     modes.SHADOW.name: (modes.UNGUARDED.name, 'as without the guard'),
     modes.ENFORCED.name: (modes.UNGUARDED.name, 'as without the guard'),

@@ -50,7 +50,7 @@ pytestmark = pytest.mark.nightly
 ASKED_FOR = {'attachment-id-mismatch'}
 #: What only its owner can tell from a forgery.
 LEFT = {'container-on-a-compute'}
-#: What there is no volume of any more.
+#: Their volumes are deleted.
 DELETED = {'deleted-under-an-attachment', 'reset-and-deleted'}
 #: The volume that nothing was done to.
 UNTOUCHED = 'untouched'
@@ -75,7 +75,7 @@ def operator(
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """What Cinder and Nova have been asked so far, one line for each."""
+    """The requests to Cinder and Nova so far, one line each."""
 
     cloud: clouds.Cloud
 
@@ -160,7 +160,7 @@ def planned(
 class Repaired:
     """What a repair has done.
 
-    :param report: what it said
+    :param report: its output
     :param acts: what it wrote down
     :param foreign: the records of the foreign volumes, before and after it
     """
@@ -192,13 +192,13 @@ def repaired(
 
 
 @pytest.fixture(scope='class')
-def mended(
+def after_manual_steps(
     damaged: scenes.Scene, repaired: Repaired, operator: operators.Operator
 ) -> Report:
-    """What is still found once everything is done that is said to be done.
+    """What is still found after every advised step.
 
     By hand, that is: each command as it was printed, but for nova-manage and
-    SQL, which have to be told where this cloud is.
+    SQL, which need the address of this cloud.
     """
     volume_ids = [
         damaged.volumes[way.name]
@@ -223,7 +223,7 @@ def mended(
                 '--execute-sql',
                 f'--database={url}',
             )
-            assert done.code == 4, done.said
+            assert done.code == 4, done.errors
             continue
         if 'reboot --hard' in command:
             assert rebooted in command
@@ -276,7 +276,7 @@ class Use:
 
 @pytest.fixture(scope='class')
 def used(
-    damaged: scenes.Scene, mended: Report
+    damaged: scenes.Scene, after_manual_steps: Report
 ) -> tuple[dict[str, Use], set[str]]:
     """What becomes of every volume afterwards.
 
@@ -405,9 +405,9 @@ class TestEveryClass:
             assert entry.done['answer']['status'] < 300, entry
 
     def test_what_is_said_to_be_done_by_hand_does_it(
-        self, mended: Report
+        self, after_manual_steps: Report
     ) -> None:
-        assert mended.rows.keys() == LEFT
+        assert after_manual_steps.rows.keys() == LEFT
 
     @every(ALIVE)
     def test_the_volume_is_as_if_nothing_had_happened(
@@ -416,7 +416,7 @@ class TestEveryClass:
         uses, deleted = used
         assert uses[way.name] == uses[UNTOUCHED]
         assert way.name in deleted
-        # Of each os-attach, for ever, whoever makes it: it is the default.
+        # Every os-attach leaves this default.
         assert uses[way.name].trace in ({}, {'readonly': 'False'})
 
 
@@ -479,9 +479,9 @@ class TestWhatIsRight:
         before = healthy.everything()
         changes = Requests(healthy.cloud).changes()
         run = operator.attachguard('audit', '--once')
-        assert (run.output, run.code) == ([], 0), run.said
+        assert (run.output, run.code) == ([], 0), run.errors
         run = operator.attachguard('repair', '--once', '--yes')
-        assert (run.output, run.code) == ([], 0), run.said
+        assert (run.output, run.code) == ([], 0), run.errors
         for name, verdict in {
             'of shelved': 'consistent',
             'of resized': 'Nova is busy with a server that has it',
@@ -510,11 +510,11 @@ class TestWhatIsRight:
                 lock_volume=False,
             )
             stages.wait_for(
-                'Nova is not asked to swap it',
+                'Cinder does not call Nova to swap it',
                 lambda: len(_of_server(healthy, 'migrating')) > 1,
             )
             run = operator.attachguard('repair', '--once', '--yes')
-            assert (run.output, run.code) == ([], 0), run.said
+            assert (run.output, run.code) == ([], 0), run.errors
         finally:
             for process in computes:
                 process.send_signal(signal.SIGCONT)
@@ -657,7 +657,7 @@ def down(suspect: stages.Stage) -> Iterator[Callable[[], None]]:
 
 
 class TestOneForgedAttachment:
-    """It stays, whoever asks about it and whoever does not answer."""
+    """It stays if the operator has no rights, or if Nova is down."""
 
     def test_volumes_are_listed_by_their_attach_status(
         self, suspect: stages.Stage, admin: api.Cloud
@@ -755,8 +755,8 @@ class TestOneForgedAttachment:
         person = operators.Operator(suspect.cloud, tmp_path, name)
         run = person.attachguard(*words)
         assert (run.code, run.output) == (1, None)
-        assert 'needs the role admin' in run.said
-        assert 'Traceback' not in run.said
+        assert 'needs the role admin' in run.errors
+        assert 'Traceback' not in run.errors
         assert Requests(suspect.cloud).changes() == changes
         assert suspect.everything() == before
 
@@ -771,8 +771,8 @@ class TestOneForgedAttachment:
         for words in (['audit', '--once'], ['repair', '--once', '--yes']):
             run = operator.attachguard(*words)
             assert (run.code, run.output) == (1, None)
-            assert 'cannot be listed' in run.said
-            assert 'Traceback' not in run.said
+            assert 'cannot be listed' in run.errors
+            assert 'Traceback' not in run.errors
         assert suspect.everything() == before
 
     def test_nova_goes_down_between_the_audit_and_the_repair(

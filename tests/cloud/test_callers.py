@@ -213,7 +213,7 @@ class Zun(ByActions):
 
 
 class ZunItself(Zun):
-    """With Zun's own token, as whoever has the role ``service``."""
+    """With Zun's own token, by the role ``service``."""
 
     advice = None
     by = 'zun'
@@ -290,7 +290,7 @@ def consumer(request: pytest.FixtureRequest) -> Consumer:
 
 @pytest.fixture
 def set_scene(stage: stages.Stage) -> Callable[[Consumer], Scene]:
-    """What makes the volume and whoever is to have it."""
+    """Creates the volume for a consumer."""
 
     def make(consumer: Consumer) -> Scene:
         caller = stage.caller(consumer.by)

@@ -89,7 +89,7 @@ def test_credentials_that_see_everything(
     stage.server('elsewhere', by=stage.caller('other'))
     code, found = preflight(cloud)
     assert code == 0, found
-    # And they are what Nova is asked with.
+    # The guard queries Nova with them.
     stage.volume('data')
     with pytest.raises(cinder_exceptions.Forbidden):
         stage.member.cinder.volumes.attach(

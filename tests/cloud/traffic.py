@@ -9,11 +9,11 @@
 # WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied. See the
 # License for the specific language governing permissions and limitations
 # under the License.
-"""What Cinder's API was asked, how it answered, and what the guard decided.
+"""The requests to Cinder's API, the responses, and the guard's decisions.
 
 It comes from where an operator would look: the access log of the WSGI server
-and the service's own log. Who belongs together is told by the global request
-id, which each service hands on to the next.
+and the service's own log. The global request id,
+which each service forwards to the next, shows which requests belong together.
 """
 
 from __future__ import annotations

@@ -1089,7 +1089,7 @@ def _framing() -> None:
         _form(
             'attachment-delete',
             f'delete-framing-{name}',
-            'Nothing to read, however it is said.',
+            'No body, in each notation.',
             DELETE.but(**changes),
         )
     _attach('no-query', 'QUERY_STRING may be missing.', query=None)

@@ -28,7 +28,7 @@ class Result(enum.Enum):
     PASSED = 'passed'
     FAILED = 'failed'
     SKIPPED = 'skipped'
-    #: Its class could not be set up, or whoever ran it ended before it did.
+    #: Its class could not be set up, or the run ended before it did.
     MISSING = 'not run'
 
 

@@ -27,7 +27,7 @@ _IMAGE = 'tempest'
 
 
 def _find(admin: Any) -> dict[str, Any]:
-    """What tests are told by id; makes an image if there is none yet."""
+    """The ids that tests need; makes an image if there is none yet."""
     flavors = {flavor.name: flavor.id for flavor in admin.compute.flavors()}
     image = admin.image.find_image(_IMAGE)
     if image is None:
@@ -108,7 +108,7 @@ def _options(places: config.Places, compute: dict[str, Any]) -> config.Options:
         'validation': {'connect_method': 'fixed', 'run_validation': False},
         'volume': {
             'backend_names': 'one,two',
-            # Glance looks into images that are said to be of another.
+            # Glance inspects images of another format.
             'disk_format': 'raw',
             'min_microversion': '3.0',
             'max_microversion': 'latest',

@@ -59,7 +59,7 @@ class Runner:
 
     :param cloud: the cloud, which runs
     :param concurrency: how many tests are run at the same time
-    :param progress: told how far it is
+    :param progress: prints the progress
     """
 
     def __init__(
