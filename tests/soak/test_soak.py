@@ -29,6 +29,7 @@ from tests.soak import accounting
 from tests.soak import run
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize('server', ['uwsgi', 'gunicorn', 'eventlet'])
 def test_every_request_is_accounted_for(
     server: str, tmp_path: pathlib.Path
@@ -49,6 +50,7 @@ def test_every_request_is_accounted_for(
     assert {*run.FAULTS} - {*result.queries} <= {'refuse'}
 
 
+@pytest.mark.nightly
 def test_a_missing_guard_is_noticed(tmp_path: pathlib.Path) -> None:
     calm = [run.Phase(None, 6.0)]
     result = run.soak('eventlet', tmp_path, calm, 60, guard=False)
