@@ -150,7 +150,7 @@ nightly-differential: $(VENV)/test.stamp
 	$(PYTEST) tests/differential --requests 100000
 
 nightly-soak-long: $(VENV)/test.stamp
-	$(BIN)/python -m tests.soak
+	ATTACHGUARD_SOAK_MINUTES=30 $(PYTEST) -s tests/soak/test_soak.py
 
 nightly-cloud: $(VENV)/test.stamp
 	$(PYTEST) tests/cloud
