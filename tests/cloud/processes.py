@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import os
 import pathlib
 import subprocess
+import time
 
 import psutil
 
@@ -107,6 +108,9 @@ class Processes:
                 start_new_session=True,
             )
         self._children[child.pid] = child
+        # The kernel shows the environment a moment after exec() has returned.
+        while child.poll() is None and not list(self.find([service])):
+            time.sleep(0.001)
         return child
 
     def check(self, service: str) -> None:

@@ -20,6 +20,13 @@ from tests.cloud import traffic as traffics
 # More only wait for the two cores that the cloud has.
 _AT_ONCE = 6
 
+# Cinder 29's own race, without any filter: when a volume in use has been
+# migrated, the manager casts the deletion of the old one, and then saves the
+# attachments, which that deletion may have removed (cinder/volume/manager.py,
+# migrate_volume_completion). Such a run shows nothing about the guard.
+_RACE = ('os-migrate_volume_completion', 404)
+_ATTEMPTS = 4
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -81,21 +88,40 @@ class Runs:
         return self._outcomes[mode.name]
 
     def _run(self, mode: modes.Mode) -> dict[str, Outcome]:
-        ids = {flow.name: f'req-{uuid.uuid4()}' for flow in self._flows}
+        outcomes = self._run_once(mode, self._flows)
+        for _attempt in range(1, _ATTEMPTS):
+            lost = [
+                flow
+                for flow in self._flows
+                if any(
+                    (call.operation, call.status) == _RACE
+                    for call in outcomes[flow.name].calls
+                )
+            ]
+            if not lost:
+                break
+            self._progress(f'{mode.name}: {len(lost)} again, after a race')
+            outcomes |= self._run_once(mode, lost)
+        return outcomes
+
+    def _run_once(
+        self, mode: modes.Mode, selected: Sequence[flows.Flow]
+    ) -> dict[str, Outcome]:
+        ids = {flow.name: f'req-{uuid.uuid4()}' for flow in selected}
         outcomes: dict[str, Outcome] = {}
 
         def run(flow: flows.Flow) -> None:
             outcomes[flow.name] = self._play(flow, mode, ids[flow.name])
             self._progress(
-                f'{mode.name}: {len(outcomes)}/{len(self._flows)} {flow.title}'
+                f'{mode.name}: {len(outcomes)}/{len(selected)} {flow.title}'
             )
 
         def run_all(group: Sequence[flows.Flow], at_once: int) -> None:
             with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
                 list(pool.map(run, group))
 
-        run_all([flow for flow in self._flows if not flow.alone], _AT_ONCE)
-        run_all([flow for flow in self._flows if flow.alone], 1)
+        run_all([flow for flow in selected if not flow.alone], _AT_ONCE)
+        run_all([flow for flow in selected if flow.alone], 1)
         calls = traffics.Traffic(self._cloud).calls()
         for name, outcome in outcomes.items():
             outcome.calls = calls.get(ids[name], [])
