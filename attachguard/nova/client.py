@@ -46,6 +46,7 @@ ATTACHMENT_ID_VERSION = '2.89'
 # cloud of many regions is some hundred kilobytes.
 _MAX_RESPONSE = 1024 * 1024
 _PIECE = 16 * 1024
+_SMALL_PIECE = 64
 
 _TASK_STATE = 'OS-EXT-STS:task_state'
 
@@ -119,9 +120,7 @@ class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
         started = time.monotonic()
         body = bytearray()
         try:
-            # One recv() at a time, if this release of urllib3 can.
-            read = getattr(response.raw, 'read1', response.raw.read)
-            while piece := read(_PIECE, decode_content=True):
+            while piece := _read_piece(response.raw):
                 body += piece
                 if len(body) > _MAX_RESPONSE:
                     raise ResponseTooLong(f'more than {_MAX_RESPONSE} bytes')
@@ -138,6 +137,16 @@ class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
             response.raw.close()
         response.raw = io.BytesIO(body)
         return response
+
+
+def _read_piece(raw: Any) -> bytes:
+    """Read what has arrived of a body; empty at its end."""
+    if hasattr(raw, 'read1'):
+        piece: bytes = raw.read1(_PIECE, decode_content=True)
+    else:
+        # urllib3 1.26 waits until the piece is complete: let it be small.
+        piece = raw.read(_SMALL_PIECE, decode_content=True)
+    return piece
 
 
 def _region_of_cinder(conf: cfg.ConfigOpts) -> str | None:

@@ -148,6 +148,8 @@ class Service:
                 timeout=self._timeout,
                 **options,
             )
+            # The default of urllib3 2: a body that ends early is an error.
+            response.raw.enforce_content_length = True
             content = response.raw.read(_MAX_BODY, decode_content=True)
         except (
             http.client.HTTPException,
