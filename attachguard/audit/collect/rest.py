@@ -148,9 +148,11 @@ class Service:
                 timeout=self._timeout,
                 **options,
             )
-            # The default of urllib3 2: a body that ends early is an error.
+            # As by default in urllib3 2, a body that ends early is an error;
+            # urllib3 1.26 raises it at the next read.
             response.raw.enforce_content_length = True
             content = response.raw.read(_MAX_BODY, decode_content=True)
+            response.raw.read(1, decode_content=True)
         except (
             http.client.HTTPException,
             ksa_exceptions.ClientException,
