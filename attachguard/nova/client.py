@@ -126,8 +126,10 @@ class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
                     raise ResponseTooLong(f'more than {_MAX_RESPONSE} bytes')
                 if timeout and time.monotonic() - started > timeout:
                     raise requests.exceptions.ReadTimeout(request=request)
-                # With greenthreads, data that is there comes without a pause.
-                time.sleep(0)
+                if len(piece) == _PIECE:
+                    # With greenthreads, data that is there comes without a
+                    # pause: let the others run.
+                    time.sleep(0)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise requests.exceptions.ReadTimeout(exc) from exc
         except urllib3.exceptions.HTTPError as exc:
