@@ -25,7 +25,8 @@ from oslo_utils import strutils
 
 from attachguard.nova import circuit_breaker
 
-_WATCHED: weakref.WeakSet[circuit_breaker.CircuitBreaker] = weakref.WeakSet()
+#: the circuit breakers of the guards in this process
+WATCHED: weakref.WeakSet[circuit_breaker.CircuitBreaker] = weakref.WeakSet()
 
 
 def watch(breaker: circuit_breaker.CircuitBreaker) -> None:
@@ -33,7 +34,7 @@ def watch(breaker: circuit_breaker.CircuitBreaker) -> None:
 
     :param breaker: only a weak reference to it is kept
     """
-    _WATCHED.add(breaker)
+    WATCHED.add(breaker)
 
 
 class Healthcheck(pluginbase.HealthcheckBaseExtension):
@@ -54,7 +55,7 @@ class Healthcheck(pluginbase.HealthcheckBaseExtension):
         fails = strutils.bool_from_string(
             self.conf.get('attachguard_fail_without_nova', False), strict=True
         )
-        watched = list(_WATCHED)
+        watched = list(WATCHED)
         if not watched:
             return pluginbase.HealthcheckResult(
                 available=False,

@@ -28,10 +28,10 @@ from typing import Any
 from typing import Literal
 from typing import Self
 
-_PROCESS = pathlib.Path(__file__).with_name('_cinder_process.py')
-_PACKAGE_ROOT = pathlib.Path(__file__).parents[2]
+PROCESS = pathlib.Path(__file__).with_name('_cinder_process.py')
+PACKAGE_ROOT = pathlib.Path(__file__).parents[2]
 # Seconds to wait for the process to exit before it is killed.
-_GRACE = 5.0
+GRACE = 5.0
 
 
 class CinderNotStarted(Exception):
@@ -45,7 +45,7 @@ def sample_paste_ini() -> pathlib.Path:
     :raises FileNotFoundError: there is no such file
     """
     directories = (
-        _PACKAGE_ROOT / 'etc',
+        PACKAGE_ROOT / 'etc',
         pathlib.Path(sysconfig.get_path('data'), 'etc', 'attachguard'),
     )
     for directory in directories:
@@ -169,7 +169,7 @@ class EmbeddedCinder:
         # It overrides the backend that the process selects.
         environ.pop('OS_CINDER_DISABLE_EVENTLET_PATCHING', None)
         environ['PYTHONPATH'] = os.pathsep.join(
-            filter(None, [str(_PACKAGE_ROOT), environ.get('PYTHONPATH')])
+            filter(None, [str(PACKAGE_ROOT), environ.get('PYTHONPATH')])
         )
         with self.log.open('ab') as log:
             self._process = subprocess.Popen(
@@ -196,10 +196,10 @@ class EmbeddedCinder:
         if process.stdin is not None:
             process.stdin.close()
         try:
-            process.wait(timeout=_GRACE)
+            process.wait(timeout=GRACE)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(timeout=_GRACE)
+            process.wait(timeout=GRACE)
 
     def _command(self, ready: pathlib.Path) -> list[str]:
         """Make the command that runs Cinder until its standard input ends.
@@ -209,7 +209,7 @@ class EmbeddedCinder:
         return [
             sys.executable,
             '-P',
-            str(_PROCESS),
+            str(PROCESS),
             self.server,
             str(ready),
             str(self.conf),

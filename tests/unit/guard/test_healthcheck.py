@@ -20,7 +20,7 @@ from attachguard.nova import circuit_breaker
 
 @pytest.fixture(autouse=True)
 def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(healthcheck, '_WATCHED', weakref.WeakSet())
+    monkeypatch.setattr(healthcheck, 'WATCHED', weakref.WeakSet())
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_without_guard_removes_only_the_guard() -> None:
 def test_the_installed_sample_is_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    monkeypatch.setattr(embedded, '_PACKAGE_ROOT', tmp_path)
+    monkeypatch.setattr(embedded, 'PACKAGE_ROOT', tmp_path)
     monkeypatch.setattr(
         sysconfig, 'get_path', lambda name: str(tmp_path / name)
     )
@@ -78,7 +78,7 @@ class FakeCinder(embedded.EmbeddedCinder):
     ) -> None:
         process = directory / 'process.py'
         process.write_text(code)
-        monkeypatch.setattr(embedded, '_PROCESS', process)
+        monkeypatch.setattr(embedded, 'PROCESS', process)
         super().__init__(
             directory,
             'http://127.0.0.1:1/v3',
@@ -146,7 +146,7 @@ def test_the_deadline_ends_the_process(
 def test_stop_kills_a_process_that_does_not_exit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
 ) -> None:
-    monkeypatch.setattr(embedded, '_GRACE', 0.2)
+    monkeypatch.setattr(embedded, 'GRACE', 0.2)
     cinder = FakeCinder(
         monkeypatch,
         tmp_path,
