@@ -210,7 +210,7 @@ class Audit:
             self._cloud,
             volume_id,
             self._inventory.rules,
-            self._inventory.holders(volume_id),
+            self._inventory.cases.holders(volume_id),
         )
 
     def _check(self, case: model.Case) -> Iterator[checks.Finding]:

@@ -88,7 +88,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             holders: list[str] = []
             try:
                 read.read_selected([volume_id], [])
-                holders = read.holders(volume_id)
+                holders = read.cases.holders(volume_id)
             except rest.CloudError as exc:
                 # The servers that Cinder names can be read nevertheless.
                 error = f'whether other servers have it is unknown: {exc}'

@@ -220,7 +220,9 @@ class Repair(
                 )
                 stack.enter_context(contextlib.closing(journal))
                 self._print(f'journal: {journal.path}')
-            repair = apply.Repair(cloud, read.rules, journal, read.holders)
+            repair = apply.Repair(
+                cloud, read.rules, journal, read.cases.holders
+            )
             outcomes = list(self._repair(repair, found, parsed_args.limit))
             if opened is not None:
                 by_sql = sql_repair.SqlRepair(

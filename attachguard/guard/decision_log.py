@@ -142,7 +142,7 @@ def event(
         user_id=caller.credentials['user_id'],
         project_id=caller.credentials['project_id'],
         service_user_id=caller.service_user_id,
-        nova_answer=known.presence.has_volume
+        nova_answer=known.presence is not facts_.Presence.LACKS
         if known.presence and count
         else None,
         nova_queries=count,

@@ -85,11 +85,6 @@ class Presence(enum.Enum):
     HAS_BY_OTHER = 'has by another attachment'
     LACKS = 'lacks'
 
-    @property
-    def has_volume(self) -> bool:
-        """Whether the server has the volume, by any attachment."""
-        return self is not Presence.LACKS
-
 
 @dataclasses.dataclass(frozen=True)
 class Claim:

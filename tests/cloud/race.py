@@ -136,7 +136,7 @@ class Race:
                 self._connection,
                 inventory.rules,
                 self._journal,
-                inventory.holders,
+                inventory.cases.holders,
             )
             outcomes = [
                 repair.repair(entry.finding)

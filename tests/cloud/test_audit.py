@@ -785,7 +785,7 @@ class TestOneForgedAttachment:
             (entry,) = audit.run().entries
             down()
             outcome = repairs.Repair(
-                admin, inventory.rules, journal, inventory.holders
+                admin, inventory.rules, journal, inventory.cases.holders
             ).repair(entry.finding)
         journal.close()
         assert outcome.result is repairs.Result.UNKNOWN

@@ -102,7 +102,3 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         server_id = self._reader.other_server
         if server_id is not None:
             self._hidden = comparison.visibility_doubt(self._cloud, server_id)
-
-    def holders(self, volume_id: str) -> list[str]:
-        """The servers that Nova listed with a volume."""
-        return self.cases.holders(volume_id)

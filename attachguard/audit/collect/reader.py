@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import gc
 import json
 import sqlite3
 from typing import Any
@@ -144,7 +145,8 @@ class Reader:
     def _filling(self) -> Iterator[None]:
         """Check what is read, and index it at the end."""
         try:
-            yield
+            with _rare_garbage_collection():
+                yield
             self._tables.executescript(_INDEXES)
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
             raise rest.CloudError(
@@ -253,6 +255,23 @@ class Reader:
                 ]
             self._insert('server_volumes', attached)
             self._insert('busy_servers', busy)
+
+
+@contextlib.contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Collect garbage less often while pages are read.
+
+    The objects of a page have no reference cycles, and the search for them
+    takes a tenth of the time of an audit.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:

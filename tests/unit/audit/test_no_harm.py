@@ -47,6 +47,7 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
+from attachguard.audit.collect import cases
 from attachguard.audit.collect import inventory
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply
@@ -310,7 +311,7 @@ class Operator:
                     monitor.cloud,
                     read.rules,
                     opened,
-                    read.holders,
+                    read.cases.holders,
                     sleep=lambda _seconds: None,
                 )
                 outcomes += [
@@ -701,7 +702,7 @@ def _other_servers_are_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _holders_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(inventory.Inventory, 'holders', lambda *_args: [])
+    patch.setattr(cases.Cases, 'holders', lambda *_args: [])
 
 
 def _nothing_is_connected(patch: pytest.MonkeyPatch) -> None:

@@ -451,13 +451,6 @@ def test_a_callers_token_without_nova_is_no_outage(make: Make) -> None:
     assert nova.breaker.open_for is None
 
 
-def test_a_response_with_a_request_id_is_accepted(
-    make: Make, compute: Compute
-) -> None:
-    compute.headers = {'x-compute-request-id': 'req-1', 'Vary': 'a'}
-    assert query(make())
-
-
 def test_a_burst_opens_a_connection_each_and_keeps_them(
     make: Make, running: server.Server, compute: Compute
 ) -> None:
@@ -521,7 +514,7 @@ def test_a_timed_out_query_keeps_its_place_until_it_has_ended(
     nova = make(
         nova_max_concurrency=1, nova_timeout=0.2, nova_breaker_failures=0
     )
-    with pytest.raises(nova_client.Unknown, match='nova_timeout'):
+    with pytest.raises(nova_client.Unknown, match='nova_timeout|timed out'):
         query(nova)
     compute.delay = 0
     deadline = time.monotonic() + 5
