@@ -536,11 +536,12 @@ def test_the_queries_of_one_request_share_the_time(
     assert queries.has_volume(fakes.SERVER, fakes.VOLUME)
     with pytest.raises(nova_client.Unknown, match='nova_timeout'):
         queries.has_volume(fakes.SERVER, fakes.VOLUME)
+    time.sleep(0.01)  # A wait may end a little before its timeout.
     with pytest.raises(nova_client.Unknown, match='no time is left') as caught:
         queries.has_volume(fakes.SERVER, fakes.VOLUME)
     assert not caught.value.outage
     assert queries.count == 3
-    assert 0.5 <= queries.seconds < 2
+    assert 0.4 <= queries.seconds < 2
 
 
 def test_the_body_of_a_response_has_a_total_time(make: Make) -> None:
