@@ -55,7 +55,7 @@ def test_nothing_is_looked_up_before_a_rule_reads_it() -> None:
     assert dict(lookups.target) == {'operation': 'attachment-delete'}
     assert len(lookups.target) == 1
     assert lookups.facts.known == facts.NOTHING
-    assert lookups.cinder.calls == lookups.nova.queried == []
+    assert not [*lookups.cinder.calls, *lookups.nova.queried]
 
 
 def test_each_fact_is_looked_up_once() -> None:
