@@ -431,7 +431,7 @@ CLASSES: dict[str, Class] = {
         ),
         Class(
             'stuck-reserved',
-            'The volume is reserved, and Cinder has no attachment for which.',
+            'The volume is reserved, and Cinder has no attachment of it.',
             'Manual SQL; a crash of Cinder between two writes.',
             'os-reset_status.',
             stuck_reserved,

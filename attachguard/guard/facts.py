@@ -170,7 +170,7 @@ class Facts:
     def claims(self) -> tuple[Claim, ...]:
         """The servers that the request is about.
 
-        None if it names no server, or what cannot be one.
+        Empty if it names no server, or what cannot be one.
         """
         return self._once('claims', self._read_claims)
 
