@@ -28,6 +28,8 @@ from oslo_log import log as logging
 LOG = logging.getLogger(__name__)
 
 GROUP = 'attachguard'
+#: the section with the credentials by which Cinder itself queries Nova
+CINDERS = 'nova'
 
 OPTS: list[cfg.Opt] = [
     cfg.BoolOpt(
@@ -71,21 +73,31 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.FloatOpt(
         'nova_timeout',
-        default=10.0,
+        default=2.0,
         min=0.1,
         help='Total time in seconds for the queries of one request to Nova: '
         'connect, token, response. After it the query has failed. '
         'The option "timeout" limits a single connect or read within it.',
+    ),
+    cfg.FloatOpt(
+        'settle',
+        default=30.0,
+        min=0.0,
+        help='Seconds for which a reserved or attaching attachment is young: '
+        'if the record of its volume has changed within this time, Nova may '
+        'not have saved its own record yet, and the response to a request '
+        'that would clear the attachment is 503.',
     ),
     cfg.IntOpt(
         'nova_max_concurrency',
         default=16,
         min=1,
         help='Maximum number of queries to Nova that one process sends at a '
-        'time. A request that needs another one gets 503 at once, so that a '
-        "slow Nova does not block all of the API's threads. Set it to at most "
-        'half the threads of the process: if all of them can wait for Nova, '
-        'and Nova for them, neither gets a response.',
+        'time; one project sends at most half of them. A request that needs '
+        'another one gets 503 at once, so that a slow Nova does not block all '
+        "of the API's threads. In a process with several threads, set it to "
+        'at most half of them: if all of them can wait for Nova, and Nova for '
+        'them, neither gets a response.',
     ),
     cfg.IntOpt(
         'nova_breaker_failures',
@@ -94,15 +106,17 @@ OPTS: list[cfg.Opt] = [
         help='Number of failed queries in a row that open the circuit '
         'breaker. '
         'One without any response within nova_timeout opens it, too. '
-        'While it is open no query is sent: a request that needs one gets '
-        '503 at once, or is forwarded if on_nova_error is "allow". 0: never.',
+        'While it is open no request waits for a query: one that needs it '
+        'gets 503 at once, or is forwarded if on_nova_error is "allow". 0: '
+        'never.',
     ),
     cfg.FloatOpt(
         'nova_breaker_seconds',
-        default=5.0,
+        default=1.0,
         min=0.1,
-        help='Seconds until an open circuit breaker permits one query. If '
-        'Nova responds to it, the circuit breaker closes.',
+        help='Seconds between two probes in the background while the circuit '
+        'breaker is open; for a Nova that responds only now and then, up to '
+        '16 times as long. If Nova responds, the circuit breaker closes.',
     ),
     cfg.IntOpt(
         'retry_after',
@@ -243,27 +257,61 @@ def configure(conf: cfg.ConfigOpts, paste: Mapping[str, str]) -> None:
             raise _bad_value(opt.dest, exc) from None
 
 
+def auth_section(conf: cfg.ConfigOpts) -> str | None:
+    """The section with the credentials to query Nova with.
+
+    Those of ``[attachguard]``, or else those with which Cinder itself queries
+    Nova.
+
+    :returns: None if there are none: Nova is queried as the caller
+    """
+    group = conf[GROUP]
+    if group.auth_type or group.auth_section:
+        return GROUP
+    # Cinder's own options, by the same names.
+    loading.register_auth_conf_options(conf, CINDERS)
+    cinders = conf[CINDERS]
+    # With an auth_section, auth_type is an option of that section only.
+    return CINDERS if cinders.auth_section or cinders.auth_type else None
+
+
+def session_section(conf: cfg.ConfigOpts) -> str:
+    """The section with the TLS options for the connection to Nova."""
+    group = conf[GROUP]
+    if (
+        auth_section(conf) != CINDERS
+        or group.insecure
+        or group.cafile
+        or group.certfile
+        or group.keyfile
+    ):
+        return GROUP
+    loading.register_session_conf_options(conf, CINDERS)
+    return CINDERS
+
+
 def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
     """Load the credentials to query Nova with.
 
     :returns: None if none are configured: Nova is queried as the caller
     :raises ConfigError: if they are not complete
     """
-    group = conf[GROUP]
-    if not group.auth_type and not group.auth_section:
+    section = auth_section(conf)
+    if section is None:
         return None
+    named = conf[section].auth_section or section
     try:
         # Of another section, auth_type is an option only from here on.
-        loading.register_auth_conf_options(conf, GROUP)
-        auth = loading.load_auth_from_conf_options(conf, GROUP)
+        loading.register_auth_conf_options(conf, section)
+        auth = loading.load_auth_from_conf_options(conf, section)
     except (ksa_exceptions.ClientException, cfg.Error, ValueError) as exc:
         raise ConfigError(
-            f"[{GROUP}] credentials cannot be loaded from section "
-            f"[{group.auth_section or GROUP}]: {exc}"
+            f'[{section}] credentials cannot be loaded from section '
+            f'[{named}]: {exc}'
         ) from exc
     if auth is None:
         raise ConfigError(
-            f'[{GROUP}] auth_section: [{group.auth_section}] has no auth_type'
+            f'[{section}] auth_section: [{named}] has no auth_type'
         )
     return auth
 

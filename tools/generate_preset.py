@@ -25,10 +25,11 @@ send_service_user_token = false). Use it as it is: set policy_file in the
 [attachguard] group to its name.
 
 Without a service token, Nova's own calls look like a user's, so these rules
-let every caller clear and reserve attachments, as without attachguard.
-os-attach and attachment-complete still query Nova: only an admin can forge a
-volume that is in-use by a server, because Nova swaps a volume that is being
-migrated as that admin.
+open what Nova needs, at the moments at which it needs it. A user can then also
+reserve a volume for a server that does not exist, delete an attachment that is
+not attached yet, and begin to detach a volume that a server has; since
+CVE-2023-2088 Cinder itself refuses to clear it then. Nobody can complete an
+attachment that Nova does not have.
 
 Better: set send_service_user_token on every Nova process, as Cinder has
 required since CVE-2023-2088, and remove this file.

@@ -8,9 +8,11 @@ were just read.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
 
 from oslo_config import cfg
+from oslo_utils import timeutils
 
 from attachguard import opts
 from attachguard.audit import model
@@ -51,6 +53,7 @@ class Guard:
             conf([], default_config_files=[], default_config_dirs=[])
             opts.configure(conf, {})
         self._policy = policy.Policy(conf)
+        self._settle: float = conf[opts.GROUP].settle
 
     def decide(self, case: model.Case) -> Iterator[Preview]:
         """Decide about the calls that matter to a volume.
@@ -73,7 +76,11 @@ class Guard:
                 self._policy,
                 caller,
                 facts.Facts(
-                    asked, _Cinder(case, attachments), _NovaQueries(case)
+                    asked,
+                    caller,
+                    _Cinder(case, attachments),
+                    _NovaQueries(case),
+                    self._settle,
                 ),
             )
             yield Preview(
@@ -122,15 +129,40 @@ class _Cinder:
         self, case: model.Case, attachments: tuple[model.Attachment, ...]
     ) -> None:
         self._case = case
+        # What was connected is not known: assume that all were.
         self._attachments = [
             cinder.Attachment(
-                item.id, case.volume_id, item.server_id, item.status
+                item.id, case.volume_id, item.server_id, item.status, True
             )
             for item in attachments
         ]
 
+    def check_volume(self, volume_id: str) -> Mapping[str, str]:
+        return {}
+
+    def check_attachment(self, attachment_id: str) -> Mapping[str, str]:
+        return {}
+
     def volume(self, volume_id: str) -> cinder.Volume:
-        return cinder.Volume(self._case.volume_id, self._case.project_id)
+        volume = self._case.volume
+        if volume is None:
+            raise cinder.Unknown('there is no such volume')
+        return cinder.Volume(
+            self._case.volume_id,
+            volume.project_id,
+            volume.status,
+            volume.migration_status,
+            timeutils.normalize_time(
+                timeutils.parse_isotime(volume.updated_at)
+            )
+            if volume.updated_at
+            else None,
+            frozenset(
+                item.id
+                for item in self._attachments
+                if item.status == 'attached'
+            ),
+        )
 
     def attachment(self, attachment_id: str) -> cinder.Attachment:
         for item in self._attachments:
@@ -141,24 +173,39 @@ class _Cinder:
     def attachments(self, volume_id: str) -> list[cinder.Attachment]:
         return self._attachments
 
+    own_attachments = attachments
+
 
 class _NovaQueries:
     """Nova's responses that were read; a NovaQueries."""
 
     count = 0
     seconds = 0.0
+    deadline = float('inf')
 
     def __init__(self, case: model.Case) -> None:
         self._case = case
 
-    def has_volume(self, server_id: str, volume_id: str) -> bool:
-        return self._server(server_id).presence is model.Presence.HAS
+    def start(self, server_id: str) -> None:
+        """Nothing: the responses are there."""
+
+    def server(self, server_id: str) -> nova_client.Server | None:
+        server = self._server(server_id)
+        if server.presence is model.Presence.GONE:
+            return None
+        has = server.presence is model.Presence.HAS
+        return nova_client.Server(
+            server_id,
+            server.busy,
+            frozenset([self._case.volume_id] if has else []),
+        )
 
     def attachment_id(self, server_id: str, volume_id: str) -> str | None:
         return self._server(server_id).attachment_id
 
-    def is_idle(self, server_id: str) -> bool:
-        return not self._server(server_id).busy
+    def sees_every_project(self) -> bool:
+        # The audit confirms what it reads; see audit.confirmation.
+        return True
 
     def _server(self, server_id: str) -> model.Server:
         server = self._case.servers.get(server_id)

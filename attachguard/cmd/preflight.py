@@ -20,9 +20,10 @@ class Preflight(lister.Lister):
 
     Run it where cinder-api runs, before you enable the filter and after each
     change of its configuration. It checks the position of the filter in the
-    pipeline, the options and the rules, as cinder-api loads them, and that
-    the credentials for Nova see the servers of all projects. With --nova-conf
-    it shows which rules this cloud needs. It changes nothing.
+    pipeline, the options and the rules, as cinder-api loads them, that the
+    credentials for Nova see the servers of all projects, and that the region
+    of Nova is known. With --nova-conf it shows which rules this cloud needs.
+    It changes nothing.
 
     examples::
 

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads of Cinder's API, made through the wrapped application.
 
-The application behind the filter is queried with the caller's own environ, so
-that it shows what the caller may see, resolves an id exactly as it will when
-it performs the request, and reports in its own words what is missing.
+Whether the caller may see a volume or an attachment is read with the caller's
+own environ: Cinder resolves an id exactly as it will when it performs the
+request, and reports in its own words what is missing.  Everything else is read
+with an elevated context (``cinder.context``), because the decision needs what
+Cinder hides from members: a migration, and attachments of other projects.
 Nothing here changes anything.
 
-Sources: the Block Storage API v3 reference; ``cinder.api.v3.attachments``
-(``allowed_filters``; an admin sees other projects with ``all_tenants``).
+Sources: the Block Storage API v3 reference; ``cinder.api.v3.attachments`` and
+``cinder.api.v3.volumes`` (an admin can filter lists by any column, and sees
+other projects with ``all_tenants``); ``cinder.context.RequestContext``.
 """
 
 from __future__ import annotations
@@ -15,14 +18,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
+import datetime
 import io
+import time
 from typing import Any
 from typing import TYPE_CHECKING
 from urllib import parse
 
+from oslo_utils import timeutils
 import webob
-
-from attachguard.guard import request as request_parser
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -32,7 +36,33 @@ if TYPE_CHECKING:
 # operator's resource_filters file does not redefine.
 LIST_MICROVERSION = '3.27'
 
+# A list ends with a page that is not full. Few volumes have more attachments
+# than a page, except those of Glance's Cinder store.
+PAGE_SIZE = 100
 _MAX_PAGES = 20
+
+# At the end of its work on a volume, Cinder writes the status from before it,
+# or deletes the volume. What clears an attachment meanwhile, or os-detach
+# without any, writes available: Nova can attach the volume, and the end of the
+# work makes it available, or in-use by nothing, or removes it.
+_STATUSES_OF_WORK = frozenset(
+    (
+        'awaiting-transfer',
+        'backing-up',
+        'creating',
+        'deleting',
+        'downloading',
+        'extending',
+        'maintenance',
+        'managing',
+        'restoring-backup',
+        'retyping',
+        'reverting',
+        'unmanaging',
+        'uploading',
+    )
+)
+_NOT_MIGRATING = frozenset((None, '', 'none', 'success', 'error'))
 
 # Headers of the caller's request that do not apply to a read, and what layers
 # behind this one keep of a request in its environ.
@@ -55,6 +85,8 @@ _NOT_COPIED = frozenset(
     )
 )
 _LAYERS = ('webob.', 'wsgiorg.', 'routes.')
+_CONTEXT = 'cinder.context'
+_VERSION = 'HTTP_OPENSTACK_API_VERSION'
 # What Cinder's response reports of the request: its microversion, its id.
 _API_HEADERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
 # Routes that have a word where others have an id: /volumes/detail.
@@ -90,130 +122,225 @@ class Volume:
     """A volume.
 
     :param id: its canonical UUID
-    :param project_id: its project, or None if the caller may not see it
-    :param api_headers: headers of Cinder's response about the request, which
-        is to the microversion that the caller requests
+    :param project_id: its project, or None if it is not shown
+    :param status: its status
+    :param migration_status: of its migration, or None
+    :param changed_at: when its record last changed, in UTC without a time
+        zone, or None if it is not shown
+    :param attached: the ids of its attachments in the status ``attached``
     """
 
     id: str
-    project_id: str | None
-    api_headers: Mapping[str, str] = dataclasses.field(
-        default_factory=dict, compare=False
-    )
+    project_id: str | None = None
+    status: str | None = None
+    migration_status: str | None = None
+    changed_at: datetime.datetime | None = None
+    attached: frozenset[str] = frozenset()
+
+    @property
+    def is_migrating(self) -> bool:
+        """Whether Cinder migrates it, or another volume to it."""
+        return self.migration_status not in _NOT_MIGRATING
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether Cinder works on it."""
+        return self.is_migrating or self.status in _STATUSES_OF_WORK
+
+    def is_older_than(self, seconds: float) -> bool:
+        """Whether its record has not changed for some time.
+
+        :param seconds: the time; False if the time of the change is not known
+        """
+        return self.changed_at is not None and timeutils.is_older_than(
+            self.changed_at, seconds
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class Attachment:
     """An attachment.
 
-    :param id: its canonical UUID; empty for one that does not exist yet
+    :param id: its canonical UUID
     :param volume_id: its volume's
     :param server_id: the value of ``instance_uuid``: a server's id, or
         another consumer's; None for a host
     :param status: Cinder's ``attach_status``: reserved, attaching, attached...
+    :param is_connected: whether it was ever connected to a host
     """
 
     id: str
     volume_id: str
     server_id: str | None
     status: str | None = None
+    is_connected: bool = False
 
 
 class Cinder:
-    """Cinder's API as the caller of one request sees it.
+    """Cinder's API for one request.
 
     :param application: the rest of the pipeline
     :param environ: the caller's request
     :param root: the part of its path before ``/volumes`` or ``/attachments``
+    :param deadline: until when lists may be read, by the monotonic clock
+    :param page_size: rows of a page; not more than Cinder's osapi_max_limit
     """
 
     def __init__(
-        self, application: WSGIApplication, environ: WSGIEnvironment, root: str
+        self,
+        application: WSGIApplication,
+        environ: WSGIEnvironment,
+        root: str,
+        deadline: float = float('inf'),
+        page_size: int = PAGE_SIZE,
     ) -> None:
         self._application = application
         self._environ = environ
         self._root = root
+        self._deadline = deadline
+        self._page_size = page_size
 
-    def volume(self, volume_id: str) -> Volume:
-        """Read a volume.
+    def check_volume(self, volume_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows a volume to the caller.
 
         :param volume_id: as the caller wrote it
-        :raises NotShown: if Cinder does not show it
+        :returns: headers of Cinder's response about the request, which is to
+            the microversion that the caller requests
+        :raises NotShown: if it does not
         :raises Unknown: if Cinder's response does not say
         """
-        response = self._get_one('/volumes/', volume_id)
-        row = _content(response, 'volume')
-        headers = {
-            name: response.headers[name]
-            for name in _API_HEADERS
-            if name in response.headers
-        }
-        try:
-            project_id = row.get('os-vol-tenant-attr:tenant_id')
-            return Volume(row['id'], project_id, headers)
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise Unknown('a volume without an id') from exc
+        return self._check('/volumes/', volume_id)
 
-    def attachment(self, attachment_id: str) -> Attachment:
-        """Read an attachment.
+    def check_attachment(self, attachment_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows an attachment to the caller.
 
-        :param attachment_id: as the caller wrote it
-        :raises NotShown: if Cinder does not show it
-        :raises Unknown: if Cinder's response does not say
+        Otherwise as :meth:`check_volume`.
         """
-        try:
-            response = self._get_one('/attachments/', attachment_id)
-            return _attachment(_content(response, 'attachment'))
-        except NotShown as exc:
-            if exc.response is None or exc.response.status_int != 400:
-                raise
-        # Cinder cannot show an attachment without connection_info when its
-        # volume has a "format" (NFS): it responds with 400, but lists it.
-        canonical = request_parser.canonical_uuid(attachment_id)
-        for attachment in self._list_attachments({}):
-            if attachment.id == canonical:
-                return attachment
-        raise Unknown(f'attachment {attachment_id[:64]!r} cannot be shown')
+        return self._check('/attachments/', attachment_id)
 
-    def attachments(self, volume_id: str) -> list[Attachment]:
-        """Read all attachments of a volume, in any state.
+    def volume(self, volume_id: str) -> Volume:
+        """Read a volume, whoever it belongs to.
 
         :param volume_id: its canonical UUID
         :raises Unknown: if Cinder's response does not say
         """
-        return list(self._list_attachments({'volume_id': volume_id}))
+        rows = self._list('/volumes/detail', 'volumes', {'id': volume_id})
+        for row in rows:
+            try:
+                if row['id'] == volume_id:
+                    return _volume(row)
+            except (KeyError, TypeError, ValueError, AttributeError) as exc:
+                raise Unknown('a volume without id or status') from exc
+        raise Unknown('the volume is not listed')
 
-    def _list_attachments(
-        self, filters: dict[str, str]
+    def attachment(self, attachment_id: str) -> Attachment:
+        """Read an attachment, whoever it belongs to.
+
+        It is read from a list: on its own, Cinder cannot show one without
+        connection_info if its volume has a "format" (NFS).
+
+        :param attachment_id: its canonical UUID
+        :raises Unknown: if Cinder's response does not say
+        """
+        query = {'id': attachment_id}
+        for attachment in self._attachments(query):
+            if attachment.id == attachment_id:
+                return attachment
+        raise Unknown('the attachment is not listed')
+
+    def attachments(self, volume_id: str) -> Iterator[Attachment]:
+        """Read all attachments of a volume, in any state, whoever made them.
+
+        :param volume_id: its canonical UUID
+        :raises Unknown: if Cinder's response does not say
+        """
+        return self._attachments({'volume_id': volume_id})
+
+    def own_attachments(self, volume_id: str) -> Iterator[Attachment]:
+        """Read all attachments of a volume of the caller's own project.
+
+        :param volume_id: its canonical UUID
+        :returns: nothing for a volume of another project; for an admin as
+            :meth:`attachments`
+        :raises Unknown: if Cinder's response does not say
+        """
+        return self._attachments({'volume_id': volume_id}, elevated=False)
+
+    def _attachments(
+        self, query: dict[str, str], elevated: bool = True
     ) -> Iterator[Attachment]:
-        query = {**filters, 'all_tenants': '1'}
-        for _page in range(_MAX_PAGES):
+        rows = self._list(
+            '/attachments/detail', 'attachments', query, elevated
+        )
+        for row in rows:
+            try:
+                attachment = Attachment(
+                    row['id'],
+                    row['volume_id'],
+                    row['instance'],
+                    row.get('status'),
+                    bool(row.get('connection_info')),
+                )
+            except (KeyError, TypeError, AttributeError) as exc:
+                raise Unknown(
+                    'an attachment without id, volume, server'
+                ) from exc
+            if attachment.volume_id == query.get(
+                'volume_id', attachment.volume_id
+            ):
+                yield attachment
+
+    def _list(
+        self,
+        path: str,
+        key: str,
+        filters: dict[str, str],
+        elevated: bool = True,
+    ) -> Iterator[Any]:
+        """Read a list, page by page.
+
+        What changes between two pages does not matter: a marker that is gone
+        makes it start again.
+        """
+        first = {**filters, 'all_tenants': '1', 'limit': str(self._page_size)}
+        query = dict(first)
+        for number in range(_MAX_PAGES):
+            if number and time.monotonic() > self._deadline:
+                raise Unknown(f'no time is left to list {key}')
             try:
                 response = self._get(
-                    '/attachments',
+                    path,
+                    elevated,
                     QUERY_STRING=parse.urlencode(query),
-                    HTTP_OPENSTACK_API_VERSION=f'volume {LIST_MICROVERSION}',
+                    **{_VERSION: f'volume {LIST_MICROVERSION}'},
                 )
             except NotShown as exc:
-                raise Unknown(f'attachments are not listed: {exc}') from exc
-            page = _content(response, 'attachments')
+                if 'marker' in query:
+                    query = dict(first)
+                    continue
+                raise Unknown(f'{key} are not listed: {exc}') from exc
+            page = _content(response, key)
             if not isinstance(page, list):
-                raise Unknown('attachments that are not a list')
-            if not page:
+                raise Unknown(f'{key} that are not a list')
+            yield from page
+            if len(page) < self._page_size:
                 return
-            # The length of a page (osapi_max_limit) is not known here.
-            for row in page:
-                last = _attachment(row)
-                yield last
-            query['marker'] = last.id
-        raise Unknown(f'more than {_MAX_PAGES} pages of attachments')
+            query['marker'] = page[-1]['id']
+        raise Unknown(f'more than {_MAX_PAGES} pages of {key}')
 
-    def _get_one(self, path: str, id_: str) -> webob.Response:
+    def _check(self, path: str, id_: str) -> Mapping[str, str]:
         if id_ in _ROUTES:
             raise NotShown(None)
-        return self._get(path + id_)
+        response = self._get(path + id_, elevated=False)
+        return {
+            name: response.headers[name]
+            for name in _API_HEADERS
+            if name in response.headers
+        }
 
-    def _get(self, path: str, **changed: str) -> webob.Response:
+    def _get(
+        self, path: str, elevated: bool, **changed: str
+    ) -> webob.Response:
         environ = {
             name: value
             for name, value in self._environ.items()
@@ -228,6 +355,8 @@ class Cinder:
             'wsgi.input': io.BytesIO(),
             **changed,
         }
+        if elevated and _CONTEXT in environ:
+            environ[_CONTEXT] = environ[_CONTEXT].elevated()
         try:
             response = _call(self._application, environ)
         except Exception as exc:
@@ -262,10 +391,18 @@ def _content(response: webob.Response, key: str) -> Any:
         raise Unknown(f'HTTP 200 without "{key}" from Cinder') from exc
 
 
-def _attachment(row: Any) -> Attachment:
-    try:
-        return Attachment(
-            row['id'], row['volume_id'], row['instance'], row.get('status')
-        )
-    except (KeyError, TypeError) as exc:
-        raise Unknown('an attachment without id, volume, server') from exc
+def _volume(row: Mapping[str, Any]) -> Volume:
+    changed = row.get('updated_at') or row.get('created_at')
+    return Volume(
+        row['id'],
+        row.get('os-vol-tenant-attr:tenant_id'),
+        row['status'],
+        row.get('os-vol-mig-status-attr:migstat')
+        or row.get('migration_status'),
+        timeutils.normalize_time(timeutils.parse_isotime(changed))
+        if changed
+        else None,
+        frozenset(
+            item['attachment_id'] for item in row.get('attachments', ())
+        ),
+    )

@@ -7,6 +7,7 @@ look-up means.  Nothing is changed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import dataclasses
 import enum
 
@@ -37,12 +38,20 @@ class Reason(enum.Enum):
 
     SERVER_LACKS_VOLUME = 'server-lacks-volume'
     SERVER_HAS_VOLUME = 'server-has-volume'
+    SERVER_BUSY = 'server-busy'
+    SERVER_GONE = 'server-gone'
     OTHER_ATTACHMENT = 'other-attachment'
-    ALREADY_ATTACHED = 'already-attached'
+    OTHER_VOLUME = 'other-volume'
+    HAS_ATTACHMENT = 'has-attachment'
+    NO_ATTACHMENT = 'no-attachment'
+    VOLUME_BUSY = 'volume-busy'
     TOO_MANY_SERVERS = 'too-many-servers'
+    NAMES_SERVER = 'names-server'
     NO_SERVER = 'no-server'
     POLICY = 'policy'
     NOT_AUTHENTICATED = 'not-authenticated'
+    ATTACHMENT_YOUNG = 'attachment-young'
+    SERVER_UNSEEN = 'server-unseen'
     NOVA_UNKNOWN = 'nova-unknown'
     NOVA_DOWN = 'nova-down'
     NOVA_BUSY = 'nova-busy'
@@ -78,7 +87,19 @@ class Decision:
 _PRESENCE = {
     facts_.Presence.HAS: Reason.SERVER_HAS_VOLUME,
     facts_.Presence.HAS_BY_OTHER: Reason.OTHER_ATTACHMENT,
+    facts_.Presence.BUSY: Reason.SERVER_BUSY,
     facts_.Presence.LACKS: Reason.SERVER_LACKS_VOLUME,
+    facts_.Presence.GONE: Reason.SERVER_GONE,
+}
+
+# Why a request is refused if this check is the last that was evaluated; for
+# all others, by the presence.
+_CHECKS = {
+    'cinder:consistent': Reason.NO_ATTACHMENT,
+    'cinder:idle': Reason.VOLUME_BUSY,
+    'cinder:names_no_server': Reason.NAMES_SERVER,
+    'cinder:no_attachment': Reason.HAS_ATTACHMENT,
+    'cinder:same_volume': Reason.OTHER_VOLUME,
 }
 
 
@@ -93,18 +114,41 @@ def decide(
     :returns: the decision; whatever fails, a request that cannot be decided is
         :attr:`Verdict.UNKNOWN`
     """
+    decision = _guarded(lambda: _by_rule(rules, caller, facts))
+    if decision.verdict not in (Verdict.REFUSED, Verdict.UNKNOWN):
+        return decision
+    # Cinder's own 404 where the caller may not see the volume, whatever the
+    # rule: the response must not show that there is one.
+    return _guarded(lambda: _if_visible(decision, facts))
+
+
+def _by_rule(
+    rules: policy.Policy, caller: identity.Caller, facts: facts_.Facts
+) -> Decision:
+    allowed, service = rules.check(caller, facts)
+    verdict = Verdict.ALLOWED if allowed else Verdict.REFUSED
+    return Decision(verdict, reason_for(facts, allowed), service)
+
+
+def _if_visible(decision: Decision, facts: facts_.Facts) -> Decision:
+    facts.check_visible()
+    return decision
+
+
+def _guarded(decide_: Callable[[], Decision]) -> Decision:
+    """Decide, and make a decision of a failed look-up."""
     try:
-        allowed, service = rules.check(caller, facts)
-        reason = reason_for(facts, allowed)
-        if allowed:
-            return Decision(Verdict.ALLOWED, reason, service)
-        # A volume that the caller cannot see is a 404, whatever the rule.
-        facts.check_visible()
-        return Decision(Verdict.REFUSED, reason)
+        return decide_()
     except facts_.TooManyServers:
         return Decision(Verdict.REFUSED, Reason.TOO_MANY_SERVERS)
     except facts_.Malformed as exc:
         return Decision(Verdict.MALFORMED, Reason.MALFORMED, detail=str(exc))
+    except facts_.Unsettled as exc:
+        return Decision(
+            Verdict.UNKNOWN, Reason.ATTACHMENT_YOUNG, detail=str(exc)
+        )
+    except facts_.Unseen as exc:
+        return Decision(Verdict.UNKNOWN, Reason.SERVER_UNSEEN, detail=str(exc))
     except cinder.NotShown as exc:
         return Decision(Verdict.MISSING, Reason.MISSING, response=exc.response)
     except cinder.Unknown as exc:
@@ -127,18 +171,33 @@ def decide(
 
 
 def reason_for(facts: facts_.Facts, allowed: bool) -> Reason:
-    """The reason for what the rules decided.
+    """The reason for what the rules decided: the last check that counted.
 
     :param facts: about the request; only what is known counts
     :param allowed: what the rules decided
     """
     known = facts.known
-    if known.is_recorded:
-        return Reason.ALREADY_ATTACHED
+    if allowed:
+        presence = known.presence
+        return Reason.POLICY if presence is None else _PRESENCE[presence]
+    if not known.checks:
+        if facts.request.lacks_server:
+            return Reason.NO_SERVER
+        if facts.request.server_id is not None:
+            return Reason.NAMES_SERVER
+        return Reason.POLICY
+    last, result = known.checks[-1]
+    if result:
+        # What refused was no check of the facts, but a role, for example.
+        return Reason.POLICY
+    if last in _CHECKS:
+        return _CHECKS[last]
+    if last == 'nova:server_has_volume' and (
+        known.presence is not facts_.Presence.HAS
+    ):
+        # The body can name any server: the response must not show whether
+        # there is one in another project.
+        return Reason.SERVER_LACKS_VOLUME
     if known.presence is not None:
         return _PRESENCE[known.presence]
-    if known.attachment_status not in (None, 'reserved'):
-        return Reason.ALREADY_ATTACHED
-    if not allowed and facts.request.lacks_server:
-        return Reason.NO_SERVER
     return Reason.POLICY

@@ -142,7 +142,8 @@ def event(
         user_id=caller.credentials['user_id'],
         project_id=caller.credentials['project_id'],
         service_user_id=caller.service_user_id,
-        nova_answer=known.presence is not facts_.Presence.LACKS
+        nova_answer=known.presence
+        in (facts_.Presence.HAS, facts_.Presence.HAS_BY_OTHER)
         if known.presence and count
         else None,
         nova_queries=count,

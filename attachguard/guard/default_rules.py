@@ -17,28 +17,39 @@ SERVICE = PREFIX + 'service'
 
 _OPEN = '@'
 _CLOSED = '!'
-# A second record of the same attachment would remain when Nova removes the
-# first, and keep the volume in-use.
-_IF_ATTACHED_AND_NEW = 'False:%(recorded)s and nova:attached'
-# A live attachment that is updated goes back to attaching, and Nova cannot
-# detach it any more.
-_IF_ATTACHED_AND_RESERVED = (
-    'nova:no_server or (\'reserved\':%(attachment_status)s and nova:attached)'
+# Nobody but an operator can tell what a volume without any attachment is
+# in-use by.
+_UNUSED = (
+    'nova:no_server_has_volume and cinder:idle and '
+    '(cinder:consistent or role:admin)'
 )
-_IF_ATTACHED_OR_NO_SERVER = 'nova:no_server or nova:attached'
-_IF_NOT_ATTACHED = 'not nova:attached'
-# A second attachment that a failed migration left can be removed while Nova
-# has the volume by the first.
-_IF_NOT_SAME_ATTACHMENT = 'not nova:same_attachment'
+_WITHOUT_SERVER = f'cinder:names_no_server and {_UNUSED}'
+_CLEARS_ONE = (
+    '(cinder:names_no_server or nova:attachment_unused) and cinder:idle'
+)
 
 _ADMIN_IN_CINDER = "Left to Cinder's own policy, which requires an admin."
+_UNUSED_WHY = (
+    'Allowed if no server has the volume, or may have it in a moment, by any '
+    'attachment, and Cinder does not work on it. A volume that is in-use '
+    'without any attachment is left to admins.'
+)
+_WITHOUT_SERVER_WHY = (
+    'Allowed if the attachment names no server, no server has the volume, and '
+    'Cinder does not work on it.'
+)
 
 # By the name of the rule: its default, and why.
 _ROWS: dict[str, tuple[str, str]] = {
     'os-attach': (
-        _IF_ATTACHED_AND_NEW,
-        'Naming a server: allowed if Nova has the volume on that server, and '
-        'Cinder has no record of it yet.',
+        'nova:server_has_volume and cinder:no_attachment and cinder:idle and '
+        'role:admin',
+        'Naming a server: an admin may restore the record of an attachment '
+        'from before the Queens release. Allowed if Nova has the volume on '
+        'that server, without an attachment id, and the server is idle, and '
+        'Cinder has no attachment of the volume and does not work on it. '
+        'Others may not: while Nova attaches a volume, its records look the '
+        'same for a moment.',
     ),
     'os-attach:no-server': (
         _CLOSED,
@@ -46,83 +57,86 @@ _ROWS: dict[str, tuple[str, str]] = {
         'attach volumes (Terraform, brick clients): "project_id:<id>".',
     ),
     'os-detach': (
-        _IF_NOT_ATTACHED,
-        'Allowed if Nova does not have the volume, by any attachment: Cinder '
-        'removes the export of the whole volume. It recovers a volume from a '
-        'forged or stale attachment, and detaches none from a live server.',
+        # First: clients expect another status than for a conflict.
+        f'cinder:same_volume and {_UNUSED}',
+        f'{_UNUSED_WHY} Cinder removes the export of the whole volume.',
     ),
-    'os-reserve': (
-        _OPEN,
-        'Allowed: it marks no volume as attached, and os-unreserve undoes it.',
+    'os-reserve': (_UNUSED, _UNUSED_WHY),
+    'os-unreserve': (_UNUSED, _UNUSED_WHY),
+    'os-begin_detaching': (_UNUSED, _UNUSED_WHY),
+    'os-roll_detaching': (
+        'nova:idle and cinder:idle',
+        'Allowed if Nova performs no task on a server of the volume, and the '
+        'volume has not just changed.',
     ),
-    'os-unreserve': (_OPEN, 'Allowed: it undoes os-reserve.'),
-    'os-begin_detaching': (
-        _IF_NOT_ATTACHED,
-        "Allowed if Nova does not have the volume: otherwise a live server's "
-        'volume stays in detaching.',
-    ),
-    'os-roll_detaching': (_OPEN, 'Allowed: it undoes os-begin_detaching.'),
     'os-initialize_connection': (
-        _OPEN,
-        'Allowed: it shows a connection, and attaches nothing. Close it where '
-        'only hypervisors may reach the storage.',
+        _UNUSED,
+        f'{_UNUSED_WHY} With a connector that the driver rejects, '
+        'Cinder removes the export of the volume.',
     ),
-    'os-terminate_connection': (
-        _IF_NOT_ATTACHED,
-        'Allowed if Nova does not have the volume.',
-    ),
+    'os-terminate_connection': (_UNUSED, _UNUSED_WHY),
     'os-force_detach': (_OPEN, _ADMIN_IN_CINDER),
     'os-reset_status': (_OPEN, _ADMIN_IN_CINDER),
     'os-migrate_volume_completion': (_OPEN, _ADMIN_IN_CINDER),
+    'os-reimage': (
+        _CLOSED,
+        "Refused: Nova's rebuild does it. Afterwards the volume is available, "
+        'also if a server was given it meanwhile.',
+    ),
     'attachment-create': (
-        _IF_ATTACHED_AND_NEW,
-        'Naming a server: allowed if Nova has the volume on that server, and '
-        'Cinder has no record of it yet.',
+        _CLOSED,
+        'Naming a server: refused, because the attachment cannot be the one '
+        'that Nova has.',
     ),
     'attachment-create:no-server': (
-        _OPEN,
-        "Naming no server: allowed, because Glance's Cinder store does so, "
-        'without a service token.',
+        _UNUSED,
+        f"Naming no server, as Glance's Cinder store does. {_UNUSED_WHY}",
     ),
-    'attachment-update': (
-        _IF_ATTACHED_AND_RESERVED,
-        "Allowed if Nova has the volume on the attachment's server, and the "
-        'attachment is still reserved; or if it names no server.',
-    ),
-    'attachment-complete': (
-        _IF_ATTACHED_OR_NO_SERVER,
-        "Allowed if Nova has the volume on the attachment's server, or if it "
-        'names no server.',
-    ),
+    'attachment-update': (_WITHOUT_SERVER, _WITHOUT_SERVER_WHY),
+    'attachment-complete': (_WITHOUT_SERVER, _WITHOUT_SERVER_WHY),
     'attachment-delete': (
-        _IF_NOT_SAME_ATTACHMENT,
-        'Allowed if Nova does not have the volume by this attachment. Refused '
-        'for all attachments while Nova moves a server that has the volume.',
+        _CLEARS_ONE,
+        'Allowed if the attachment names no server, or its server is gone, '
+        'or is idle and does not have the volume by this attachment; and '
+        'Cinder does not work on the volume.',
+    ),
+    'transfer-create': (
+        'cinder:no_attachment',
+        'Allowed if the volume has no attachment, in any state: otherwise a '
+        'server could keep, or delete, a volume of another project.',
     ),
 }
 
-# Without service tokens, Nova's own calls look like a user's: detach, and
-# attachment-create and -update for a server that is still being built, for
-# which Nova itself responds with 404 until the update is done
-# (nova.virt.block_device). Without attachment-complete, none of these makes a
-# volume in-use.
+# Without service tokens, Nova's own calls look like a user's. These lines open
+# what Nova needs at the moments at which it needs it
+# (nova.compute.api, nova.compute.manager, nova.virt.block_device): before it
+# saves a server, while it builds or moves one, or has the volume by the
+# attachment in question and not attached yet, or detaches it. It swaps a
+# volume that is being migrated as the admin of Cinder's [nova].
+_SWAPS = 'role:admin and cinder:migrating'
+_DETACHES = 'cinder:detaching or nova:at_work'
 NO_SERVICE_TOKEN = {
-    PREFIX + name: _OPEN
-    for name in (
-        'attachment-create',
-        'attachment-delete',
-        'attachment-update',
-        'os-begin_detaching',
-        'os-detach',
-        'os-terminate_connection',
-    )
+    PREFIX + name: rule
+    for name, rule in {
+        'os-detach': f'cinder:same_volume and ({_DETACHES} or {_UNUSED})',
+        'os-begin_detaching': f'{_SWAPS} or cinder:idle and '
+        '(cinder:consistent or role:admin)',
+        'os-roll_detaching': _OPEN,
+        'os-initialize_connection': f'nova:at_work or {_UNUSED}',
+        'os-terminate_connection': f'{_DETACHES} or {_UNUSED}',
+        'os-reimage': 'nova:at_work',
+        'attachment-create': f'{_SWAPS} or nova:at_work or '
+        'cinder:names_no_connector and nova:no_such_server',
+        'attachment-update': f'{_SWAPS} or nova:at_work or '
+        "'reserved':%(attachment_status)s and nova:by_this_attachment or "
+        f'{_WITHOUT_SERVER}',
+        'attachment-complete': f'{_SWAPS} or nova:by_this_attachment or '
+        f'{_WITHOUT_SERVER}',
+        'attachment-delete': "not 'attached':%(attachment_status)s and "
+        'not cinder:migrating or '
+        f'{_SWAPS} or {_DETACHES} or {_CLEARS_ONE}',
+    }.items()
 }
-# An admin who migrates a volume in use makes Nova swap it: Nova completes the
-# new attachment while it still records the old volume, and if that is refused,
-# removes the export that the guest uses (nova.compute.manager, swap_volume).
-NO_SERVICE_TOKEN[PREFIX + 'attachment-complete'] = (
-    'role:admin or nova:no_server or nova:attached'
-)
 
 
 def list_rules() -> list[policy.RuleDefault]:

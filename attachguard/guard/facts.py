@@ -4,12 +4,19 @@
 Each fact is looked up when a rule reads it, and once.  A look-up changes
 nothing: what it finds is a value of its own, and the decision
 (:mod:`attachguard.guard.decision`) derives the reason from these values.
+
+"Nova responds with 404" is not "Nova does not have the volume".  The server
+can belong to a project that the queries do not see, or Nova can be about to
+save it.  So a 404 is :exc:`Unsettled` or :exc:`Unseen`, unless the attachment
+is old, and either the queries see every project or the attachment was never
+connected to a host.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Mapping
 import dataclasses
 import enum
 from typing import Any
@@ -19,8 +26,10 @@ from typing import TypeVar
 from keystoneauth1 import plugin
 
 from attachguard.guard import cinder
+from attachguard.guard import identity
 from attachguard.guard import operations
 from attachguard.guard import request as request_parser
+from attachguard.nova import client as nova_client
 
 _T = TypeVar('_T')
 
@@ -28,18 +37,30 @@ _T = TypeVar('_T')
 # costs a query: a request about more servers than this is refused.
 MAX_SERVERS = 16
 
+# The statuses in which Nova may not have saved its side of an attachment.
+_BEING_ATTACHED = frozenset(('reserved', 'attaching'))
+
 
 class CinderReader(Protocol):
     """Reads of Cinder's API; see :class:`attachguard.guard.cinder.Cinder`."""
 
+    def check_volume(self, volume_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows a volume to the caller."""
+
+    def check_attachment(self, attachment_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows an attachment to the caller."""
+
     def volume(self, volume_id: str) -> cinder.Volume:
-        """Read a volume."""
+        """Read a volume, whoever it belongs to."""
 
     def attachment(self, attachment_id: str) -> cinder.Attachment:
-        """Read an attachment."""
+        """Read an attachment, whoever it belongs to."""
 
-    def attachments(self, volume_id: str) -> list[cinder.Attachment]:
+    def attachments(self, volume_id: str) -> Iterable[cinder.Attachment]:
         """Read all attachments of a volume."""
+
+    def own_attachments(self, volume_id: str) -> Iterable[cinder.Attachment]:
+        """Read all attachments of a volume of the caller's own project."""
 
 
 class NovaQueries(Protocol):
@@ -56,24 +77,33 @@ class NovaQueries(Protocol):
     def seconds(self) -> float:
         """The duration of all queries."""
 
-    def has_volume(self, server_id: str, volume_id: str) -> bool:
-        """Whether a server has a volume."""
+    @property
+    def deadline(self) -> float:
+        """When the time of the request ends."""
+
+    def start(self, server_id: str) -> None:
+        """Start the query for a server."""
+
+    def server(self, server_id: str) -> nova_client.Server | None:
+        """Look a server up."""
 
     def attachment_id(self, server_id: str, volume_id: str) -> str | None:
         """The id of the attachment by which a server has a volume."""
 
-    def is_idle(self, server_id: str) -> bool:
-        """Whether Nova performs no task on a server."""
+    def sees_every_project(self) -> bool:
+        """Whether the queries see the servers of every project."""
 
 
 class Nova(Protocol):
     """Nova; see :class:`attachguard.nova.client.Nova`."""
 
     @property
-    def as_caller(self) -> bool:
-        """Whether queries carry the caller's own token."""
+    def visibility(self) -> nova_client.Visibility:
+        """Which servers the queries see."""
 
-    def queries(self, auth: plugin.BaseAuthPlugin | None) -> NovaQueries:
+    def queries(
+        self, auth: plugin.BaseAuthPlugin | None, project_id: str | None
+    ) -> NovaQueries:
         """The queries for one request."""
 
 
@@ -81,21 +111,17 @@ class Presence(enum.Enum):
     """Whether Nova has a volume on a server."""
 
     HAS = 'has'
-    #: it has the volume by another attachment than the one in question
+    #: it has the volume by another attachment, which Cinder has, too
     HAS_BY_OTHER = 'has by another attachment'
+    #: it does not have it now, and builds the server or performs a task on it
+    BUSY = 'busy'
     LACKS = 'lacks'
+    #: there is no such server
+    GONE = 'gone'
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A server that the request, or Cinder's record, names for a volume.
-
-    All ids are canonical UUIDs.
-    """
-
-    server_id: str
-    volume_id: str
-    attachment_id: str | None = None
+#: Nova has the volume, or may have it in a moment.
+USED = frozenset((Presence.HAS, Presence.BUSY))
 
 
 class TooManyServers(Exception):
@@ -106,32 +132,48 @@ class Malformed(Exception):
     """A request that Cinder cannot perform."""
 
 
+class Unsettled(Exception):
+    """An attachment is so young that Nova may not have saved its side."""
+
+
+class Unseen(Exception):
+    """Nova does not show the server, and may still have it."""
+
+
 class Facts:
     """The facts about one request.
 
-    Every look-up raises :exc:`attachguard.guard.cinder.NotShown` if Cinder
-    does not show the volume or the attachment to the caller,
-    :exc:`attachguard.guard.cinder.Unknown` and
-    :exc:`attachguard.nova.client.Unknown` if the service does not say, and
-    :exc:`Malformed` if the request names nothing that can be looked up.
+    A look-up raises :exc:`attachguard.guard.cinder.Unknown` and
+    :exc:`attachguard.nova.client.Unknown` if the service does not say,
+    :exc:`attachguard.guard.cinder.NotShown` if Cinder does not show the volume
+    to the caller, who then must not make the guard query Nova,
+    :exc:`Unsettled` and :exc:`Unseen` as above, :exc:`TooManyServers` if there
+    are too many to query, and :exc:`Malformed` if the request names nothing
+    that can be looked up.
 
     :param request: the request
-    :param cinder_: reads of Cinder's API as the caller
+    :param caller: who sent it
+    :param cinder_: reads of Cinder's API for this request
     :param nova: queries to Nova for this request
+    :param settle: for how many seconds an attachment is young
     """
 
     def __init__(
         self,
         request: request_parser.Request,
+        caller: identity.Caller,
         cinder_: CinderReader,
         nova: NovaQueries,
+        settle: float,
     ) -> None:
         self.request = request
+        self._caller = caller
         self._cinder = cinder_
         self._nova = nova
-        self._found: dict[str, Any] = {}
+        self._settle = settle
+        self._found: dict[Any, Any] = {}
 
-    def _once(self, name: str, look_up: Callable[[], _T]) -> _T:
+    def _once(self, name: Any, look_up: Callable[[], _T]) -> _T:
         # Not functools.cached_property: until Python 3.12 it holds a lock for
         # all objects of the class, so that only one request could query Nova.
         if name not in self._found:
@@ -140,174 +182,236 @@ class Facts:
         return value
 
     @property
-    def volume(self) -> cinder.Volume:
-        """The volume, as Cinder shows it to the caller."""
-        return self._once('volume', self._read_volume)
-
-    @property
-    def attachment(self) -> cinder.Attachment:
-        """The attachment that the request names."""
-        return self._once('attachment', self._read_attachment)
-
-    @property
-    def attachment_status(self) -> str | None:
-        """The status of the attachment that the request names, if any."""
-        return self._once(
-            'attachment_status',
-            lambda: (
-                None
-                if self.request.attachment_id is None
-                else self.attachment.status
+    def known(self) -> Known:
+        """What has been looked up so far."""
+        found = self._found
+        presences = [
+            value for value in found.values() if isinstance(value, Presence)
+        ]
+        used = [value for value in presences if value in USED]
+        return Known(
+            volume=found.get('volume'),
+            attachment=found.get('attachment'),
+            attachments=found.get('attachments'),
+            presence=next(iter(used or presences[-1:]), None),
+            checks=tuple(
+                (key[1], found[key]) for key in found if key[0] == 'check'
             ),
+            headers=found.get('headers', {}),
         )
 
-    @property
-    def is_recorded(self) -> bool:
-        """Whether Cinder has an attachment of a claimed server."""
-        return self._once('is_recorded', self._is_recorded)
+    def check(self, name: str, evaluate: Callable[[Facts], bool]) -> bool:
+        """The result of a check that a rule names.
 
-    @property
-    def claims(self) -> tuple[Claim, ...]:
-        """The servers that the request is about.
-
-        Empty if it names no server, or what cannot be one.
+        :param name: of :data:`attachguard.guard.checks.CHECKS`
+        :param evaluate: the check
         """
-        return self._once('claims', self._read_claims)
+        return self._once(('check', name), lambda: evaluate(self))
 
     def check_visible(self) -> None:
-        """Check that the caller may see the volume.
+        """Check that Cinder shows the volume or attachment to the caller.
+
+        Where the rule closes attachment-create for every server, it is refused
+        whatever volume it names, so nothing is read for it.
 
         :raises attachguard.guard.cinder.NotShown: if not
         """
-        self.volume  # noqa: B018
+        self._once('headers', self._read_headers)
 
     @property
-    def names_server(self) -> bool:
-        """Whether the request is about any server, even an invalid one."""
-        return bool(self.claims) or self.request.server_id is not None
-
-    @property
-    def volume_presence(self) -> Presence:
-        """Whether Nova has the volume on any claimed server.
-
-        :raises TooManyServers: if there are too many to query
-        """
-        return self._once('volume_presence', self._query_volume)
-
-    @property
-    def attachment_presence(self) -> Presence:
-        """Whether Nova has the volume by the very attachment of a claim.
-
-        HAS also where Nova has it and does not say by which attachment, and
-        where it has it and performs a task on the server.
-
-        :raises TooManyServers: if there are too many to query
-        """
+    def volume(self) -> cinder.Volume:
+        """The volume."""
         return self._once(
-            'attachment_presence',
-            lambda: self._presence(self.claims, self._presence_of_attachment),
+            'volume', lambda: self._cinder.volume(self._volume_id)
         )
 
     @property
-    def known(self) -> Known:
-        """What has been looked up so far."""
-        known = self._found
-        volume = known.get('volume')
-        attachment = known.get('attachment')
-        return Known(
-            volume=volume,
-            attachment=attachment,
-            attachment_status=known.get('attachment_status'),
-            is_recorded=known.get('is_recorded'),
-            server_ids=tuple(
-                sorted({item.server_id for item in known.get('claims', ())})
-            ),
-            presence=known.get('attachment_presence')
-            or known.get('volume_presence'),
-        )
+    def attachment(self) -> cinder.Attachment:
+        """The attachment that the path names."""
+        return self._once('attachment', self._read_attachment)
 
     @property
-    def _is_about_attachment(self) -> bool:
+    def attachments(self) -> tuple[cinder.Attachment, ...]:
+        """All attachments of the volume, in any state."""
+        return self._once('attachments', self._read_attachments)
+
+    @property
+    def is_about_attachment(self) -> bool:
+        """Whether the path names an attachment."""
         source = self.request.operation.server_source
         return source is operations.ServerSource.ATTACHMENT
 
-    def _read_volume(self) -> cinder.Volume:
-        if self._is_about_attachment:
-            return self._cinder.volume(self.attachment.volume_id)
-        if self.request.volume_id is None:
-            raise Malformed('volume_uuid is not a UUID')
-        return self._cinder.volume(self.request.volume_id)
+    @property
+    def _volume_id(self) -> str:
+        """The canonical UUID of the volume."""
+        if self.is_about_attachment:
+            return self.attachment.volume_id
+        named = self.request.volume_id
+        volume_id = named and request_parser.canonical_uuid(named)
+        if not volume_id:
+            self.check_visible()
+            raise Malformed('The volume is not named by a UUID')
+        return volume_id
+
+    def _read_headers(self) -> Mapping[str, str]:
+        if (
+            self.request.operation is operations.ATTACHMENT_CREATE
+            and self.request.server_id is not None
+            and not self.known.checks
+        ):
+            return {}
+        if not self.is_about_attachment:
+            if self.request.volume_id is None:
+                raise Malformed('The body names no volume by a UUID')
+            return self._cinder.check_volume(self.request.volume_id)
+        try:
+            headers = self._cinder.check_attachment(
+                self.request.attachment_id or ''
+            )
+        except cinder.NotShown as exc:
+            if exc.response is None or exc.response.status_int != 400:
+                raise
+            # NFS: Cinder cannot show an attachment without connection_info.
+            return self._cinder.check_volume(self.attachment.volume_id)
+        if not self._is_own(self.volume):
+            # Cinder 29.0.0 shows attachments of other projects.
+            self._cinder.check_volume(self.attachment.volume_id)
+        return headers
 
     def _read_attachment(self) -> cinder.Attachment:
-        if self.request.attachment_id is None:
-            raise Malformed('attachment_id is not a UUID')
-        return self._cinder.attachment(self.request.attachment_id)
+        named = self.request.attachment_id
+        attachment_id = named and request_parser.canonical_uuid(named)
+        if not attachment_id:
+            self._cinder.check_attachment(named or '')
+            raise Malformed('The attachment is not named by a UUID')
+        return self._cinder.attachment(attachment_id)
 
-    def _read_claims(self) -> tuple[Claim, ...]:
-        source = self.request.operation.server_source
-        if source is operations.ServerSource.BODY:
-            named = cinder.Attachment(
-                '', self.volume.id, self.request.server_id
-            )
-            return _claims([named])
-        if source is operations.ServerSource.ATTACHMENT:
-            if self.attachment.server_id is not None:
-                # Cinder shows attachments of other projects, too. Nova gets no
-                # query about a volume that the caller may not see.
-                self.check_visible()
-            return _claims([self.attachment])
-        return _claims(self._cinder.attachments(self.volume.id))
+    def _read_attachments(self) -> tuple[cinder.Attachment, ...]:
+        volume_id = self._volume_id
+        own = _first(self._cinder.own_attachments(volume_id))
+        if own or self._is_own(self.volume):
+            # All of them: Cinder lists by the project of the volume.
+            self._found['is_visible'] = True
+            return own
+        self.check_visible()
+        return _first(self._cinder.attachments(volume_id))
 
-    def _is_recorded(self) -> bool:
-        servers = {claim.server_id for claim in self.claims}
-        return bool(servers) and any(
-            attachment.server_id is not None
-            and request_parser.canonical_uuid(attachment.server_id) in servers
-            for attachment in self._cinder.attachments(self.volume.id)
+    def _is_own(self, volume: cinder.Volume) -> bool:
+        project_id = self._caller.credentials['project_id']
+        return project_id is not None and volume.project_id == project_id
+
+    def check_may_query(self) -> None:
+        """Check that the caller may make the guard query Nova.
+
+        :raises attachguard.guard.cinder.NotShown: if the caller may not see
+            the volume
+        """
+        if 'is_visible' not in self._found and not self._is_own(self.volume):
+            self.check_visible()
+
+    def server(self, server_id: str) -> nova_client.Server | None:
+        """A server; None if Nova does not show it.
+
+        :param server_id: a canonical UUID
+        """
+        return self._once(
+            ('server', server_id), lambda: self._nova.server(server_id)
         )
 
-    def _query_volume(self) -> Presence:
-        claims = {
-            dataclasses.replace(claim, attachment_id=None)
-            for claim in self.claims
-        }
-        ordered = sorted(claims, key=lambda claim: claim.server_id)
-        return self._presence(ordered, self._presence_of_volume)
+    def start(self, attachment: cinder.Attachment) -> None:
+        """Start the query for a server, to read the volume meanwhile.
 
-    def _presence(
-        self, claims: Iterable[Claim], query: Callable[[Claim], Presence]
+        :param attachment: which names the server
+        """
+        found = server_id(attachment)
+        if found and 'volume' not in self._found:
+            self._nova.start(found)
+
+    def attachment_id(self, server_id: str) -> str | None:
+        """The id of the attachment by which a server has the volume.
+
+        :param server_id: a canonical UUID
+        :returns: None if Nova has no id for it
+        """
+        return self._nova.attachment_id(server_id, self.volume.id)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the volume's record is older than "settle"."""
+        return self.volume.is_older_than(self._settle)
+
+    def presence_on(self, server_id: str) -> Presence:
+        """Whether Nova has the volume on the server that the body names.
+
+        :param server_id: a canonical UUID
+        """
+        return self._once(
+            ('presence', server_id),
+            lambda: _presence(self.server(server_id), self.volume.id),
+        )
+
+    def presence(
+        self, attachment: cinder.Attachment, by_attachment: bool = False
     ) -> Presence:
-        claims = list(claims)
-        if len(claims) > MAX_SERVERS:
-            raise TooManyServers()
-        presence = Presence.LACKS
-        for claim in claims:
-            presence = query(claim)
-            if presence is Presence.HAS:
-                break
+        """Whether Nova has the volume on the server of an attachment.
+
+        :param attachment: which names a server
+        :param by_attachment: distinguish whether by this attachment
+        """
+        return self._once(
+            ('presence', attachment.id, by_attachment),
+            lambda: self._read_presence(attachment, by_attachment),
+        )
+
+    def _read_presence(
+        self, attachment: cinder.Attachment, by_attachment: bool
+    ) -> Presence:
+        named = server_id(attachment)
+        volume = self.volume
+        server = self.server(named) if named else None
+        presence = _presence(server, volume.id)
+        if presence is Presence.HAS and by_attachment and server:
+            return self._presence_by(server, attachment)
+        if presence in USED:
+            return presence
+        # While Nova exchanges a volume for another, it has not saved the
+        # attachment of the new one, even if that is attached already.
+        being_attached = attachment.status in _BEING_ATTACHED or (
+            server and attachment.is_connected
+        )
+        if being_attached and not self.is_settled:
+            raise Unsettled('an attachment is younger than "settle" allows')
+        if (
+            named
+            and not server
+            and attachment.is_connected
+            and not self._nova.sees_every_project()
+        ):
+            raise Unseen('Nova shows no such server, but not every server')
         return presence
 
-    def _presence_of_volume(self, claim: Claim) -> Presence:
-        has = self._nova.has_volume(claim.server_id, claim.volume_id)
-        return Presence.HAS if has else Presence.LACKS
+    def _presence_by(
+        self, server: nova_client.Server, attachment: cinder.Attachment
+    ) -> Presence:
+        """Whether Nova has the volume by the attachment, or by another.
 
-    def _presence_of_attachment(self, claim: Claim) -> Presence:
-        attachment_id = None
-        if claim.attachment_id is not None:
-            attachment_id = self._nova.attachment_id(
-                claim.server_id, claim.volume_id
-            )
-        if attachment_id is None:
-            # Not saved yet, or attached before the Queens release, or not
-            # attached: any presence counts.
-            return self._presence_of_volume(claim)
-        if attachment_id == claim.attachment_id:
+        While a server moves, Nova does not name the attachment by which the
+        guest still runs.
+        """
+        if server.is_busy:
             return Presence.HAS
-        # While a server moves, Nova does not name the attachment by which the
-        # guest still runs.
-        if not self._nova.is_idle(claim.server_id):
-            return Presence.HAS
-        return Presence.HAS_BY_OTHER
+        named = self.attachment_id(server.id)
+        if named != attachment.id and named in self.volume.attached:
+            return Presence.HAS_BY_OTHER
+        return Presence.HAS
+
+
+def _presence(server: nova_client.Server | None, volume_id: str) -> Presence:
+    if server is None:
+        return Presence.GONE
+    if volume_id in server.volume_ids:
+        return Presence.HAS
+    return Presence.BUSY if server.is_busy else Presence.LACKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,19 +419,20 @@ class Known:
     """The facts that were looked up; None where one was not.
 
     :param volume: the volume
-    :param attachment: the attachment that the request names
-    :param attachment_status: the status of that attachment
-    :param is_recorded: whether Cinder has an attachment of a claimed server
-    :param server_ids: the claimed servers, sorted
-    :param presence: whether Nova has the volume on a claimed server
+    :param attachment: the attachment that the path names
+    :param attachments: all attachments of the volume
+    :param presence: whether Nova has the volume on a server: the first that
+        uses it, or the last
+    :param checks: the checks and their results, in the order of evaluation
+    :param headers: of Cinder's response about the request
     """
 
     volume: cinder.Volume | None = None
     attachment: cinder.Attachment | None = None
-    attachment_status: str | None = None
-    is_recorded: bool | None = None
-    server_ids: tuple[str, ...] = ()
+    attachments: tuple[cinder.Attachment, ...] | None = None
     presence: Presence | None = None
+    checks: tuple[tuple[str, bool], ...] = ()
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def volume_id(self) -> str | None:
@@ -336,17 +441,44 @@ class Known:
             return self.volume.id
         return None if self.attachment is None else self.attachment.volume_id
 
+    @property
+    def server_ids(self) -> tuple[str, ...]:
+        """The servers that the attachments name, sorted."""
+        found = self.attachments or ()
+        if self.attachment is not None:
+            found = (self.attachment,)
+        return tuple(
+            sorted({item.server_id for item in found if item.server_id})
+        )
+
 
 #: the facts about a request that was not looked into
 NOTHING = Known()
 
 
-def _claims(attachments: Iterable[cinder.Attachment]) -> tuple[Claim, ...]:
-    claims: dict[Claim, None] = {}
-    for item in attachments:
-        server_id = item.server_id and request_parser.canonical_uuid(
-            item.server_id
-        )
-        if server_id:
-            claims[Claim(server_id, item.volume_id, item.id or None)] = None
-    return tuple(claims)
+def _first(
+    attachments: Iterable[cinder.Attachment],
+) -> tuple[cinder.Attachment, ...]:
+    """Read a list, until it names too many servers.
+
+    :raises TooManyServers: if it does
+    """
+    found: list[cinder.Attachment] = []
+    servers: set[str] = set()
+    for attachment in attachments:
+        found.append(attachment)
+        if attachment.server_id:
+            servers.add(attachment.server_id)
+        if len(servers) > MAX_SERVERS:
+            raise TooManyServers()
+    return tuple(found)
+
+
+def server_id(attachment: cinder.Attachment) -> str | None:
+    """The server of an attachment, a canonical UUID.
+
+    :returns: None if it names none, or what cannot be one
+    """
+    if attachment.server_id is None:
+        return None
+    return request_parser.canonical_uuid(attachment.server_id)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _NAMES = {
     http.HTTPStatus.BAD_REQUEST: 'badRequest',
     http.HTTPStatus.FORBIDDEN: 'forbidden',
+    http.HTTPStatus.CONFLICT: 'conflictingRequest',
     http.HTTPStatus.NOT_FOUND: 'itemNotFound',
     http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE: 'overLimit',
     http.HTTPStatus.SERVICE_UNAVAILABLE: 'serviceUnavailable',
@@ -51,14 +52,30 @@ _ADVICE = (
 _REFUSALS = {
     Reason.SERVER_LACKS_VOLUME: 'The server does not have this volume.',
     Reason.SERVER_HAS_VOLUME: 'A server has this volume.',
-    Reason.ALREADY_ATTACHED: 'Cinder has this attachment already.',
+    Reason.SERVER_BUSY: 'The Compute service works on a server of this '
+    'volume. Try again later.',
+    Reason.SERVER_GONE: 'There is no such server.',
     Reason.OTHER_ATTACHMENT: 'The server has this volume by another '
     'attachment.',
+    Reason.OTHER_VOLUME: 'The attachment is not one of this volume.',
+    Reason.HAS_ATTACHMENT: 'The volume has an attachment.',
+    Reason.NO_ATTACHMENT: 'The volume is in use without any attachment. Ask '
+    'an administrator of this cloud.',
+    Reason.VOLUME_BUSY: 'The volume is being migrated, or the Block Storage '
+    'service works on it. Try again later.',
     Reason.TOO_MANY_SERVERS: 'The volume is attached to more servers than can '
     'be checked.',
+    Reason.NAMES_SERVER: 'Only the Compute service makes and changes '
+    'attachments of a server.',
     Reason.NO_SERVER: 'A volume cannot be attached to a host directly.',
     Reason.POLICY: 'The policy of this cloud does not allow it.',
 }
+
+# A conflict with the state of the volume, as Cinder itself responds since
+# CVE-2023-2088, and as clients expect that clear an attachment.
+_CONFLICTS = frozenset(
+    (Reason.SERVER_HAS_VOLUME, Reason.SERVER_BUSY, Reason.VOLUME_BUSY)
+)
 
 _NOT_AUTHENTICATED = (
     'The caller is not authenticated. The operator of this cloud must put '
@@ -113,12 +130,14 @@ class Fault:
 
 def response_to(
     decision: decision_.Decision,
+    clears: bool,
     api_headers: Mapping[str, str],
     retry_after: int,
 ) -> WSGIApplication:
     """The response to a request that is not forwarded.
 
     :param decision: about the request; any but :attr:`Verdict.ALLOWED`
+    :param clears: whether the request would clear an attachment
     :param api_headers: headers of Cinder's response about the request, to the
         caller
     :param retry_after: seconds to wait before a retry, where that may help
@@ -128,6 +147,8 @@ def response_to(
     status = _STATUS[decision.verdict]
     if decision.reason is Reason.BODY_TOO_LARGE:
         status = http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    if clears and decision.reason in _CONFLICTS:
+        status = http.HTTPStatus.CONFLICT
     headers = dict(api_headers)
     if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
         headers['Retry-After'] = str(retry_after)

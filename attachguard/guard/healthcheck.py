@@ -10,9 +10,10 @@ the same paste file::
     backends = disable_by_file, attachguard
     # attachguard_fail_without_nova = true
 
-While Nova does not respond, the process still serves nearly every request: a
-load balancer that removed it would turn an outage of Nova into one of Cinder.
-Only a check that no load balancer uses should fail then: it sets
+While Nova does not respond, or does not show every server, the process still
+serves nearly every request: a load balancer that removed it would turn a
+defect of Nova into one of Cinder.  So these are only in the text.  A check
+that no load balancer uses can fail while Nova does not respond: it sets
 ``attachguard_fail_without_nova = true``.
 """
 
@@ -23,22 +24,30 @@ import weakref
 from oslo_middleware.healthcheck import pluginbase
 from oslo_utils import strutils
 
-from attachguard.nova import circuit_breaker
+from attachguard.nova import client as nova_client
 
-#: the circuit breakers of the guards in this process
-WATCHED: weakref.WeakSet[circuit_breaker.CircuitBreaker] = weakref.WeakSet()
+#: the Nova clients of the guards in this process, and whether each enforces
+WATCHED: weakref.WeakKeyDictionary[nova_client.Nova, bool] = (
+    weakref.WeakKeyDictionary()
+)
+
+_UNSEEN = {
+    nova_client.Visibility.CALLER: 'Nova is queried as the caller',
+    nova_client.Visibility.SOME_PROJECTS: 'Nova does not show every server',
+}
 
 
-def watch(breaker: circuit_breaker.CircuitBreaker) -> None:
-    """Include a circuit breaker in the health of this process.
+def watch(nova: nova_client.Nova, enforce: bool) -> None:
+    """Include a guard in the health of this process.
 
-    :param breaker: only a weak reference to it is kept
+    :param nova: its client; only a weak reference to it is kept
+    :param enforce: whether it refuses requests, or only logs
     """
-    WATCHED.add(breaker)
+    WATCHED[nova] = enforce
 
 
 class Healthcheck(pluginbase.HealthcheckBaseExtension):
-    """Reports whether this process has a guard, and whether Nova responds.
+    """Reports whether this process has a guard, its mode, and what it sees.
 
     An extension of oslo.middleware's healthcheck, by the name
     ``attachguard``.
@@ -55,22 +64,34 @@ class Healthcheck(pluginbase.HealthcheckBaseExtension):
         fails = strutils.bool_from_string(
             self.conf.get('attachguard_fail_without_nova', False), strict=True
         )
-        watched = list(WATCHED)
-        if not watched:
+        guards = list(WATCHED.items())
+        if not guards:
             return pluginbase.HealthcheckResult(
                 available=False,
                 reason='attachguard: not loaded',
                 details='No pipeline of this process has the filter.',
             )
-        for breaker in watched:
-            open_for = breaker.open_for
+        problems: list[str] = []
+        details: list[str] = []
+        available = True
+        for nova, enforce in guards:
+            details.append(
+                f'enforce={str(enforce).lower()} '
+                f'nova_visibility="{nova.visibility.value}"'
+            )
+            open_for = nova.breaker.open_for
             if open_for is not None:
-                return pluginbase.HealthcheckResult(
-                    available=not fails,
-                    reason='attachguard: Nova does not respond since '
-                    f'{open_for:.0f} s',
-                    details=breaker.failure,
+                available = not fails
+                problems.append(
+                    f'Nova does not respond since {open_for:.0f} s'
                 )
+                details.append(nova.breaker.failure)
+            if nova.visibility in _UNSEEN:
+                problems.append(_UNSEEN[nova.visibility])
+            if not enforce:
+                problems.append('shadow mode, nothing is refused')
         return pluginbase.HealthcheckResult(
-            available=True, reason='attachguard: OK'
+            available=available,
+            reason=f'attachguard: {"; ".join(problems) or "OK"}',
+            details='; '.join(details),
         )

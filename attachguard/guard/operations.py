@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of what is guarded: Cinder's calls that change an attachment.
 
-Source: the Block Storage API v3 reference, "Volume actions" and
-"Attachments".
+Also those that take away what protects one: a volume that is being attached
+can be overwritten, or given to another project.
+
+Source: the Block Storage API v3 reference, "Volume actions", "Attachments" and
+"Volume transfers".
 """
 
 from __future__ import annotations
@@ -23,11 +26,12 @@ class ServerSource(enum.Enum):
 class Operation:
     """One of Cinder's calls that change an attachment.
 
-    :param name: the action's key in the body, or ``attachment-<verb>``
+    :param name: the action's key in the body, or ``<resource>-<verb>``
     :param method: the HTTP method, as Cinder's router sees it
     :param path: the path, as the API reference writes it
     :param server_source: where the servers come from that it is about
     :param description: what it does, for the policy reference
+    :param clears: whether it clears an attachment, or prepares that
     """
 
     name: str
@@ -35,17 +39,20 @@ class Operation:
     path: str
     server_source: ServerSource
     description: str
+    clears: bool = False
 
 
 _ACTION = '/volumes/{volume_id}/action'
+_TRANSFERS = '/volume-transfers'
 
 
 def _action(
     name: str,
     description: str,
     server_source: ServerSource = ServerSource.VOLUME,
+    clears: bool = False,
 ) -> Operation:
-    return Operation(name, 'POST', _ACTION, server_source, description)
+    return Operation(name, 'POST', _ACTION, server_source, description, clears)
 
 
 ATTACHMENT_CREATE = Operation(
@@ -75,6 +82,15 @@ ATTACHMENT_DELETE = Operation(
     '/attachments/{attachment_id}',
     ServerSource.ATTACHMENT,
     'Remove an attachment, and withdraw its export.',
+    clears=True,
+)
+
+TRANSFER_CREATE = Operation(
+    'transfer-create',
+    'POST',
+    _TRANSFERS,
+    ServerSource.VOLUME,
+    'Offer a volume to another project.',
 )
 
 #: Actions of a volume, by their key in the body.
@@ -86,17 +102,22 @@ VOLUME_ACTIONS: dict[str, Operation] = {
             'Record that a volume is attached to a server or a host.',
             ServerSource.BODY,
         ),
-        _action('os-detach', 'Clear the record of an attachment.'),
+        _action(
+            'os-detach', 'Clear the record of an attachment.', clears=True
+        ),
         _action('os-reserve', 'Mark a volume as about to be attached.'),
         _action('os-unreserve', 'Undo os-reserve.'),
         _action(
-            'os-begin_detaching', 'Mark a volume as about to be detached.'
+            'os-begin_detaching',
+            'Mark a volume as about to be detached.',
+            clears=True,
         ),
         _action('os-roll_detaching', 'Undo os-begin_detaching.'),
         _action('os-initialize_connection', 'Export a volume to a connector.'),
         _action(
             'os-terminate_connection',
             'Withdraw the export of a volume from a connector.',
+            clears=True,
         ),
         _action('os-force_detach', 'Clear an attachment in any state.'),
         _action(
@@ -107,6 +128,7 @@ VOLUME_ACTIONS: dict[str, Operation] = {
             'os-migrate_volume_completion',
             'Replace a volume, and its attachments, by its migrated copy.',
         ),
+        _action('os-reimage', 'Overwrite a volume with an image.'),
     )
 }
 
@@ -122,5 +144,6 @@ OPERATIONS: dict[str, Operation] = {
         ATTACHMENT_UPDATE,
         ATTACHMENT_COMPLETE,
         ATTACHMENT_DELETE,
+        TRANSFER_CREATE,
     )
 }

@@ -3,10 +3,10 @@
 
 oslo.policy evaluates the rules.  Each row of the default table
 (:mod:`attachguard.guard.default_rules`) is a documented rule, an operator's
-file overrides any of them, and a query to Nova is a check that a rule can
-name (``nova:attached``), evaluated only if the cheaper half of the rule has
-not decided.  A service is always allowed: one rule names the services, and the
-others are for ordinary callers.
+file overrides any of them, and a fact is a check that a rule can name
+(``nova:no_server_has_volume``), looked up when the rule is evaluated.  A
+service is always allowed: one rule names the services, and the others are for
+ordinary callers.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import MutableMapping
+import inspect
 import os
 import threading
 import time
@@ -27,10 +28,12 @@ from oslo_policy import policy
 import yaml
 
 from attachguard import opts
+from attachguard.guard import checks
 from attachguard.guard import default_rules
 from attachguard.guard import facts as facts_
 from attachguard.guard import identity
 from attachguard.guard import policy_validation
+from attachguard.guard import request as request_parser
 
 LOG = logging.getLogger(__name__)
 
@@ -40,8 +43,10 @@ _RETRY_AFTER = 5.0
 
 
 def _server_id(facts: facts_.Facts) -> str | None:
-    servers = {claim.server_id for claim in facts.claims}
-    return servers.pop() if len(servers) == 1 else None
+    if facts.request.server_id is not None:
+        return request_parser.canonical_uuid(facts.request.server_id)
+    named = {item.server_id for item in facts.attachments}
+    return named.pop() if len(named) == 1 else None
 
 
 class Target(Mapping[str, Any]):
@@ -56,12 +61,14 @@ class Target(Mapping[str, Any]):
     _READERS: Mapping[str, Callable[[facts_.Facts], Any]] = {
         'operation': lambda facts: facts.request.operation.name,
         'volume_id': lambda facts: facts.volume.id,
+        'volume_status': lambda facts: facts.volume.status,
         'attachment_id': lambda facts: facts.request.attachment_id,
-        'attachment_status': lambda facts: facts.attachment_status,
+        'attachment_status': lambda facts: (
+            facts.attachment.status if facts.request.attachment_id else None
+        ),
         'server_id': _server_id,
         'host': lambda facts: facts.request.host,
         'project_id': lambda facts: facts.volume.project_id,
-        'recorded': lambda facts: facts.is_recorded,
     }
     #: What a rule may read.
     KEYS = tuple(_READERS)
@@ -79,22 +86,8 @@ class Target(Mapping[str, Any]):
         return 1
 
 
-class NovaCheck(policy.Check):
-    """``nova:attached``, ``nova:same_attachment`` and ``nova:no_server``.
-
-    ``attached``: Nova has the volume on a server that the request is about.
-    ``same_attachment``: and by the very attachment that it is about, or Nova
-    does not name the attachment, or performs a task on the server.
-    ``no_server``: the request is about no server, which needs no query.
-    """
-
-    CHECKS: Mapping[str, Callable[[facts_.Facts], bool]] = {
-        'attached': lambda facts: facts.volume_presence is facts_.Presence.HAS,
-        'same_attachment': lambda facts: (
-            facts.attachment_presence is facts_.Presence.HAS
-        ),
-        'no_server': lambda facts: not facts.names_server,
-    }
+class _FactCheck(policy.Check):
+    """A check on the facts about a request."""
 
     def __call__(
         self,
@@ -105,13 +98,32 @@ class NovaCheck(policy.Check):
     ) -> bool:
         """Evaluate the check.
 
-        :raises attachguard.nova.client.Unknown: if Nova does not say
+        :raises Exception: what a look-up raises, see
+            :class:`attachguard.guard.facts.Facts`
         :raises TypeError: in the rules of another service
         """
         if not isinstance(target, Target):
             # There is no safe result: False becomes True behind a "not".
             raise TypeError(f'{self} belongs in the rules of attachguard')
-        return self.CHECKS[self.match](target.facts)
+        name = f'{self.kind}:{self.match}'
+        return target.facts.check(name, checks.CHECKS[name])
+
+    # oslo.policy looks the signature up for each evaluation.
+    __call__.__signature__ = inspect.signature(__call__)  # type: ignore[attr-defined]
+
+
+class NovaCheck(_FactCheck):
+    """Checks that can query Nova: ``nova:no_server_has_volume``, and more.
+
+    They are listed in :data:`attachguard.guard.checks.CHECKS`.
+    """
+
+
+class CinderCheck(_FactCheck):
+    """Checks on what Cinder has: ``cinder:no_attachment``, and more.
+
+    They are listed in :data:`attachguard.guard.checks.CHECKS`.
+    """
 
 
 class Result(NamedTuple):
@@ -258,7 +270,7 @@ def _read(path: str, may_be_empty: bool) -> dict[str, Any]:
 def _enforcer(
     conf: cfg.ConfigOpts, overrides: Mapping[str, Any]
 ) -> policy.Enforcer:
-    rules = policy_validation.parse(overrides, Target.KEYS, NovaCheck.CHECKS)
+    rules = policy_validation.parse(overrides, Target.KEYS, checks.CHECKS)
     # It reads no file, but without a name oslo.policy 4 searches for Cinder's,
     # also before the configuration is read, and fails.
     enforcer = policy.Enforcer(conf, policy_file='none', use_conf=False)

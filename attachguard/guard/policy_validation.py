@@ -24,6 +24,15 @@ from attachguard import opts
 from attachguard.guard import default_rules
 from attachguard.guard import identity
 
+# What the rules of attachguard before 1.0 named.
+_RENAMED = {
+    'nova:attached': ' any more: it is nova:server_has_volume of os-attach, '
+    'and the opposite of nova:no_server_has_volume',
+    'nova:same_attachment': ' any more: it is the opposite of '
+    'nova:attachment_unused',
+    'nova:no_server': ' any more: it is cinder:names_no_server',
+}
+
 # In a rule's text, what oslo.policy replaces by a value of the target.
 _VALUE = re.compile(r'%\((\w+)\)s')
 
@@ -31,13 +40,13 @@ _VALUE = re.compile(r'%\((\w+)\)s')
 def parse(
     overrides: Mapping[str, object],
     keys: Collection[str],
-    nova_checks: Collection[str],
+    fact_checks: Collection[str],
 ) -> policy.Rules:
     """Parse and validate the default rules with an operator's on top.
 
     :param overrides: texts of rules by their names
     :param keys: what a rule may read of a target, as ``%(key)s``
-    :param nova_checks: the checks of the kind ``nova``
+    :param fact_checks: the checks of the kinds ``nova`` and ``cinder``
     :returns: the rules
     :raises attachguard.opts.ConfigError: for the first invalid rule
     """
@@ -60,7 +69,7 @@ def parse(
         checks[name] = policy.RuleDefault(name, text).check
         _validate_text(name, text, checks[name])
         for leaf in _leaves(checks[name]):
-            _validate_leaf(name, leaf, keys, nova_checks)
+            _validate_leaf(name, leaf, keys, fact_checks)
     for name, check in checks.items():
         _validate_references(name, check, checks, ())
     referred = {
@@ -89,15 +98,16 @@ def _validate_leaf(
     name: str,
     leaf: _checks.BaseCheck,
     keys: Collection[str],
-    nova_checks: Collection[str],
+    fact_checks: Collection[str],
 ) -> None:
     if not isinstance(leaf, policy.Check):
         return
-    if leaf.kind == 'nova':
-        if leaf.match not in nova_checks:
+    if leaf.kind in ('nova', 'cinder'):
+        if str(leaf) not in fact_checks:
             raise opts.ConfigError(
-                f'rule {name!r}: there is no check {str(leaf)!r}; there '
-                f'are: nova:{", nova:".join(nova_checks)}'
+                f'rule {name!r}: there is no check {str(leaf)!r}'
+                f'{_RENAMED.get(str(leaf), "")}; there are: '
+                f'{", ".join(fact_checks)}'
             )
         return
     if leaf.kind in ('http', 'https'):
@@ -108,7 +118,8 @@ def _validate_leaf(
     if isinstance(leaf, _checks.GenericCheck) and not _is_value(leaf.kind):
         raise opts.ConfigError(
             f'rule {name!r}: {leaf.kind!r} in {str(leaf)!r} is not a check; '
-            f'there are: rule, role, nova, {", ".join(identity.CREDENTIALS)}'
+            'there are: rule, role, nova, cinder, '
+            f'{", ".join(identity.CREDENTIALS)}'
         )
     names = _VALUE.findall(leaf.match)
     if '%' in _VALUE.sub('', leaf.match) or set(names) - set(keys):

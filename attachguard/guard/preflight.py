@@ -16,7 +16,6 @@ import dataclasses
 import enum
 import pathlib
 
-from keystoneauth1 import exceptions as ksa_exceptions
 from oslo_config import cfg
 from oslo_utils import strutils
 
@@ -71,6 +70,7 @@ def run(
     yield configuration(conf)
     yield authentication(conf)
     yield credentials(nova)
+    yield region(nova)
     yield service_tokens(rules, nova_confs)
 
 
@@ -87,11 +87,15 @@ def configuration(conf: cfg.ConfigOpts) -> Finding:
             'no cinder.conf was found: name it with --config-file',
         )
     does = 'refuses' if conf[opts.GROUP].enforce else 'only logs (shadow mode)'
+    section = opts.auth_section(conf)
+    nova_auth = (
+        f'the credentials of [{section}]' if section else "the caller's token"
+    )
     return Finding(
         check,
         Result.OK,
         f'{", ".join(conf.config_file)} and the rules can be loaded; the '
-        f'filter {does}',
+        f'filter {does}; for Nova it uses {nova_auth}',
     )
 
 
@@ -196,34 +200,49 @@ def credentials(nova: nova_client.Nova) -> Finding:
     :param nova: the guard's own client
     """
     check = 'queries to Nova'
-    if nova.as_caller:
+    if nova.visibility is nova_client.Visibility.CALLER:
         return Finding(
             check,
-            Result.OK,
-            'as the caller, which was not tried: it needs no credentials, and '
-            'an internal or public compute endpoint in the catalog',
+            Result.UNKNOWN,
+            'as the caller: a server that Nova does not show counts as '
+            'unknown, so that an owner cannot clear a stale attachment that '
+            'was connected to a host; set [nova] auth_type',
         )
     try:
-        if nova.sees_every_project():
-            return Finding(
-                check, Result.OK, "the credentials see every project's servers"
-            )
+        nova.check_visibility()
     except nova_client.Unknown as exc:
-        return Finding(check, Result.UNKNOWN, exc.detail)
-    except (ksa_exceptions.ClientException, OSError) as exc:
+        return Finding(check, Result.WRONG, exc.detail)
+    if nova.visibility is nova_client.Visibility.EVERY_PROJECT:
         return Finding(
-            check,
-            Result.WRONG,
-            f'the credentials do not work: {type(exc).__name__}: {exc}',
+            check, Result.OK, "the credentials see every project's servers"
         )
     return Finding(
         check,
         Result.WRONG,
-        "the credentials do not see other projects' servers, so every volume "
-        'that is attached there looks detached; the role service is not '
-        'enough: give the user the role admin, or query as the caller (no '
-        'auth_type)',
+        "the credentials do not see other projects' servers, so a server that "
+        'Nova does not show counts as unknown; the role service is not '
+        'enough: give the user the role admin',
     )
+
+
+def region(nova: nova_client.Nova) -> Finding:
+    """Check that the queries go to one known region.
+
+    :param nova: the guard's own client
+    """
+    check = 'region'
+    try:
+        regions = nova.unchosen_regions()
+    except nova_client.Unknown as exc:
+        return Finding(check, Result.UNKNOWN, exc.detail)
+    if regions:
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the catalog has Nova in {", ".join(regions)}: set [nova] '
+            'region_name to the region of this Cinder',
+        )
+    return Finding(check, Result.OK, 'Nova is in one region, or it is chosen')
 
 
 def service_tokens(

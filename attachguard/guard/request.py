@@ -45,12 +45,15 @@ class BodyTooLarge(Exception):
 
 # A superset of what Routes makes of cinder.api.v3.router: any prefix where it
 # wants a project id, any suffix where it wants ``.json``, and the newline that
-# ``$`` accepts.
+# ``$`` accepts.  The shortest prefix counts, as Cinder's own is at most one
+# word: /volumes/attachments/action is about the volume "attachments".
 _PATH = re.compile(
-    r'(?P<root>.*)/'
+    r'(?P<root>.*?)/'
     r'(?:volumes/(?P<volume>[^/]+)/action(?:\.[^/]*)?\n?'
     r'|attachments/(?P<acting>[^/]+)/action(?:\.[^/]*)?\n?'
     r'|attachments/(?P<member>[^/]+)'
+    r'|(?P<transfers>(?:os-volume-transfer|volume-transfers))'
+    r'(?:\.[^/]*)?\n?'
     r'|(?P<collection>attachments)(?:\.[^/]*)?\n?)\Z',
     re.DOTALL,
 )
@@ -85,6 +88,7 @@ class Request:
     :param attachment_id: the attachment that it names, in the same way
     :param server_id: the server that the body names, as the caller wrote it
     :param host: the host that the body names
+    :param has_connector: whether the body has a connector
     """
 
     operation: operations.Operation
@@ -93,6 +97,7 @@ class Request:
     attachment_id: str | None = None
     server_id: str | None = None
     host: str | None = None
+    has_connector: bool = False
 
     @property
     def lacks_server(self) -> bool:
@@ -202,22 +207,38 @@ def parse(
         raise Unreadable('The path is not UTF-8') from None
     if path['collection']:
         return _attachment_create(path, body) if method == 'POST' else None
+    if path['transfers']:
+        return _transfer_create(path, body) if method == 'POST' else None
     if path['member']:
         return _attachment_member(method, path, body)
     return _action(path, body) if method == 'POST' else None
 
 
-def _attachment_create(path: re.Match[str], body: bytes) -> Request:
+def _transfer_create(path: re.Match[str], body: bytes) -> Request:
+    return Request(
+        operations.TRANSFER_CREATE,
+        path['root'],
+        volume_id=_uuid_in_body(_arguments(body, 'transfer'), 'volume_id'),
+    )
+
+
+def _arguments(body: bytes, key: str) -> dict[str, Any]:
     decoded = _parse_json(body)
-    arguments = decoded.get('attachment') if isinstance(decoded, dict) else 0
+    arguments = decoded.get(key) if isinstance(decoded, dict) else None
     if not isinstance(arguments, dict):
-        raise Unreadable('The body has no object "attachment"')
+        raise Unreadable(f'The body has no object "{key}"')
+    return arguments
+
+
+def _attachment_create(path: re.Match[str], body: bytes) -> Request:
+    arguments = _arguments(body, 'attachment')
     return Request(
         operations.ATTACHMENT_CREATE,
         path['root'],
         volume_id=_uuid_in_body(arguments, 'volume_uuid'),
         server_id=_server_id(arguments),
         host=_host(arguments),
+        has_connector=arguments.get('connector') is not None,
     )
 
 

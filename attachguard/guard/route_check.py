@@ -29,7 +29,6 @@ OTHER_ACTIONS = frozenset(
         'os-extend_volume_completion',
         'os-force_delete',
         'os-migrate_volume',
-        'os-reimage',
         'os-retype',
         'os-set_bootable',
         'os-set_image_metadata',
@@ -45,6 +44,15 @@ OTHER_ACTIONS = frozenset(
 # Snapshots, groups and backups have an action of this name of their own.
 _AMBIGUOUS = frozenset(('os-reset_status',))
 
+# The filters that identify the caller, and the attributes in which filters
+# keep the application behind them.
+_AUTHENTICATING = frozenset(
+    ('AuthProtocol', 'CinderKeystoneContext', 'NoAuthMiddleware')
+)
+_WRAPPED = ('application', 'app', '_app')
+_MAX_LAYERS = 20
+
+_TRANSFERS = frozenset(('volume_transfers', 'os-volume-transfer'))
 _READS = frozenset(('GET', 'HEAD'))
 _VARIABLE = re.compile(r'\{\w+(?::[^}]*)?\}|:\(\w+\)|:\w+')
 _BODIES = {
@@ -61,6 +69,14 @@ def check(application: Any) -> list[str]:
     :returns: the routes and actions that are not recognised, as they were
         logged; none also if there is no route map to compare
     """
+    misplaced = _authenticating(application)
+    if misplaced:
+        LOG.error(
+            'attachguard is in front of %s in the pipeline, and refuses every '
+            'guarded request: put it right before apiv3',
+            misplaced,
+        )
+        return []
     resources = getattr(application, 'resources', None)
     mapper = getattr(application, 'map', None)
     if not resources or mapper is None:
@@ -87,18 +103,38 @@ def check(application: Any) -> list[str]:
     return unknown
 
 
+def _authenticating(application: Any) -> str | None:
+    """The filter that should have identified the caller before this one."""
+    for _layer in range(_MAX_LAYERS):
+        name = type(application).__name__
+        if name in _AUTHENTICATING:
+            return name
+        application = next(
+            (
+                vars(application)[attribute]
+                for attribute in _WRAPPED
+                if attribute in getattr(application, '__dict__', ())
+            ),
+            None,
+        )
+    return None
+
+
 def _unknown_routes(resources: Any, mapper: Any) -> Iterator[str]:
     names = {
         id(resource): name
         for name, resource in resources.items()
         if name == 'attachments'
+        or name in _TRANSFERS
         or (operations.VOLUME_ACTIONS.keys() - _AMBIGUOUS) & _actions(resource)
     }
     for route in mapper.matchlist:
         name = names.get(id(route.defaults.get('controller')))
         if name is None:
             continue
-        if name != 'attachments' and route.defaults.get('action') != 'action':
+        if name != 'attachments' and route.defaults.get('action') != (
+            'create' if name in _TRANSFERS else 'action'
+        ):
             continue
         methods = (route.conditions or {}).get('method') or ['POST']
         for method in sorted(set(methods) - _READS):
@@ -113,6 +149,8 @@ def _recognised(name: str, route: Any, method: str) -> bool:
         return False
     if name == 'attachments':
         body = _BODIES.get(route.defaults.get('action'), b'')
+    elif name in _TRANSFERS:
+        body = b'{"transfer": {}}'
     else:
         body = b'{"os-attach": {}}'
     environ = {'REQUEST_METHOD': method}

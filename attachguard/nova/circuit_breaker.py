@@ -3,9 +3,18 @@
 """A circuit breaker: no queries to a service that does not respond.
 
 While Nova hangs, each request would wait until its timeout, and block one of
-Cinder's threads meanwhile.  So after several failures no query is sent for a
-few seconds, and then a single one, which shows whether the service responds
-again.
+Cinder's threads meanwhile: in most deployments the only one of its process.
+So after one timeout, or several failures, no request waits for a query any
+more.  A background thread probes the service, and closes the circuit breaker
+when it responds again.  The thread starts when the circuit breaker opens, so
+after a fork, and ends when it closes, or with the process.
+
+Where a server does not let threads run between requests (uWSGI without
+``enable-threads``), the probe is late.  Then a request is permitted to query
+now and then.
+
+A service that responds only now and then is probed less often each time, so
+that the share of the time that requests lose to it is bounded.
 
 The circuit breakers on PyPI do not fit: pybreaker 1.4 holds its lock during
 the call, so that there is one at a time; circuitbreaker 2.1 has none, so that
@@ -23,38 +32,61 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
+# If it opens again so soon after it has closed, the service responds only now
+# and then: the time between two probes doubles, up to a limit. Both are
+# multiples of the time between two probes.
+_SOON = 10
+_MAX_INTERVAL = 16
+
+
+def start_thread(run: Callable[[], object]) -> None:
+    """Run something in a thread that ends with the process.
+
+    :raises RuntimeError: if there can be no more threads
+    """
+    threading.Thread(target=run, name='attachguard', daemon=True).start()
+
 
 class CircuitBreaker:
     """Decides whether queries may be sent, from the results of the last ones.
 
     :param name: of the service, for the log
     :param max_failures: it opens after so many in a row; 0: never
-    :param open_seconds: no query is sent for so long while it is open
+    :param probe_seconds: between two probes while it is open
     :param timeout: of a query, in seconds
     :param on_change: called with whether it is open, each time this changes
     :param clock: seconds, monotonic
+    :param sleep: waits for so many seconds
+    :param start: runs something in the background
     """
 
     def __init__(
         self,
         name: str,
         max_failures: int,
-        open_seconds: float,
+        probe_seconds: float,
         timeout: float,
         on_change: Callable[[bool], None] = lambda is_open: None,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        start: Callable[[Callable[[], object]], object] = start_thread,
     ) -> None:
         self._name = name
         self._max_failures = max_failures
-        self._open_seconds = open_seconds
+        self._probe_seconds = probe_seconds
         self._timeout = timeout
         self._on_change = on_change
         self._clock = clock
+        self._sleep = sleep
+        self._start = start
         self._lock = threading.Lock()
         self._failures = 0
         self._succeeded_at = clock()
+        self._closed_at = float('-inf')
         self._opened_at: float | None = None
-        self._retry_at = 0.0
+        # Seconds between two probes now, and when the next one is overdue.
+        self._interval = probe_seconds
+        self._overdue_at = 0.0
         self._failure = ''
 
     @property
@@ -71,17 +103,24 @@ class CircuitBreaker:
     def permits(self) -> bool:
         """Whether a query may be sent now.
 
-        While it is open, a single query is permitted now and then; until that
-        one has ended, or its timeout has passed, there is no other.
+        While it is open, only if the background probe is overdue, and then a
+        single one until the next is.
         """
         if self._opened_at is None:
             return True
         with self._lock:
             now = self._clock()
-            if self._opened_at is not None:
-                if now < self._retry_at:
-                    return False
-                self._retry_at = now + self._timeout
+            if self._opened_at is None:
+                return True
+            if now < self._overdue_at:
+                return False
+            self._overdue_at = now + self._interval + self._timeout
+        LOG.warning(
+            'The background probe is overdue, a request queries instead: '
+            'service=%s. Let the server run threads between requests (uWSGI: '
+            'enable-threads = true)',
+            self._name,
+        )
         return True
 
     def succeeded(self) -> None:
@@ -92,6 +131,7 @@ class CircuitBreaker:
             return
         with self._lock:
             opened_at, self._opened_at = self._opened_at, None
+            self._closed_at = self._succeeded_at
         if opened_at is not None:
             LOG.warning(
                 'Circuit breaker closed, queries are sent again: service=%s '
@@ -101,11 +141,15 @@ class CircuitBreaker:
             )
             self._on_change(False)
 
-    def failed(self, started: float, failure: str) -> None:
+    def failed(
+        self, started: float, failure: str, probe: Callable[[], bool]
+    ) -> None:
         """Note that a query has failed.
 
         :param started: when it was sent, by the clock
         :param failure: what went wrong, without anything secret
+        :param probe: sends the query again, and returns whether the service
+            responds; called in the background
         """
         if not self._max_failures:
             return
@@ -124,14 +168,45 @@ class CircuitBreaker:
             )
             if opens:
                 self._opened_at = now
-            if self._opened_at is not None:
-                self._retry_at = now + self._open_seconds
+                closed_for = now - self._closed_at
+                self._interval = (
+                    min(
+                        2 * self._interval, _MAX_INTERVAL * self._probe_seconds
+                    )
+                    if closed_for < _SOON * self._probe_seconds
+                    else self._probe_seconds
+                )
+                self._expect_probe(now)
         if opens:
             LOG.warning(
                 'Circuit breaker opened, requests that need a query get 503: '
-                'service=%s failure=%r retry_seconds=%g',
+                'service=%s failure=%r probe_seconds=%g',
                 self._name,
                 failure,
-                self._open_seconds,
+                self._interval,
             )
             self._on_change(True)
+            self._probe_in_background(probe)
+
+    def _expect_probe(self, now: float) -> None:
+        self._overdue_at = now + self._interval + 2 * self._timeout
+
+    def _probe_in_background(self, probe: Callable[[], bool]) -> None:
+        opened_at = self._opened_at
+
+        def probe_until_closed() -> None:
+            while True:
+                self._sleep(self._interval)
+                with self._lock:
+                    if self._opened_at != opened_at:
+                        # A request has found that the service responds.
+                        return
+                    self._expect_probe(self._clock())
+                if probe():
+                    self.succeeded()
+                    return
+
+        try:
+            self._start(probe_until_closed)
+        except RuntimeError as exc:
+            LOG.warning('Background probe not started: error=%s', exc)

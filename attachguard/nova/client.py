@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Queries to Nova: does this server have this volume?
+"""Queries to Nova: is this server there, is it busy, which volumes has it?
 
 The only module of the guard that talks to Nova, with python-novaclient on one
 keystoneauth session.  Each query is one request, whatever goes wrong is
 :class:`Unknown`, and no caller waits longer than the deadline
 (``nova_timeout``).
 
-:meth:`Queries.has_volume` uses microversion 2.1: from 2.89 on, Nova also
-responds with 404 while the attachment's id is not saved yet, and always for
-servers attached before the Queens release.  2.89 serves to compare attachment
-ids.
+Microversion 2.1 of a server says all that is needed in one response.  2.89
+serves to compare attachment ids: from it on, Nova responds with 404 while the
+attachment's id is not saved yet, and always for servers attached before the
+Queens release.
 
 What a Nova that sends its response byte after byte can hold up: the worker
 thread of that query, until the response ends.  Its caller gets a response in
@@ -20,26 +20,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent import futures
+import contextlib
+import dataclasses
+import enum
 from http import cookiejar
 import io
-import threading
 import time
 from typing import Any
+from typing import TypeAlias
 
 from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import identity
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from keystoneauth1 import session as ksa_session
 from novaclient import client
 from oslo_config import cfg
+from oslo_log import log as logging
 import requests
 import urllib3
 
 from attachguard import opts
 from attachguard.nova import circuit_breaker
+from attachguard.nova import places
 
-HAS_VOLUME_VERSION = '2.1'
+SERVER_VERSION = '2.1'
 ATTACHMENT_ID_VERSION = '2.89'
+
+LOG = logging.getLogger(__name__)
+
+_Response: TypeAlias = 'futures.Future[tuple[requests.Response, Any]]'
 
 # One row of Nova's response is a few hundred bytes, a server with all the
 # metadata that it may have some ten thousand; a token with the catalog of a
@@ -49,10 +59,33 @@ _PIECE = 16 * 1024
 _SMALL_PIECE = 64
 
 _TASK_STATE = 'OS-EXT-STS:task_state'
+_VM_STATE = 'OS-EXT-STS:vm_state'
+_VOLUMES = 'os-extended-volumes:volumes_attached'
 
-# Nova's own also for a server in a cell that is down: other servers can be
-# queried, and a caller who has such a server must not stop that.
-_SERVER_ERROR = 500
+# What a proxy responds when Nova does not. 500 is Nova's own, also for a
+# server in a cell that is down: other servers can be queried.
+_GATEWAY_ERRORS = frozenset((502, 503, 504))
+
+# Seconds that a probe in the background waits for a connection or a response,
+# so that the next one follows soon.
+_PROBE_TIMEOUT = 1.0
+
+# Seconds until the visibility of the credentials is checked again.
+_CHECK_SECONDS = 300.0
+_SOME_PROJECTS = (
+    'Nova does not show the servers of every project to the configured '
+    'credentials: a server that it does not show counts as unknown, not as '
+    'deleted. Give their user the role admin'
+)
+
+
+class Visibility(enum.Enum):
+    """Which servers the queries see."""
+
+    CALLER = "the caller's"
+    EVERY_PROJECT = "every project's"
+    SOME_PROJECTS = "not every project's"
+    UNCHECKED = 'not checked yet'
 
 
 class Unknown(Exception):
@@ -63,19 +96,19 @@ class Unknown(Exception):
     :param outage: whether Nova is out of order; False for what callers can
         cause as they please: many queries at once, an application credential
         for Cinder alone, a revoked token that Cinder has cached
-    :param responded: whether Nova responded all the same
+    :param status: the HTTP status, if there was a response
     """
 
     #: the stable code of it
     code = 'nova-unknown'
 
     def __init__(
-        self, detail: str, outage: bool = True, responded: bool = False
+        self, detail: str, outage: bool = True, status: int | None = None
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.outage = outage
-        self.responded = responded
+        self.status = status
 
 
 class Down(Unknown):
@@ -177,26 +210,29 @@ class Nova:
         group = conf[opts.GROUP]
         #: seconds for all queries of one request
         self.timeout: float = group.nova_timeout
-        self._auth = opts.load_auth(conf)
-        self._session = _load_session(conf, self._auth)
+        #: the configured credentials, or None
+        self.auth = opts.load_auth(conf)
+        self._session = _load_session(conf, self.auth)
+        self._service_type: str = group.service_type
+        self._region = group.region_name or _region_of_cinder(conf)
+        self._endpoint_override: str | None = group.endpoint_override
         self._clients = {
             version: client.Client(
                 version,
                 session=self._session,
-                service_type=group.service_type,
+                service_type=self._service_type,
                 service_name=group.service_name,
-                region_name=group.region_name or _region_of_cinder(conf),
+                region_name=self._region,
                 endpoint_type=group.valid_interfaces,
-                endpoint_override=group.endpoint_override,
+                endpoint_override=self._endpoint_override,
             ).client
-            for version in (HAS_VOLUME_VERSION, ATTACHMENT_ID_VERSION)
+            for version in (SERVER_VERSION, ATTACHMENT_ID_VERSION)
         }
-        self._limit: int = group.nova_max_concurrency
-        self._places = threading.BoundedSemaphore(self._limit)
-        # It starts threads when they are needed: after a server's fork.
-        self._executor = futures.ThreadPoolExecutor(
-            self._limit, thread_name_prefix='attachguard-nova'
+        self._visibility = (
+            Visibility.CALLER if self.as_caller else Visibility.UNCHECKED
         )
+        self._check_at = float('-inf')
+        self._places = places.Places(group.nova_max_concurrency)
         self.breaker = circuit_breaker.CircuitBreaker(
             'Nova',
             group.nova_breaker_failures,
@@ -208,40 +244,82 @@ class Nova:
     @property
     def as_caller(self) -> bool:
         """Whether queries carry the caller's own token."""
-        return self._auth is None
+        return self.auth is None
 
-    def queries(self, auth: plugin.BaseAuthPlugin | None) -> Queries:
+    def queries(
+        self,
+        auth: plugin.BaseAuthPlugin | None,
+        project_id: str | None = None,
+    ) -> Queries:
         """The queries for one request.
 
         :param auth: ``keystone.token_auth`` of the request, not used if
             credentials are configured
+        :param project_id: the caller's project, which has a share of the
+            places for queries
         """
-        return Queries(self, auth)
+        if self._is_check_due():
+            # The first time at the first guarded request: after a fork.
+            with contextlib.suppress(RuntimeError):
+                circuit_breaker.start_thread(self._check_in_background)
+        return Queries(self, auth, project_id)
 
-    def get(
+    @property
+    def visibility(self) -> Visibility:
+        """Which servers the queries see, as far as it is known."""
+        return self._visibility
+
+    def unchosen_regions(self) -> list[str]:
+        """The regions of Nova in the catalog, if none is chosen.
+
+        :returns: empty if one is chosen, or there is one only
+        :raises Unknown: if the catalog is not known: of the callers' tokens,
+            or because there is no token
+        """
+        if self._region or self._endpoint_override:
+            return []
+        if not isinstance(self.auth, identity.BaseIdentityPlugin):
+            raise Unknown(
+                "the catalog is the callers'; if it has Nova in several "
+                'regions, set [nova] region_name'
+            )
+        try:
+            access = self.auth.get_access(self._session)
+        except (ksa_exceptions.ClientException, OSError) as exc:
+            raise Unknown(f'{type(exc).__name__}: {exc}') from exc
+        regions = {
+            str(endpoint.get('region_id') or endpoint.get('region'))
+            for service in access.service_catalog.normalize_catalog()
+            if service['type'] == self._service_type
+            for endpoint in service['endpoints']
+        }
+        return sorted(regions) if len(regions) > 1 else []
+
+    def start(
         self,
         auth: plugin.BaseAuthPlugin | None,
         version: str,
         path: str,
-        key: str,
-        timeout: float,
-    ) -> dict[str, Any] | None:
-        """Query Nova, in another thread.
+        deadline: float,
+        project_id: str | None,
+    ) -> Query:
+        """Start a query to Nova, in another thread.
 
-        :param auth: as for :meth:`queries`
+        :param auth: whose token it carries
         :param version: the microversion
         :param path: of the resource
-        :param key: under which the response has the resource
-        :param timeout: in seconds
-        :returns: the resource, or None if Nova has none such
-        :raises Unknown: if Nova does not say
+        :param deadline: until when to wait, by the monotonic clock
+        :param project_id: the caller's project
+        :returns: the query, whose result is to be read
+        :raises Unknown: if it cannot be sent
         """
-        if self._auth is None and auth is None:
+        if auth is None:
             raise Unknown(
                 'the request carries no token to query Nova with, and no '
-                'credentials are configured: set auth_type in [attachguard]'
+                'credentials are configured: set auth_type in [attachguard]',
+                outage=False,
             )
-        if timeout <= 0:
+        if time.monotonic() >= deadline:
             # Nova has responded to the queries before, for the same request.
             raise Unknown('no time is left (nova_timeout)', outage=False)
         if not self.breaker.permits():
@@ -249,111 +327,223 @@ class Nova:
                 f'Nova does not respond ({self.breaker.failure}); no query is '
                 'sent now (nova_breaker_seconds)'
             )
-        if not self._places.acquire(blocking=False):
+        if not self._places.acquire(project_id):
             raise Busy(
-                f'{self._limit} queries are under way (nova_max_concurrency)',
+                f'{self._places.limit} queries are under way, or '
+                f'{self._places.share} of this project (nova_max_concurrency)',
                 outage=False,
             )
-        started = time.monotonic()
-        future = self._executor.submit(self._get, auth, version, path, key)
-        try:
-            row = future.result(timeout)
-        except futures.TimeoutError:
-            # This includes what no timeout of a socket bounds: the lookup of a
-            # name, a wait for a lock, a token.
-            detail = f'no response within {self.timeout:g} s (nova_timeout)'
-            self.breaker.failed(started, detail)
-            raise Unknown(detail) from None
-        except Unknown as exc:
-            if exc.responded:
-                self.breaker.succeeded()
-            elif exc.outage:
-                self.breaker.failed(started, exc.detail)
-            raise
-        self.breaker.succeeded()
-        return row
+        future: _Response = futures.Future()
 
-    def sees_every_project(self) -> bool:
-        """Whether the configured credentials see other projects' servers.
-
-        If they do not, Nova responds with 404 for them, and everything in
-        those projects looks as if it were not attached.
-
-        :returns: False if Nova refuses to list or show them
-        :raises Unknown: if Nova does not say, or there is no server in
-            another project to look at
-        """
-        own_project = self._session.get_project_id()
-        path = '/servers/detail?all_tenants=1&limit=20'
-        marker = ''
-        nova = self._clients[HAS_VOLUME_VERSION]
-        for _page in range(50):
-            listed, body = nova.get(path + marker, raise_exc=False)
-            if listed.status_code in (401, 403):
-                return False
+        def run() -> None:
             try:
-                servers = [
-                    (row['id'], row['tenant_id']) for row in body['servers']
-                ]
-            except (KeyError, TypeError):
-                raise Unknown(
-                    f'HTTP {listed.status_code} from {listed.url}'
-                ) from None
-            for server_id, project_id in servers:
-                if project_id != own_project:
-                    shown, _body = nova.get(
-                        f'/servers/{server_id}', raise_exc=False
-                    )
-                    return bool(shown.status_code == 200)
-            if not servers:
-                break
-            marker = f'&marker={servers[-1][0]}'
-        raise Unknown('there is no server in another project to look at')
+                response = self._get(auth, version, path)
+            except BaseException as exc:
+                self._places.release(project_id)
+                future.set_exception(exc)
+            else:
+                # Before the caller has the response: its next query must not
+                # find this place taken.
+                self._places.release(project_id)
+                future.set_result(response)
+
+        try:
+            # Not an executor, which waits for its threads when the process
+            # exits.
+            circuit_breaker.start_thread(run)
+        except RuntimeError as exc:
+            self._places.release(project_id)
+            raise Busy(f'no thread for a query: {exc}', outage=False) from None
+
+        def responds() -> bool:
+            return self._responds(auth, version, path)
+
+        return Query(future, deadline, self.timeout, self.breaker, responds)
+
+    def _responds(
+        self, auth: plugin.BaseAuthPlugin | None, version: str, path: str
+    ) -> bool:
+        """Whether Nova responds to a query, whatever its response."""
+        try:
+            response, _body = self._get(
+                auth, version, path, timeout=_PROBE_TIMEOUT
+            )
+        except Unknown as exc:
+            return not exc.outage
+        return response.status_code not in _GATEWAY_ERRORS
+
+    def sees_every_project(self, queries: Queries) -> bool:
+        """Whether the queries see the servers of every project.
+
+        It is checked at the first request, and again from time to time.
+
+        :param queries: to check with
+        :raises Unknown: if Nova does not say
+        """
+        if self._visibility is Visibility.UNCHECKED:
+            self.check_visibility(queries)
+        return self._visibility is Visibility.EVERY_PROJECT
+
+    def _is_check_due(self) -> bool:
+        """Whether a check of the visibility is due; only the first time."""
+        now = time.monotonic()
+        if self.as_caller or now < self._check_at:
+            return False
+        self._check_at = now + _CHECK_SECONDS
+        return True
+
+    def _check_in_background(self) -> None:
+        try:
+            self.check_visibility()
+        except Unknown as exc:
+            # A request that depends on it checks again.
+            self._visibility = Visibility.UNCHECKED
+            LOG.info('Visibility of servers not checked: %s', exc.detail)
+
+    def check_visibility(self, queries: Queries | None = None) -> None:
+        """Check which servers the configured credentials see.
+
+        :param queries: to check with, by default new ones
+        :raises Unknown: if Nova does not say
+        """
+        queries = queries or Queries(self, None, None)
+        sees = queries.lists_every_project()
+        found = Visibility.EVERY_PROJECT if sees else Visibility.SOME_PROJECTS
+        if found is self._visibility:
+            return
+        self._visibility = found
+        if regions := self.unchosen_regions():
+            LOG.warning(
+                'Nova is in several regions, and none is chosen: set [nova] '
+                'region_name: regions=%s',
+                ','.join(regions),
+            )
+        if sees:
+            LOG.info('Nova shows the servers of every project')
+        else:
+            LOG.warning(_SOME_PROJECTS)
 
     def _get(
         self,
         auth: plugin.BaseAuthPlugin | None,
         version: str,
         path: str,
-        key: str,
-    ) -> dict[str, Any] | None:
+        **limits: float,
+    ) -> tuple[requests.Response, Any]:
         """Query Nova, in this thread.
 
-        :raises Unknown: for every failure
+        :param limits: a shorter ``timeout`` than the session's
+        :raises Unknown: for every failure to get a response
         """
         try:
             response, body = self._clients[version].get(
-                path, raise_exc=False, auth=self._auth or auth
+                path, raise_exc=False, auth=auth, **limits
             )
         except ksa_exceptions.CatalogException as exc:
             # The catalog is in the caller's token, if there is one.
             raise Unknown(
                 f'{type(exc).__name__}: {exc}', outage=not self.as_caller
             ) from exc
+        except ksa_exceptions.HttpError as exc:
+            # Keystone's, when it is asked for a token.
+            status = exc.http_status
+            raise Unknown(
+                f'{type(exc).__name__}: {exc}',
+                outage=status in _GATEWAY_ERRORS,
+                status=status,
+            ) from exc
         except (ksa_exceptions.ClientException, OSError) as exc:
             raise Unknown(f'{type(exc).__name__}: {exc}') from exc
         except Exception as exc:
             # A proxy may send anything: the text is not for a log.
             raise Unknown(f'{type(exc).__name__} while reading') from exc
-        finally:
-            # Before the caller has the result: its next query must not find
-            # this place taken.
-            self._places.release()
+        return response, body
+
+
+class Query:
+    """A query to Nova that is under way.
+
+    :param future: of its response
+    :param deadline: until when to wait, by the monotonic clock
+    :param timeout: the time for all queries of one request, in seconds
+    :param breaker: learns whether Nova responds
+    :param probe: sends the query again, and returns whether Nova responds
+    """
+
+    def __init__(
+        self,
+        future: _Response,
+        deadline: float,
+        timeout: float,
+        breaker: circuit_breaker.CircuitBreaker,
+        probe: Callable[[], bool],
+    ) -> None:
+        self._future = future
+        self._started = time.monotonic()
+        self._deadline = deadline
+        self._timeout = timeout
+        self._breaker = breaker
+        self._probe = probe
+
+    def result(self, key: str, kind: type = dict) -> Any:
+        """Wait for the response, and read it.
+
+        :param key: under which the response has the resource
+        :param kind: the type of the resource
+        :returns: the resource, or None if Nova has none such
+        :raises Unknown: if Nova does not say
+        """
+        try:
+            response, body = self._future.result(
+                max(0.0, self._deadline - time.monotonic())
+            )
+        except futures.TimeoutError:
+            # This includes what no timeout of a socket bounds: the lookup of a
+            # name, a wait for a lock, a token.
+            detail = f'no response within {self._timeout:g} s (nova_timeout)'
+            self._breaker.failed(self._started, detail, self._probe)
+            raise Unknown(detail) from None
+        except Unknown as exc:
+            if exc.outage:
+                self._breaker.failed(self._started, exc.detail, self._probe)
+            raise
         status = response.status_code
+        if status in _GATEWAY_ERRORS:
+            detail = f'HTTP {status} from {response.url}'
+            self._breaker.failed(self._started, detail, self._probe)
+            raise Unknown(detail, status=status)
+        # Any other response shows that Nova, or what is in front of it, is
+        # there. A caller can bring each of them about.
+        self._breaker.succeeded()
         if status == 404 and isinstance(body, dict) and 'itemNotFound' in body:
             return None
         if status != 200:
             # Also a 404 that is not Nova's: a proxy's, a wrong endpoint's.
-            of_caller = self.as_caller and status in (401, 403)
             raise Unknown(
                 f'HTTP {status} from {response.url}',
-                outage=not of_caller,
-                responded=of_caller or status == _SERVER_ERROR,
+                outage=False,
+                status=status,
             )
         row = body.get(key) if isinstance(body, dict) else None
-        if not isinstance(row, dict):
-            raise Unknown(f'HTTP 200 without "{key}" from {response.url}')
+        if not isinstance(row, kind):
+            raise Unknown(
+                f'HTTP 200 without "{key}" from {response.url}', outage=False
+            )
         return row
+
+
+@dataclasses.dataclass(frozen=True)
+class Server:
+    """A server, as Nova shows it.
+
+    :param id: its canonical UUID
+    :param is_busy: whether Nova builds it, or performs a task on it
+    :param volume_ids: the volumes that Nova has on it
+    """
+
+    id: str
+    is_busy: bool
+    volume_ids: frozenset[str]
 
 
 class Queries:
@@ -361,81 +551,124 @@ class Queries:
 
     :param nova: the client
     :param auth: ``keystone.token_auth`` of the request
+    :param project_id: the caller's project
     """
 
-    def __init__(self, nova: Nova, auth: plugin.BaseAuthPlugin | None) -> None:
+    def __init__(
+        self,
+        nova: Nova,
+        auth: plugin.BaseAuthPlugin | None,
+        project_id: str | None,
+    ) -> None:
         self._nova = nova
         self._auth = auth
-        self._deadline: float | None = None
+        self._project_id = project_id
+        #: when the time of the request ends, by the monotonic clock
+        self.deadline = time.monotonic() + nova.timeout
+        self._pending: dict[str, Query] = {}
         #: how many queries were made
         self.count = 0
         #: their duration
         self.seconds = 0.0
 
-    def has_volume(self, server_id: str, volume_id: str) -> bool:
-        """Whether a server has a volume.
+    def start(self, server_id: str) -> None:
+        """Start the query for a server, so that :meth:`server` waits less.
 
         :param server_id: a canonical UUID
-        :param volume_id: a canonical UUID
-        :returns: False also for a server that does not exist, or that these
+        :raises Unknown: if it cannot be sent
+        """
+        self._pending[server_id] = self._start(f'/servers/{server_id}')
+
+    def server(self, server_id: str) -> Server | None:
+        """Look a server up.
+
+        :param server_id: a canonical UUID
+        :returns: None for a server that does not exist, or that these
             credentials may not see: Nova's response is the same
         :raises Unknown: if Nova does not say
         """
-        row = self._attachment(HAS_VOLUME_VERSION, server_id, volume_id)
-        return row is not None
+        path = f'/servers/{server_id}'
+        query = self._pending.pop(server_id, None) or self._start(path)
+        row = self._finish(query, 'server')
+        if row is None and not self._nova.as_caller and self._auth:
+            if not self.sees_every_project():
+                # The caller may see it.
+                row = self._finish(self._start(path, as_caller=True), 'server')
+        if row is None:
+            return None
+        try:
+            if row['id'] != server_id:
+                raise Unknown('the response is not about this server')
+            return Server(
+                server_id,
+                row[_TASK_STATE] is not None or row[_VM_STATE] == 'building',
+                frozenset(volume['id'] for volume in row[_VOLUMES]),
+            )
+        except (KeyError, TypeError) as exc:
+            raise Unknown(
+                'a server without id, state or volumes', outage=False
+            ) from exc
 
     def attachment_id(self, server_id: str, volume_id: str) -> str | None:
         """The id of Cinder's attachment by which a server has a volume.
 
         :param server_id: a canonical UUID
         :param volume_id: a canonical UUID
-        :returns: None if Nova has no such attachment, or no id for it
+        :returns: None if Nova has no such attachment, or no id for it: it is
+            not saved yet, or the attachment is from before the Queens release
         :raises Unknown: if Nova does not say
         """
-        row = self._attachment(ATTACHMENT_ID_VERSION, server_id, volume_id)
-        return None if row is None else row.get('attachment_id')
-
-    def is_idle(self, server_id: str) -> bool:
-        """Whether Nova performs no task on a server.
-
-        During a migration, Nova names the attachment on the destination host,
-        and the guest still runs by the one on the source host.
-
-        :param server_id: a canonical UUID
-        :returns: True also for a server that does not exist any more
-        :raises Unknown: if Nova does not say
-        """
-        row = self._get(HAS_VOLUME_VERSION, f'/servers/{server_id}', 'server')
+        path = f'/servers/{server_id}/os-volume_attachments/{volume_id}'
+        query = self._start(path, ATTACHMENT_ID_VERSION)
+        row = self._finish(query, 'volumeAttachment')
         if row is None:
-            return True
-        if row.get('id') != server_id or _TASK_STATE not in row:
-            raise Unknown('the response is not about this server')
-        return row[_TASK_STATE] is None
-
-    def _attachment(
-        self, version: str, server_id: str, volume_id: str
-    ) -> dict[str, Any] | None:
-        row = self._get(
-            version,
-            f'/servers/{server_id}/os-volume_attachments/{volume_id}',
-            'volumeAttachment',
-        )
-        if row is not None and (row.get('serverId'), row.get('volumeId')) != (
+            return None
+        if (row.get('serverId'), row.get('volumeId')) != (
             server_id,
             volume_id,
         ):
             raise Unknown('the response is not about this attachment')
-        return row
+        attachment_id: str | None = row.get('attachment_id')
+        return attachment_id
 
-    def _get(self, version: str, path: str, key: str) -> dict[str, Any] | None:
-        started = time.monotonic()
-        if self._deadline is None:
-            self._deadline = started + self._nova.timeout
-        self.count += 1
+    def sees_every_project(self) -> bool:
+        """Whether these queries see the servers of every project.
+
+        Only then does a response 404 mean that a server does not exist.
+
+        :raises Unknown: if Nova does not say
+        """
+        return self._nova.sees_every_project(self)
+
+    def lists_every_project(self) -> bool:
+        """Whether Nova lists the servers of every project.
+
+        :raises Unknown: if Nova does not say
+        """
+        query = self._start('/servers?all_tenants=1&limit=1')
         try:
-            return self._nova.get(
-                self._auth, version, path, key, self._deadline - started
-            )
+            return self._finish(query, 'servers', list) is not None
+        except Unknown as exc:
+            if exc.status in (401, 403):
+                return False
+            raise
+
+    def _start(
+        self, path: str, version: str = SERVER_VERSION, as_caller: bool = False
+    ) -> Query:
+        self.count += 1
+        return self._nova.start(
+            self._auth if as_caller else self._nova.auth or self._auth,
+            version,
+            path,
+            self.deadline,
+            self._project_id,
+        )
+
+    def _finish(self, query: Query, key: str, kind: type = dict) -> Any:
+        started = time.monotonic()
+        try:
+            return query.result(key, kind)
         finally:
             self.seconds += time.monotonic() - started
 
@@ -446,7 +679,7 @@ def _load_session(
     group = conf[opts.GROUP]
     session = loading.load_session_from_conf_options(
         conf,
-        opts.GROUP,
+        opts.session_section(conf),
         auth=auth,
         # keystoneauth would keep the timings of all requests.
         collect_timing=False,

@@ -41,14 +41,16 @@ class FakeNova:
     :param has: pairs of a server and a volume, and the attachment's id
     """
 
-    as_caller = True
+    visibility = nova_client.Visibility.EVERY_PROJECT
+    deadline = float('inf')
 
     def __init__(self, has: dict[tuple[str, str], str | None] | None = None):
         self.has = has or {}
+        self.servers = {SERVER, OTHER_SERVER}
         self.down = False
         self.outage = True
         self.busy: set[str] = set()
-        self.queried: list[tuple[str, str]] = []
+        self.queried: list[str] = []
         self.seconds = 0.0
 
     @property
@@ -56,27 +58,47 @@ class FakeNova:
         """How many queries there were."""
         return len(self.queried)
 
-    def queries(self, auth: Any) -> FakeNova:
+    def queries(self, auth: Any, project_id: Any) -> FakeNova:
         """The queries for one request."""
         return self
 
-    def has_volume(self, server_id: str, volume_id: str) -> bool:
-        """Whether the server has the volume."""
-        self.queried.append((server_id, volume_id))
-        if self.down:
-            raise nova_client.Unknown('down', self.outage)
-        return (server_id, volume_id) in self.has
+    def start(self, server_id: str) -> None:
+        """Start the query for a server: nothing to wait for."""
+
+    def server(self, server_id: str) -> nova_client.Server | None:
+        """Look a server up."""
+        self._query(server_id)
+        if server_id not in self.servers:
+            return None
+        return nova_client.Server(
+            server_id,
+            server_id in self.busy,
+            frozenset(
+                volume for server, volume in self.has if server == server_id
+            ),
+        )
 
     def attachment_id(self, server_id: str, volume_id: str) -> str | None:
         """The attachment by which the server has the volume."""
-        self.queried.append((server_id, volume_id))
-        if self.down:
-            raise nova_client.Unknown('down', self.outage)
+        self._query(f'{server_id} {volume_id}')
         return self.has.get((server_id, volume_id))
 
-    def is_idle(self, server_id: str) -> bool:
-        """Whether the server is idle."""
-        return server_id not in self.busy
+    def sees_every_project(self) -> bool:
+        """Whether it shows every server."""
+        return self.visibility is nova_client.Visibility.EVERY_PROJECT
+
+    def _query(self, query: str) -> None:
+        self.queried.append(query)
+        if self.down:
+            raise nova_client.Unknown('down', self.outage)
+
+
+class Context:
+    """The context of Cinder, and what it makes of itself."""
+
+    def elevated(self) -> str:
+        """The context that sees every project."""
+        return 'elevated'
 
 
 class FakeCinder:
@@ -84,12 +106,14 @@ class FakeCinder:
 
     :param attachments: of :data:`VOLUME`: pairs of an id and a server
     :param status: of the attachments
+    :param connected: whether they are connected to a host
     """
 
     def __init__(
         self,
         attachments: Iterable[tuple[str, str | None]] = (),
         status: str = 'attached',
+        connected: bool = True,
     ):
         self.attachments = [
             {
@@ -97,11 +121,27 @@ class FakeCinder:
                 'volume_id': VOLUME,
                 'instance': server,
                 'status': status,
+                'connection_info': {'driver': 'x'} if connected else {},
             }
             for id_, server in attachments
         ]
+        self.volume: dict[str, Any] = {
+            'id': VOLUME,
+            'os-vol-tenant-attr:tenant_id': PROJECT,
+            'status': 'in-use' if self.attachments else 'available',
+            'migration_status': None,
+            'created_at': '2026-01-01T00:00:00.000000',
+            'updated_at': '2026-01-01T00:00:00.000000',
+        }
+        #: shows nothing without the elevated context but single attachments
+        self.hides_volume = False
         self.calls: list[tuple[str, str, bytes]] = []
         self.fails: Callable[[str, str], int | None] = lambda *_: None
+
+    @property
+    def reads(self) -> int:
+        """How many calls only read."""
+        return len(self.calls) - len(self.performed)
 
     @property
     def performed(self) -> list[tuple[str, str, bytes]]:
@@ -134,15 +174,37 @@ class FakeCinder:
         missing = {'itemNotFound': {'code': 404, 'message': message}}
         if method != 'GET':
             return 202, {}
+        query = dict(parse.parse_qsl(environ['QUERY_STRING']))
+        hidden = (
+            self.hides_volume and environ.get('cinder.context') != 'elevated'
+        )
+        if hidden and '/volumes/' in path:
+            return 404, missing
+        attached = [
+            {'attachment_id': item['id']}
+            for item in self.attachments
+            if item['status'] == 'attached'
+        ]
+        volume = {**self.volume, 'attachments': attached}
         if path.endswith(f'/volumes/{VOLUME}'):
-            tenant = 'os-vol-tenant-attr:tenant_id'
-            return 200, {'volume': {'id': VOLUME, tenant: PROJECT}}
-        if path.endswith('/attachments'):
-            query = dict(parse.parse_qsl(environ['QUERY_STRING']))
-            ids = [item['id'] for item in self.attachments]
+            return 200, {'volume': volume}
+        if path.endswith('/volumes/detail'):
+            rows = [volume] if query.get('id') == VOLUME else []
+            return 200, {'volumes': rows}
+        if path.endswith('/attachments/detail'):
+            rows = [
+                item
+                for item in self.attachments
+                if not hidden
+                and item['id'] == query.get('id', item['id'])
+                and item['volume_id'] == query.get('volume_id', VOLUME)
+            ]
+            ids = [item['id'] for item in rows]
+            if 'marker' in query and query['marker'] not in ids:
+                return 404, missing
             start = ids.index(query['marker']) + 1 if 'marker' in query else 0
-            # Pages of two, as if osapi_max_limit were so low.
-            return 200, {'attachments': self.attachments[start : start + 2]}
+            end = start + int(query.get('limit', 1000))
+            return 200, {'attachments': rows[start:end]}
         if found := re.search(r'/attachments/([^/]+)$', path):
             for item in self.attachments:
                 if item['id'] == found[1]:

@@ -48,6 +48,7 @@ def test_options_of_the_base_class_are_not_the_filters(
         ('auth_strategy', 'none', 'keystone, noauth'),
         ('nova_timeout', '0', 'min=0.1'),
         ('nova_timeout', 'soon', 'Float'),
+        ('settle', '-1', 'min=0'),
         ('nova_max_concurrency', '0', 'min=1'),
         ('statsd_port', '70000', 'max=65535'),
         # keystoneauth's own.
@@ -171,11 +172,49 @@ def test_credentials_may_be_in_another_section(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ('own', 'section', 'cafile'),
+    [
+        ('', 'nova', 'of-nova'),
+        ('cafile = own', 'nova', 'own'),
+        ('auth_type = none', 'attachguard', None),
+    ],
+)
+@pytest.mark.parametrize('indirect', [True, False])
+def test_cinders_own_credentials_are_used_if_there_are_no_others(
+    tmp_path: pathlib.Path,
+    own: str,
+    section: str,
+    cafile: str | None,
+    indirect: bool,
+) -> None:
+    lines = '\n'.join(f'{name}={value}' for name, value in CREDENTIALS.items())
+    if indirect:
+        lines = f'auth_section = shared\n[shared]\n{lines}'
+    found = conf(tmp_path, f'{own}\n[nova]\ncafile=of-nova\n{lines}')
+    opts.configure(found, {})
+    assert opts.auth_section(found) == section
+    is_nova = section == 'nova'
+    assert isinstance(opts.load_auth(found), generic.Password) is is_nova
+    assert found[opts.session_section(found)].cafile == cafile
+
+
+def test_a_section_of_cinder_without_credentials_is_not_used(
+    tmp_path: pathlib.Path,
+) -> None:
+    found = conf(tmp_path, '[nova]\nregion_name = one\nauth_url = x')
+    opts.configure(found, {})
+    assert opts.auth_section(found) is None
+    assert opts.load_auth(found) is None
+    assert opts.session_section(found) == 'attachguard'
+
+
+@pytest.mark.parametrize(
     ('text', 'says'),
     [
         ('auth_type = passwort', 'passwort.*password'),
         ('auth_type = password', 'auth_url'),
         ('auth_section = nova', r'\[nova\]'),
+        ('[nova]\nauth_type = password', r'\[nova\] credentials.*auth_url'),
     ],
 )
 def test_incomplete_credentials_are_an_error(

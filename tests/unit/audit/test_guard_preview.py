@@ -29,7 +29,7 @@ HAD = cases.server(cases.HAS, cases.FIRST)
             HAD,
             {
                 'os-attach': 'refused',
-                'attachment-complete': 'allowed',
+                'attachment-complete': 'refused',
                 'attachment-delete': 'refused',
                 'os-detach': 'refused',
             },
@@ -37,8 +37,8 @@ HAD = cases.server(cases.HAS, cases.FIRST)
         (
             cases.server(cases.UNKNOWN, why='HTTP 503'),
             {
-                'os-attach': 'refused',
-                'attachment-complete': 'unknown',
+                'os-attach': 'unknown',
+                'attachment-complete': 'refused',
                 'attachment-delete': 'unknown',
                 'os-detach': 'unknown',
             },
@@ -55,10 +55,12 @@ def test_its_own_rules_decide(
     assert all(d.reason for d in decided)
 
 
-def test_a_free_volume_can_be_attached_where_nova_has_it() -> None:
-    of = cases.case(cases.volume('available'), HAD)
-    (attach, _detach) = guard_preview.Guard().decide(of)
-    assert (attach.verdict, attach.reason) == ('allowed', 'server-has-volume')
+def test_a_member_cannot_record_what_nova_has() -> None:
+    of = cases.case(cases.volume('available'), cases.server(cases.HAS))
+    (attach, detach) = guard_preview.Guard().decide(of)
+    assert (attach.verdict, attach.reason) == ('refused', 'policy')
+    # Cinder has no attachment to clear.
+    assert detach.verdict == 'allowed'
 
 
 def test_there_is_nothing_to_decide_about_no_volume() -> None:

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from attachguard.guard import checks
 from attachguard.guard import cinder
 from attachguard.guard import decision
 from attachguard.guard import facts
+from attachguard.guard import identity
 from attachguard.guard import policy
 from attachguard.guard import request
 from attachguard.guard.decision import Reason
+from attachguard.nova import client as nova_client
 from tests.unit import fakes
 
 DELETE = f'/v3/attachments/{fakes.ATTACHMENT}'
@@ -45,9 +48,23 @@ class Lookups:
         raw = request.read_body(environ, 10_000)
         found = request.parse(environ, match, raw)
         assert found is not None
-        self.reader = cinder.Cinder(self.cinder, environ, found.root)
-        self.facts = facts.Facts(found, self.reader, self.nova)
+        self.facts = facts.Facts(
+            found,
+            identity.identify(environ, 'keystone'),
+            cinder.Cinder(self.cinder, environ, found.root),
+            self.nova,
+            settle=30,
+        )
         self.target = policy.Target(self.facts)
+
+    def check(self, name: str) -> bool:
+        """The result of a check."""
+        return self.facts.check(name, checks.CHECKS[name])
+
+    def reason(self, check: str) -> Reason:
+        """Why a request is refused by a check."""
+        assert not self.check(check)
+        return decision.reason_for(self.facts, allowed=False)
 
 
 def test_nothing_is_looked_up_before_a_rule_reads_it() -> None:
@@ -61,18 +78,18 @@ def test_nothing_is_looked_up_before_a_rule_reads_it() -> None:
 def test_each_fact_is_looked_up_once() -> None:
     lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
     for _ in range(3):
-        assert lookups.target['server_id'] == fakes.SERVER
         assert lookups.target['volume_id'] == fakes.VOLUME
         assert lookups.target['attachment_status'] == 'attached'
         assert lookups.target['project_id'] == fakes.PROJECT
+        assert not lookups.check('nova:attachment_unused')
     assert [path for _method, path, _body in lookups.cinder.calls] == [
-        DELETE,
-        f'/v3/volumes/{fakes.VOLUME}',
+        '/v3/attachments/detail',
+        '/v3/volumes/detail',
     ]
-    for _ in range(3):
-        presence = lookups.facts.volume_presence
-        assert presence is facts.Presence.HAS
-    assert lookups.nova.queried == [(fakes.SERVER, fakes.VOLUME)]
+    assert lookups.nova.queried == [
+        fakes.SERVER,
+        f'{fakes.SERVER} {fakes.VOLUME}',
+    ]
 
 
 def test_a_rule_reads_only_the_documented_keys() -> None:
@@ -93,87 +110,115 @@ def test_server_id_is_none_if_there_are_several() -> None:
     assert Lookups('POST', ACTION, body).target['server_id'] is None
 
 
+DETACH_OTHER = {'os-detach': {'attachment_id': fakes.UNKNOWN_ID}}
+
+
 @pytest.mark.parametrize(
-    ('server', 'attachments', 'recorded'),
+    ('check', 'asked', 'reason'),
     [
-        (fakes.SERVER, ATTACHED, True),
-        (fakes.SERVER.upper(), ATTACHED, True),
-        (fakes.OTHER_SERVER, ATTACHED, False),
-        (fakes.SERVER, [], False),
-        (fakes.SERVER, [(fakes.ATTACHMENT, None)], False),
-        ('no uuid', ATTACHED, False),
+        (
+            'nova:attachment_unused',
+            ('DELETE', DELETE),
+            Reason.SERVER_HAS_VOLUME,
+        ),
+        (
+            'cinder:names_no_server',
+            ('PUT', DELETE, {'attachment': {}}),
+            Reason.NAMES_SERVER,
+        ),
+        (
+            'cinder:same_volume',
+            ('POST', ACTION, DETACH_OTHER),
+            Reason.OTHER_VOLUME,
+        ),
+        (
+            'cinder:no_attachment',
+            ('POST', ACTION, OS_ATTACH),
+            Reason.HAS_ATTACHMENT,
+        ),
+        (
+            'nova:server_has_volume',
+            ('POST', ACTION, OS_ATTACH),
+            Reason.SERVER_HAS_VOLUME,
+        ),
+        ('cinder:idle', ('POST', ACTION, OS_ATTACH), Reason.VOLUME_BUSY),
     ],
 )
-def test_an_attachment_is_recorded_if_cinder_has_one_of_the_server(
-    server: str, attachments: Any, recorded: bool
+def test_the_reason_is_that_of_the_last_check(
+    check: str, asked: Any, reason: Reason
 ) -> None:
-    body = {'os-attach': {'instance_uuid': server, 'mountpoint': 'm'}}
-    lookups = Lookups('POST', ACTION, body, attachments=attachments)
-    assert lookups.target['recorded'] is recorded
+    lookups = Lookups(*asked, attachments=ATTACHED)
+    lookups.cinder.volume['migration_status'] = 'migrating'
+    before = decision.reason_for(lookups.facts, False)
+    assert before in (Reason.POLICY, Reason.NAMES_SERVER)
+    assert lookups.reason(check) is reason
+    assert lookups.facts.known.checks == ((check, False),)
+
+
+def test_the_presence_that_uses_the_volume_is_the_reason() -> None:
+    two = [(fakes.UNKNOWN_ID, fakes.OTHER_SERVER), *ATTACHED]
+    body: dict[str, Any] = {'os-detach': {}}
+    lookups = Lookups('POST', ACTION, body, attachments=two)
+    reason = lookups.reason('nova:no_server_has_volume')
+    assert reason is Reason.SERVER_HAS_VOLUME
+    lookups = Lookups('POST', ACTION, body, attachments=two[:1])
+    lookups.nova.busy.add(fakes.OTHER_SERVER)
+    assert lookups.reason('nova:no_server_has_volume') is Reason.SERVER_BUSY
 
 
 @pytest.mark.parametrize(
-    ('has', 'busy', 'presence', 'reason'),
+    ('server', 'queried'),
+    [(fakes.SERVER.upper(), fakes.SERVER), ('a node', None), ('../x?y', None)],
+)
+def test_what_cannot_be_a_server_is_not_sent_to_nova(
+    server: str, queried: str | None
+) -> None:
+    named = [(fakes.ATTACHMENT, server)]
+    lookups = Lookups('DELETE', DELETE, attachments=named)
+    assert lookups.check('nova:attachment_unused') is (not queried)
+    assert lookups.nova.queried[:1] == ([queried] if queried else [])
+
+
+@pytest.mark.parametrize(
+    ('task', 'has', 'at_work'),
     [
-        (
-            fakes.ATTACHMENT,
-            False,
-            facts.Presence.HAS,
-            Reason.SERVER_HAS_VOLUME,
-        ),
-        (
-            fakes.UNKNOWN_ID,
-            False,
-            facts.Presence.HAS_BY_OTHER,
-            Reason.OTHER_ATTACHMENT,
-        ),
-        (
-            fakes.UNKNOWN_ID,
-            True,
-            facts.Presence.HAS,
-            Reason.SERVER_HAS_VOLUME,
-        ),
-        # Attached before the Queens release.
-        (None, False, facts.Presence.HAS, Reason.SERVER_HAS_VOLUME),
+        (False, fakes.ATTACHMENT, False),
+        (True, fakes.ATTACHMENT, True),
+        (False, None, True),
     ],
 )
-def test_presence_by_an_attachment(
-    has: str | None, busy: bool, presence: facts.Presence, reason: Reason
+def test_nova_is_at_work_with_a_server(
+    task: bool, has: str | None, at_work: bool
 ) -> None:
     lookups = Lookups('DELETE', DELETE, has=has, attachments=ATTACHED)
-    if busy:
-        lookups.nova.busy.add(fakes.SERVER)
-    assert lookups.facts.attachment_presence is presence
-    assert decision.reason_for(lookups.facts, allowed=False) is reason
+    lookups.nova.busy = {fakes.SERVER} if task else set()
+    assert lookups.check('nova:at_work') is at_work
 
 
-def test_the_reason_is_derived_from_what_is_known() -> None:
-    lookups = Lookups('POST', ACTION, OS_ATTACH, attachments=ATTACHED)
-    assert decision.reason_for(lookups.facts, False) is Reason.POLICY
-    assert lookups.facts.is_recorded
-    assert decision.reason_for(lookups.facts, False) is Reason.ALREADY_ATTACHED
-    lookups = Lookups('POST', ACTION, {'os-attach': {'host_name': 'h'}})
-    assert decision.reason_for(lookups.facts, False) is Reason.NO_SERVER
-    assert decision.reason_for(lookups.facts, True) is Reason.POLICY
-    lookups = Lookups('PUT', DELETE, {'attachment': {}}, attachments=ATTACHED)
-    assert lookups.facts.attachment_status == 'attached'
-    assert decision.reason_for(lookups.facts, False) is Reason.ALREADY_ATTACHED
+@pytest.mark.parametrize(
+    ('has', 'by_this'),
+    [(fakes.ATTACHMENT, True), (None, True), (fakes.UNKNOWN_ID, False)],
+)
+def test_a_server_has_the_volume_by_this_attachment(
+    has: str | None, by_this: bool
+) -> None:
+    lookups = Lookups('DELETE', DELETE, has=has, attachments=ATTACHED)
+    assert lookups.check('nova:by_this_attachment') is by_this
 
 
 def test_requests_look_their_facts_up_at_the_same_time() -> None:
     meeting = threading.Barrier(2, timeout=10)
 
-    class Waiting(fakes.FakeNova):
-        def has_volume(self, server_id: str, volume_id: str) -> bool:
-            meeting.wait()
-            return True
-
-    def presence(number: int) -> facts.Presence:
+    def is_used(number: int) -> bool:
         lookups = Lookups('DELETE', DELETE, attachments=ATTACHED)
-        one = facts.Facts(lookups.facts.request, lookups.reader, Waiting())
-        return one.volume_presence
+        look_up = lookups.nova.server
+
+        def wait(server_id: str) -> nova_client.Server | None:
+            meeting.wait()
+            return look_up(server_id)
+
+        lookups.nova.server = wait  # type: ignore[method-assign]
+        return not lookups.check('nova:attachment_unused')
 
     with futures.ThreadPoolExecutor(2) as executor:
-        assert (
-            list(executor.map(presence, range(2))) == [facts.Presence.HAS] * 2
-        )
+        assert list(executor.map(is_used, range(2))) == [True] * 2

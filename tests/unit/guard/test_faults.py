@@ -21,10 +21,13 @@ API_HEADERS = {
 
 
 def respond(
-    verdict: Verdict, reason: Reason, detail: str | None = None
+    verdict: Verdict,
+    reason: Reason,
+    detail: str | None = None,
+    clears: bool = False,
 ) -> tuple[str, dict[str, str], Any]:
     decided = decision.Decision(verdict, reason, detail=detail)
-    fault = faults.response_to(decided, API_HEADERS, 7)
+    fault = faults.response_to(decided, clears, API_HEADERS, 7)
     response = webob.Request.blank('/').send(fault)
     return response.status, dict(response.headers), json.loads(response.body)
 
@@ -73,24 +76,32 @@ def test_the_form_is_cinders(
     }
 
 
-@pytest.mark.parametrize(
-    'reason',
-    [
-        Reason.SERVER_LACKS_VOLUME,
-        Reason.SERVER_HAS_VOLUME,
-        Reason.OTHER_ATTACHMENT,
-        Reason.ALREADY_ATTACHED,
-        Reason.TOO_MANY_SERVERS,
-        Reason.NO_SERVER,
-        Reason.POLICY,
-    ],
-)
+@pytest.mark.parametrize('reason', faults._REFUSALS)
 def test_a_refusal_names_the_call_to_make_instead(reason: Reason) -> None:
     _line, _headers, body = respond(Verdict.REFUSED, reason)
     message = body['forbidden']['message']
     assert 'openstack server add volume' in message
     assert 'os-volume_attachments' in message
     assert f'(attachguard: {reason.value})' in message
+
+
+@pytest.mark.parametrize(
+    ('reason', 'clears', 'code'),
+    [
+        (Reason.SERVER_HAS_VOLUME, True, 409),
+        (Reason.SERVER_BUSY, True, 409),
+        (Reason.VOLUME_BUSY, True, 409),
+        (Reason.SERVER_HAS_VOLUME, False, 403),
+        (Reason.NO_ATTACHMENT, True, 403),
+        (Reason.POLICY, True, 403),
+    ],
+)
+def test_a_clearing_call_conflicts_with_the_state(
+    reason: Reason, clears: bool, code: int
+) -> None:
+    line, _headers, body = respond(Verdict.REFUSED, reason, clears=clears)
+    assert line.startswith(str(code))
+    assert list(body) == ['conflictingRequest' if code == 409 else 'forbidden']
 
 
 def test_an_operators_detail_is_not_in_an_unknown() -> None:
@@ -112,11 +123,11 @@ def test_cinders_own_response_is_returned_as_it_is() -> None:
     decided = decision.Decision(
         Verdict.MISSING, Reason.MISSING, response=response
     )
-    assert faults.response_to(decided, {}, 7) is response
+    assert faults.response_to(decided, False, {}, 7) is response
 
 
 def test_the_response_to_a_head_has_no_body() -> None:
     decided = decision.Decision(Verdict.REFUSED, Reason.POLICY)
-    fault = faults.response_to(decided, {}, 7)
+    fault = faults.response_to(decided, False, {}, 7)
     environ = webob.Request.blank('/', method='HEAD').environ
     assert list(fault(environ, lambda *_: lambda _: None)) == []

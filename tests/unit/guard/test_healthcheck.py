@@ -16,17 +16,28 @@ import webob
 
 from attachguard.guard import healthcheck
 from attachguard.nova import circuit_breaker
+from attachguard.nova import client as nova_client
+
+VISIBILITY = nova_client.Visibility
+
+
+class Nova(nova_client.Nova):
+    """A client that sends no query, with what it has found out."""
+
+    def __init__(self, visibility: nova_client.Visibility) -> None:
+        self.breaker = circuit_breaker.CircuitBreaker('Nova', 1, 5, 10)
+        self._visibility = visibility
 
 
 @pytest.fixture(autouse=True)
 def no_guards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(healthcheck, 'WATCHED', weakref.WeakSet())
+    monkeypatch.setattr(healthcheck, 'WATCHED', weakref.WeakKeyDictionary())
 
 
 @pytest.fixture
-def nova() -> circuit_breaker.CircuitBreaker:
-    nova = circuit_breaker.CircuitBreaker('Nova', 1, 5, 10)
-    healthcheck.watch(nova)
+def nova() -> Nova:
+    nova = Nova(VISIBILITY.EVERY_PROJECT)
+    healthcheck.watch(nova, enforce=True)
     return nova
 
 
@@ -49,39 +60,60 @@ def test_a_process_without_the_guard_is_not_healthy() -> None:
 
 
 def test_a_deleted_guard_is_not_watched() -> None:
-    healthcheck.watch(circuit_breaker.CircuitBreaker('Nova', 1, 5, 10))
+    healthcheck.watch(Nova(VISIBILITY.UNCHECKED), enforce=True)
     gc.collect()
     assert check()[0] == 503
 
 
-def test_a_process_with_a_guard_is_healthy(
-    nova: circuit_breaker.CircuitBreaker,
-) -> None:
+def test_a_process_with_a_guard_is_healthy(nova: Nova) -> None:
     assert check() == (200, ['attachguard: OK'])
 
 
-def test_the_process_is_healthy_without_nova(
-    nova: circuit_breaker.CircuitBreaker,
-) -> None:
-    nova.failed(0, 'ConnectFailure: http://internal:8774')
+def test_the_process_is_healthy_without_nova(nova: Nova) -> None:
+    nova.breaker.failed(
+        0, 'ConnectFailure: http://internal:8774', lambda: False
+    )
     assert check() == (200, ['attachguard: Nova does not respond since 0 s'])
     # The address is only in the details.
     (reason,) = check(detailed='true')[1]
-    assert reason['details'] == 'ConnectFailure: http://internal:8774'
+    assert reason['details'].endswith('ConnectFailure: http://internal:8774')
 
 
-def test_a_check_can_be_configured_to_fail_without_nova(
-    nova: circuit_breaker.CircuitBreaker,
+@pytest.mark.parametrize('enforce', [True, False])
+@pytest.mark.parametrize(
+    ('visibility', 'problem'),
+    [
+        (VISIBILITY.EVERY_PROJECT, ''),
+        (VISIBILITY.UNCHECKED, ''),
+        (VISIBILITY.CALLER, 'Nova is queried as the caller'),
+        (VISIBILITY.SOME_PROJECTS, 'Nova does not show every server'),
+    ],
+)
+def test_it_reports_the_mode_and_what_the_guard_sees(
+    visibility: nova_client.Visibility, problem: str, enforce: bool
 ) -> None:
-    nova.failed(0, 'ConnectFailure')
+    nova = Nova(visibility)
+    healthcheck.watch(nova, enforce)
+    # A load balancer must not remove the process for either.
+    code, [reason] = check(detailed='true')
+    assert code == 200
+    assert reason['details'] == (
+        f'enforce={str(enforce).lower()} nova_visibility="{visibility.value}"'
+    )
+    shadow = '' if enforce else 'shadow mode, nothing is refused'
+    problems = '; '.join(filter(None, (problem, shadow))) or 'OK'
+    assert reason['reason'] == f'attachguard: {problems}'
+    assert check() == (200, [reason['reason']])
+
+
+def test_a_check_can_be_configured_to_fail_without_nova(nova: Nova) -> None:
+    nova.breaker.failed(0, 'ConnectFailure', lambda: False)
     assert check(attachguard_fail_without_nova='true')[0] == 503
-    nova.succeeded()
+    nova.breaker.succeeded()
     assert check(attachguard_fail_without_nova='true')[0] == 200
 
 
-def test_an_invalid_option_is_an_error(
-    nova: circuit_breaker.CircuitBreaker,
-) -> None:
+def test_an_invalid_option_is_an_error(nova: Nova) -> None:
     with pytest.raises(ValueError, match='perhaps'):
         check(attachguard_fail_without_nova='perhaps')
 

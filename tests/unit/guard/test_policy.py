@@ -17,6 +17,7 @@ from oslo_policy import policy as oslo_policy
 import pytest
 
 from attachguard import opts
+from attachguard.guard import checks
 from attachguard.guard import cinder
 from attachguard.guard import facts
 from attachguard.guard import identity
@@ -57,11 +58,14 @@ CALLER = identity.identify(fakes.environ('POST', '/'), 'keystone')
 
 
 def os_reserve() -> facts.Facts:
-    """The facts about a request that needs no look-up."""
+    """The facts about a request of a member for a free volume."""
+    operation = operations.VOLUME_ACTIONS['os-reserve']
     return facts.Facts(
-        request.Request(operations.VOLUME_ACTIONS['os-reserve'], ''),
-        cinder.Cinder(fakes.FakeCinder(), {}, ''),
+        request.Request(operation, '/v3', fakes.VOLUME),
+        CALLER,
+        cinder.Cinder(fakes.FakeCinder(), fakes.environ('GET', '/'), '/v3'),
         fakes.FakeNova(),
+        settle=30,
     )
 
 
@@ -89,8 +93,23 @@ def test_a_file_overrides_the_defaults(make: Make) -> None:
         ('"attachguard:os-reserve": "role:a or (role:b"', 'cannot be parsed'),
         ('"attachguard:os-reserve": "role:a or nothing"', 'cannot be parsed'),
         ('"attachguard:os-reserve": "role:a role:b"', 'cannot be parsed'),
-        ('"attachguard:os-reserve": "not nowa:attached"', 'not a check'),
-        ('"attachguard:os-reserve": "nova:atached"', 'nova:attached'),
+        ('"attachguard:os-reserve": "not nowa:idle"', 'not a check'),
+        ('"attachguard:os-reserve": "nova:idel"', 'there are: .*nova:idle'),
+        ('"attachguard:os-reserve": "cinder:!"', "no check 'cinder:!'"),
+        # Of the first releases.
+        (
+            '"attachguard:os-attach": "nova:attached"',
+            "no check 'nova:attached' any more: it is nova:server_has_volume",
+        ),
+        (
+            '"attachguard:attachment-delete": "not nova:same_attachment"',
+            'it is the opposite of nova:attachment_unused',
+        ),
+        (
+            '"attachguard:attachment-delete": "nova:no_server"',
+            'it is cinder:names_no_server',
+        ),
+        ('"attachguard:os-attach": "False:%(recorded)s"', 'a target has'),
         ('"attachguard:os-reserve": "not rule:nowhere"', 'rule:nowhere'),
         ('"attachguard:os-reserve": "rule:a"\n"a": "rule:a"', 'itself'),
         (
@@ -133,7 +152,7 @@ def test_an_invalid_rule_is_an_error_at_startup(
         "'x':%(host)s or True:%(host)s",
         "None:%(server_id)s",
         'project_id:%(project_id)s and service_roles:service',
-        'nova:no_server or nova:attached or not nova:same_attachment',
+        ' or '.join(checks.CHECKS),
     ],
 )
 def test_a_valid_rule_is_accepted(make: Make, rule: str) -> None:
@@ -252,7 +271,7 @@ def test_the_check_fails_in_the_rules_of_another_service() -> None:
     enforcer = oslo_policy.Enforcer(
         cfg.ConfigOpts(), policy_file='none', use_conf=False
     )
-    rule = oslo_policy.RuleDefault('r', 'not nova:attached')
+    rule = oslo_policy.RuleDefault('r', 'not nova:idle')
     enforcer.set_rules(oslo_policy.Rules({'r': rule.check}))
     with pytest.raises(TypeError, match='rules of attachguard'):
         enforcer.enforce('r', {}, {'roles': []})

@@ -8,7 +8,9 @@ import json
 import pathlib
 from typing import Any
 
-from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import access
+from keystoneauth1 import fixture
+from keystoneauth1 import identity
 from oslo_config import cfg
 import pytest
 
@@ -91,37 +93,122 @@ def test_a_file_without_pipeline_is_wrong(tmp_path: pathlib.Path) -> None:
     assert found.result is WRONG
 
 
-class Asked:
-    """A Nova client with an answer ready."""
+class Nova(nova_client.Nova):
+    """A client that finds out what it is told.
 
-    as_caller = False
+    :param sees: whether the queries see every project, or an exception; None
+        if they are made as the caller
+    :param regions: the regions of the catalog
+    """
 
-    def __init__(self, answer: Any) -> None:
-        self.answer = answer
+    def __init__(self, sees: Any = None, regions: Any = ()) -> None:
+        self._visibility = (
+            nova_client.Visibility.CALLER
+            if sees is None
+            else nova_client.Visibility.UNCHECKED
+        )
+        self._sees = sees
+        self._regions = regions
 
-    def sees_every_project(self) -> bool:
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return bool(self.answer)
+    def check_visibility(self, queries: Any = None) -> None:
+        if isinstance(self._sees, Exception):
+            raise self._sees
+        self._visibility = (
+            nova_client.Visibility.EVERY_PROJECT
+            if self._sees
+            else nova_client.Visibility.SOME_PROJECTS
+        )
+
+    def unchosen_regions(self) -> list[str]:
+        if isinstance(self._regions, Exception):
+            raise self._regions
+        return list(self._regions)
+
+
+UNANSWERED = nova_client.Unknown('Unauthorized: no')
 
 
 @pytest.mark.parametrize(
-    ('answer', 'result', 'says'),
+    ('sees', 'result', 'says'),
     [
-        (True, OK, 'every project'),
+        (True, OK, "every project's servers"),
         (False, WRONG, 'role service is not enough'),
-        (nova_client.Unknown('no server'), UNKNOWN, 'no server'),
-        (ksa_exceptions.Unauthorized(), WRONG, 'do not work'),
-        (ksa_exceptions.ConnectFailure(), WRONG, 'do not work'),
+        (UNANSWERED, WRONG, 'Unauthorized'),
+        (None, UNKNOWN, 'as the caller'),
     ],
 )
-def test_credentials_must_see_every_project(
-    answer: Any, result: preflight.Result, says: str
+def test_the_queries_must_see_every_project(
+    sees: Any, result: preflight.Result, says: str
 ) -> None:
-    asked: Any = Asked(answer)
-    found = preflight.credentials(asked)
+    found = preflight.credentials(Nova(sees))
     assert found.result is result
     assert says in found.text
+
+
+@pytest.mark.parametrize(
+    ('regions', 'result', 'says'),
+    [
+        ([], OK, 'one region'),
+        (['east', 'west'], WRONG, 'east, west: set [nova] region_name'),
+        (UNANSWERED, UNKNOWN, 'Unauthorized'),
+    ],
+)
+def test_the_region_must_be_known(
+    regions: Any, result: preflight.Result, says: str
+) -> None:
+    found = preflight.region(Nova(True, regions))
+    assert found.result is result
+    assert says in found.text
+
+
+class Catalog(identity.BaseIdentityPlugin):
+    """A plugin whose token has Nova in some regions."""
+
+    auth_type = None
+
+    def __init__(self, *regions: str) -> None:
+        super().__init__()
+        self._regions = regions
+
+    def get_auth_ref(self, session: Any, **kwargs: Any) -> Any:
+        token = fixture.V3Token()
+        for service_type in ('compute', 'volumev3'):
+            service = token.add_service(service_type)
+            for region in self._regions:
+                service.add_standard_endpoints(
+                    public='http://x', internal='http://y', region=region
+                )
+        return access.create(body=token, auth_token='secret')
+
+
+@pytest.mark.parametrize(
+    ('regions', 'options', 'result'),
+    [
+        (['east'], '', OK),
+        (['east', 'west'], '', WRONG),
+        (['east', 'west'], '[nova]\nregion_name = east\n', OK),
+        (['east', 'west'], '[attachguard]\nregion_name = west\n', OK),
+        (
+            ['east', 'west'],
+            '[attachguard]\nendpoint_override = http://x\n',
+            OK,
+        ),
+    ],
+)
+def test_a_region_of_several_must_be_chosen(
+    cinder_conf: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    regions: list[str],
+    options: str,
+    result: preflight.Result,
+) -> None:
+    monkeypatch.setattr(opts, 'load_auth', lambda conf: Catalog(*regions))
+    with cinder_conf.open('a') as file:
+        file.write(options)
+    _code, found = run(capsys, '--config-file', cinder_conf)
+    [row] = [row for row in found if row['Check'] == 'region']
+    assert row['Result'] == result.value
 
 
 def rules(tmp_path: pathlib.Path, overrides: Any) -> policy.Policy:
@@ -198,10 +285,28 @@ def test_the_command_prints_the_findings(
 ) -> None:
     code, found = run(capsys, '--config-file', cinder_conf)
     assert code == 0
-    assert [row['Result'] for row in found] == ['ok'] * 5 + ['unknown']
+    # Neither credentials nor a nova.conf are there to check.
+    assert [row['Result'] for row in found] == ['ok'] * 4 + ['unknown'] * 3
     text = found[2]['What was found, what to do']
     assert str(cinder_conf) in text
     assert 'refuses' in text
+    assert "the caller's token" in text
+
+
+def test_cinders_own_credentials_are_used(
+    cinder_conf: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cinder_conf.open('a') as file:
+        file.write('[nova]\nauth_type = password\n')
+        file.write('auth_url = http://127.0.0.1:1\nusername = nova\n')
+    code, found = run(capsys, '--config-file', cinder_conf)
+    # Nobody listens there.
+    assert code == 1
+    assert [row['Check'] for row in found if row['Result'] == 'wrong'] == [
+        'queries to Nova'
+    ]
+    text = found[2]['What was found, what to do']
+    assert 'the credentials of [nova]' in text
 
 
 def test_the_command_fails_if_something_is_wrong(

@@ -17,6 +17,7 @@ PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
 SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
 ATTACH = {'os-attach': {'instance_uuid': SERVER, 'mountpoint': '/dev/vdb'}}
+TRANSFER = {'transfer': {'volume_id': VOLUME}}
 CREATE = {'attachment': {'instance_uuid': SERVER, 'volume_uuid': VOLUME}}
 
 
@@ -72,10 +73,13 @@ def test_each_action_of_a_volume_is_recognised(
             {'os-complete': {}},
             'attachment-complete',
         ),
+        ('POST', '/volume-transfers', TRANSFER, 'transfer-create'),
+        ('POST', '/volume-transfers.json\n', TRANSFER, 'transfer-create'),
+        ('POST', '/os-volume-transfer', TRANSFER, 'transfer-create'),
     ],
 )
 @pytest.mark.parametrize('prefix', ['', f'/{PROJECT}'])
-def test_each_operation_of_an_attachment_is_recognised(
+def test_each_other_operation_is_recognised(
     prefix: str, method: str, path: str, body: Any, name: str
 ) -> None:
     assert named(method, prefix + path, body) == name
@@ -100,12 +104,36 @@ def test_each_operation_of_an_attachment_is_recognised(
         ('post', f'/volumes/{VOLUME}/action', ATTACH),
         ('POST', f'/volumes/{VOLUME}/x/action', ATTACH),
         ('POST', f'/volumes/{VOLUME}/action/', ATTACH),
+        ('GET', '/volume-transfers', b''),
+        ('DELETE', f'/volume-transfers/{VOLUME}', b''),
+        ('POST', f'/volume-transfers/{VOLUME}/accept', {'accept': {}}),
+        ('POST', '/volumes/attachments/action', {'os-complete': {}}),
     ],
 )
 def test_other_requests_are_not_guarded(
     method: str, path: str, body: Any
 ) -> None:
     assert read(method, path, body) is None
+
+
+@pytest.mark.parametrize('prefix', ['', f'/{PROJECT}', f'/v3/{PROJECT}'])
+@pytest.mark.parametrize('end', ['', '\n', '.json'])
+@pytest.mark.parametrize('word', ['attachments', 'volumes', 'action'])
+def test_a_word_of_a_route_can_be_a_volume(
+    prefix: str, end: str, word: str
+) -> None:
+    path = f'{prefix}/volumes/{word}/action{end}'
+    found = read('POST', path, ATTACH)
+    assert found is not None
+    assert (found.root, found.volume_id) == (prefix, word)
+
+
+def test_a_transfer_is_of_the_volume_in_the_body() -> None:
+    found = read('POST', '/v3/volume-transfers', TRANSFER)
+    assert found is not None
+    assert (found.root, found.volume_id) == ('/v3', VOLUME)
+    with pytest.raises(request.Unreadable):
+        read('POST', '/v3/volume-transfers', {})
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,16 @@ class Router:
             'volumes': Resource(*operations.VOLUME_ACTIONS, 'os-extend'),
             'attachments': Resource('os-complete'),
             'snapshots': Resource('os-reset_status'),
+            'volume_transfers': Resource(),
+            'os-volume-transfer': Resource(),
         }
+        for name in ('volume_transfers', 'os-volume-transfer'):
+            self.map.resource(
+                name,
+                name.replace('_', '-'),
+                controller=self.resources[name],
+                member={'accept': 'POST'},
+            )
         for singular in ('volume', 'attachment', 'snapshot'):
             for prefix in ('{project_id:[0-9a-f]+}/', ''):
                 self.map.resource(
@@ -53,8 +62,32 @@ def test_known_routes_are_covered() -> None:
     assert route_check.check(Router()) == []
 
 
-def test_an_application_without_a_route_map_is_not_checked() -> None:
+def test_an_application_without_a_route_map_is_not_checked(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     assert route_check.check(lambda environ, start_response: []) == []
+    assert [item.levelname for item in caplog.records] == ['WARNING']
+
+
+@pytest.mark.parametrize(
+    ('name', 'attribute'),
+    [
+        ('AuthProtocol', '_app'),
+        ('CinderKeystoneContext', 'application'),
+        ('NoAuthMiddleware', 'application'),
+    ],
+)
+def test_a_filter_that_authenticates_must_be_in_front(
+    name: str, attribute: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = type(name, (), {})()
+    setattr(inner, attribute, Router())
+    outer = Resource()
+    vars(outer)['application'] = inner
+    assert route_check.check(outer) == []
+    assert [item.levelname for item in caplog.records] == ['ERROR']
+    assert f'in front of {name}' in caplog.text
+    assert 'right before apiv3' in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -64,6 +97,7 @@ def test_an_application_without_a_route_map_is_not_checked() -> None:
         ('/v4/attachments/{id}/complete', 'attachments', 'complete', 'POST'),
         ('/attachments/{id}', 'attachments', 'update', 'PATCH'),
         ('/attachments', 'attachments', 'delete_all', 'DELETE'),
+        ('/gifts', 'volume_transfers', 'create', 'POST'),
     ],
 )
 def test_a_new_route_is_reported(

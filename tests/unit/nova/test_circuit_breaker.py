@@ -1,167 +1,232 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""When the circuit breaker opens and closes."""
+"""When the circuit breaker opens, who finds out that it can close."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import logging
+import threading
 
 import pytest
 
 from attachguard.nova import circuit_breaker
 
+TIMEOUT = 2.0
+INTERVAL = 1.0
 
-class Clock:
-    """A clock that a test advances."""
 
-    def __init__(self) -> None:
+class Nova:
+    """A service behind a circuit breaker, with a clock that a test advances.
+
+    The background thread runs when the test calls :meth:`run`.
+
+    :param max_failures: the circuit breaker opens after so many
+    """
+
+    def __init__(self, max_failures: int = 3) -> None:
         self.now = 1000.0
+        self.changes: list[bool] = []
+        self.threads: list[Callable[[], object]] = []
+        self.slept: list[float] = []
+        #: the results of the next probes
+        self.responds: list[bool] = []
+        self.breaker = circuit_breaker.CircuitBreaker(
+            'Nova',
+            max_failures,
+            INTERVAL,
+            TIMEOUT,
+            self.changes.append,
+            lambda: self.now,
+            self.sleep,
+            self.threads.append,
+        )
 
-    def __call__(self) -> float:
-        return self.now
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+    def fail(self, after: float = 0.1) -> None:
+        started = self.now
+        self.now += after
+        self.breaker.failed(
+            started, 'ConnectFailure', lambda: self.responds.pop(0)
+        )
+
+    def run(self, *responds: bool) -> None:
+        """Run the background thread, whose probes have these results."""
+        self.responds = list(responds)
+        self.threads.pop()()
+        assert not self.responds
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def nova() -> Nova:
+    return Nova()
 
 
-@pytest.fixture
-def changes() -> list[bool]:
-    return []
-
-
-@pytest.fixture
-def nova(clock: Clock, changes: list[bool]) -> circuit_breaker.CircuitBreaker:
-    return circuit_breaker.CircuitBreaker(
-        'Nova', 3, 5, 10, changes.append, clock
-    )
-
-
-def fail(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock, after: float = 0.1
-) -> None:
-    started = clock()
-    clock.now += after
-    nova.failed(started, 'ConnectFailure')
-
-
-def test_failures_in_a_row_open_it(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
-) -> None:
+def test_failures_in_a_row_open_it(nova: Nova) -> None:
     for _ in range(2):
-        assert nova.permits()
-        fail(nova, clock)
-    assert nova.permits()
-    assert nova.open_for is None
-    fail(nova, clock)
-    assert not nova.permits()
-    clock.now += 2
-    assert nova.open_for == 2
-    assert nova.failure == 'ConnectFailure'
-    assert changes == [True]
+        assert nova.breaker.permits()
+        nova.fail()
+    assert nova.breaker.permits()
+    assert nova.breaker.open_for is None
+    nova.fail()
+    assert not nova.breaker.permits()
+    nova.now += 2
+    assert nova.breaker.open_for == 2
+    assert nova.breaker.failure == 'ConnectFailure'
+    assert nova.changes == [True]
 
 
-def test_a_response_in_between_resets_the_count(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock
-) -> None:
+def test_a_response_in_between_resets_the_count(nova: Nova) -> None:
     for _ in range(5):
-        fail(nova, clock)
-        fail(nova, clock)
-        nova.succeeded()
-    assert nova.permits()
+        nova.fail()
+        nova.fail()
+        nova.breaker.succeeded()
+    assert nova.breaker.permits()
+    assert not nova.threads
 
 
-def test_a_single_timeout_opens_it(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock
-) -> None:
-    fail(nova, clock, after=10)
-    assert not nova.permits()
+def test_a_single_timeout_opens_it(nova: Nova) -> None:
+    nova.fail(after=TIMEOUT)
+    assert not nova.breaker.permits()
 
 
 def test_a_timeout_while_others_got_responses_is_one_failure(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock
+    nova: Nova,
 ) -> None:
-    started = clock()
-    clock.now += 5
-    nova.succeeded()
-    clock.now += 5
-    nova.failed(started, 'no response')
-    assert nova.permits()
+    started = nova.now
+    nova.now += 1
+    nova.breaker.succeeded()
+    nova.now += 1
+    nova.breaker.failed(started, 'no response', lambda: True)
+    assert nova.breaker.permits()
 
 
-def test_an_open_one_permits_one_query_at_a_time(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock
-) -> None:
-    fail(nova, clock, after=10)
-    clock.now += 4.9
-    assert not nova.permits()
-    clock.now += 0.1
-    assert nova.permits()
-    # No other, until the timeout of that one.
-    clock.now += 9.9
-    assert not nova.permits()
-
-
-def test_a_failed_query_leaves_it_open(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
-) -> None:
-    fail(nova, clock, after=10)
-    for _ in range(3):
-        clock.now += 5
-        assert nova.permits()
-        fail(nova, clock)
-        assert not nova.permits()
-    assert changes == [True]
-
-
-def test_a_query_that_never_ends_does_not_block_the_next(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock
-) -> None:
-    fail(nova, clock, after=10)
-    clock.now += 5
-    assert nova.permits()
-    clock.now += 10
-    assert nova.permits()
-
-
-def test_a_response_closes_it(
-    nova: circuit_breaker.CircuitBreaker, clock: Clock, changes: list[bool]
-) -> None:
-    fail(nova, clock, after=10)
-    clock.now += 5
-    assert nova.permits()
-    nova.succeeded()
-    assert nova.permits()
-    assert nova.open_for is None
-    assert changes == [True, False]
+def test_a_probe_in_the_background_closes_it(nova: Nova) -> None:
+    nova.fail(after=TIMEOUT)
+    nova.run(False, False, True)
+    assert nova.slept == [INTERVAL] * 3
+    assert nova.breaker.permits()
+    assert nova.breaker.open_for is None
+    assert nova.changes == [True, False]
     # The count starts anew.
-    fail(nova, clock)
-    fail(nova, clock)
-    assert nova.permits()
+    nova.fail()
+    nova.fail()
+    assert nova.breaker.permits()
 
 
-def test_it_can_be_disabled(clock: Clock, changes: list[bool]) -> None:
-    nova = circuit_breaker.CircuitBreaker(
-        'Nova', 0, 5, 10, changes.append, clock
+def test_no_request_queries_while_the_probe_runs(nova: Nova) -> None:
+    nova.fail(after=TIMEOUT)
+    permitted: list[bool] = []
+    probes = iter([False] * 20 + [True])
+
+    def probe() -> bool:
+        # Each takes as long as it can.
+        nova.now += TIMEOUT
+        permitted.append(nova.breaker.permits())
+        return next(probes)
+
+    nova.breaker.succeeded()
+    started = nova.now
+    nova.now += TIMEOUT
+    nova.breaker.failed(started, 'no response', probe)
+    nova.threads.pop()()
+    assert permitted == [False] * 21
+
+
+def test_a_late_probe_lets_one_request_query(
+    nova: Nova, caplog: pytest.LogCaptureFixture
+) -> None:
+    # As in uWSGI without threads: the background thread does not run.
+    nova.fail(after=TIMEOUT)
+    nova.now += INTERVAL + 2 * TIMEOUT
+    assert nova.breaker.permits()
+    assert 'enable-threads' in caplog.text
+    # No other, until it is late again.
+    assert not nova.breaker.permits()
+    nova.now += INTERVAL + TIMEOUT
+    assert nova.breaker.permits()
+    nova.breaker.succeeded()
+    assert nova.breaker.permits()
+    assert nova.changes == [True, False]
+
+
+def test_a_request_that_gets_a_response_ends_the_background_thread(
+    nova: Nova,
+) -> None:
+    nova.fail(after=TIMEOUT)
+    nova.breaker.succeeded()
+    nova.run()
+    assert nova.changes == [True, False]
+
+
+def test_it_opens_without_a_thread(
+    nova: Nova, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(run: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    nova.breaker = circuit_breaker.CircuitBreaker(
+        'Nova', 1, INTERVAL, TIMEOUT, clock=lambda: nova.now, start=start
     )
+    nova.fail()
+    assert "can't start new thread" in caplog.text
+    assert not nova.breaker.permits()
+    nova.now += INTERVAL + 2 * TIMEOUT
+    assert nova.breaker.permits()
+
+
+def test_a_nova_that_responds_now_and_then_is_probed_less_often(
+    nova: Nova,
+) -> None:
+    lost = 0.0
+    began = nova.now
+    for _ in range(20):
+        nova.fail(after=TIMEOUT)
+        lost += TIMEOUT
+        nova.run(True)
+    assert nova.slept[:6] == [1, 2, 4, 8, 16, 16]
+    # The share of the time that requests lose is bounded.
+    assert lost / (nova.now - began) < 0.15
+    # After some time without a failure it is as at first.
+    nova.now += 10
+    nova.fail(after=TIMEOUT)
+    nova.run(True)
+    assert nova.slept[-1] == INTERVAL
+
+
+def test_it_can_be_disabled() -> None:
+    nova = Nova(max_failures=0)
     for _ in range(10):
-        fail(nova, clock, after=10)
-    assert nova.permits()
-    assert changes == []
+        nova.fail(after=TIMEOUT)
+    assert nova.breaker.permits()
+    assert nova.changes == []
 
 
 def test_each_change_is_logged_once(
-    nova: circuit_breaker.CircuitBreaker,
-    clock: Clock,
-    caplog: pytest.LogCaptureFixture,
+    nova: Nova, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
         for _ in range(9):
-            fail(nova, clock)
-        nova.succeeded()
-        nova.succeeded()
+            nova.fail()
+        nova.breaker.succeeded()
+        nova.breaker.succeeded()
     opened, closed = caplog.messages
     assert 'Circuit breaker opened' in opened
     assert "service=Nova failure='ConnectFailure'" in opened
     assert 'Circuit breaker closed' in closed
+
+
+def test_the_background_thread_ends_with_the_process() -> None:
+    found: list[bool] = []
+    done = threading.Event()
+
+    def run() -> None:
+        found.append(threading.current_thread().daemon)
+        done.set()
+
+    circuit_breaker.start_thread(run)
+    assert done.wait(10)
+    assert found == [True]

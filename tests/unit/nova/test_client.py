@@ -19,18 +19,25 @@ from oslo_config import cfg
 import pytest
 
 from attachguard import opts
+from attachguard.nova import circuit_breaker
 from attachguard.nova import client as nova_client
 from attachguard.testing import server
 from tests.unit import fakes
 
-HAS_VOLUME = {
-    'volumeAttachment': {
-        'id': fakes.VOLUME,
-        'serverId': fakes.SERVER,
-        'volumeId': fakes.VOLUME,
-        'device': '/dev/vdb',
+
+def found(task: Any = None, vm: Any = 'active', **more: Any) -> Any:
+    """Nova's response about a server that has the volume."""
+    return {
+        'server': {
+            'id': fakes.SERVER,
+            'OS-EXT-STS:task_state': task,
+            'OS-EXT-STS:vm_state': vm,
+            'os-extended-volumes:volumes_attached': [{'id': fakes.VOLUME}],
+            **more,
+        }
     }
-}
+
+
 GONE = {'itemNotFound': {'code': 404, 'message': 'not there'}}
 
 
@@ -39,13 +46,16 @@ class Compute:
 
     def __init__(self) -> None:
         self.status = 200
-        self.body: Any = HAS_VOLUME
+        self.body: Any = found()
         self.headers: dict[str, str] = {}
         self.delay = 0.0
         self.seen: list[dict[str, Any]] = []
+        #: sets the response to a request
+        self.choose: Callable[[Any], None] = lambda environ: None
 
     def __call__(self, environ: Any, start_response: Any) -> list[bytes]:
         self.seen.append(environ)
+        self.choose(environ)
         time.sleep(self.delay)
         body = self.body
         if not isinstance(body, bytes):
@@ -70,7 +80,9 @@ Make = Callable[..., nova_client.Nova]
 
 
 @pytest.fixture
-def make(running: server.Server) -> Make:
+def make(running: server.Server) -> Iterator[Make]:
+    made: list[nova_client.Nova] = []
+
     def make(
         on_change: Callable[[bool], None] = lambda is_open: None,
         **options: Any,
@@ -85,14 +97,21 @@ def make(running: server.Server) -> Make:
                 **{name: str(value) for name, value in options.items()},
             },
         )
-        return nova_client.Nova(conf, on_change)
+        made.append(nova_client.Nova(conf, on_change))
+        return made[-1]
 
-    return make
+    yield make
+    for nova in made:
+        # So that no probe in the background goes on.
+        nova.breaker.succeeded()
 
 
-def query(nova: nova_client.Nova, auth: Any = None) -> bool:
-    queries = nova.queries(auth or noauth.NoAuth())
-    return queries.has_volume(fakes.SERVER, fakes.VOLUME)
+def query(
+    nova: nova_client.Nova, auth: Any = None, project_id: str | None = None
+) -> bool:
+    queries = nova.queries(auth or noauth.NoAuth(), project_id)
+    server = queries.server(fakes.SERVER)
+    return server is not None and fakes.VOLUME in server.volume_ids
 
 
 def test_one_query_is_one_request(
@@ -101,10 +120,10 @@ def test_one_query_is_one_request(
     nova = make()
     assert [query(nova) for _ in range(5)] == [True] * 5
     assert [request.path for request in running.requests] == [
-        f'/servers/{fakes.SERVER}/os-volume_attachments/{fakes.VOLUME}'
+        f'/servers/{fakes.SERVER}'
     ] * 5
     assert running.connections == 1
-    # Below 2.89, Nova has it also while the attachment is being made.
+    # It has the volume also while the attachment is being made.
     for environ in compute.seen:
         assert environ.get('HTTP_OPENSTACK_API_VERSION', '') in (
             '',
@@ -112,9 +131,18 @@ def test_one_query_is_one_request(
         )
 
 
-def test_a_server_without_the_volume(make: Make, compute: Compute) -> None:
+def test_a_server_that_is_not_there(make: Make, compute: Compute) -> None:
     compute.status, compute.body = 404, GONE
-    assert query(make()) is False
+    assert make().queries(noauth.NoAuth()).server(fakes.SERVER) is None
+
+
+def test_a_query_can_be_started_before_its_result_is_needed(
+    make: Make, running: server.Server
+) -> None:
+    queries = make().queries(noauth.NoAuth())
+    queries.start(fakes.SERVER)
+    assert queries.server(fakes.SERVER) is not None
+    assert queries.count == len(running.requests) == 1
 
 
 def test_the_attachment_id_of_a_server(make: Make, compute: Compute) -> None:
@@ -135,65 +163,22 @@ def test_the_attachment_id_of_a_server(make: Make, compute: Compute) -> None:
 
 
 @pytest.mark.parametrize(
-    ('task', 'is_idle'), [(None, True), ('migrating', False)]
-)
-def test_a_server_without_a_task_is_idle(
-    make: Make,
-    running: server.Server,
-    compute: Compute,
-    task: str | None,
-    is_idle: bool,
-) -> None:
-    compute.body = {
-        'server': {'id': fakes.SERVER, 'OS-EXT-STS:task_state': task}
-    }
-    nova = make()
-    queries = nova.queries(noauth.NoAuth())
-    assert queries.is_idle(fakes.SERVER) is is_idle
-    assert running.requests[-1].path == f'/servers/{fakes.SERVER}'
-    compute.status, compute.body = 404, GONE
-    assert queries.is_idle(fakes.SERVER)
-
-
-@pytest.mark.parametrize(
-    'found',
+    ('task', 'vm', 'is_busy'),
     [
-        {},
-        {'id': fakes.SERVER},
-        {'id': fakes.OTHER_SERVER, 'OS-EXT-STS:task_state': None},
+        (None, 'active', False),
+        (None, 'shelved_offloaded', False),
+        ('migrating', 'active', True),
+        ('scheduling', 'building', True),
+        (None, 'building', True),
     ],
 )
-def test_a_server_without_a_task_state_is_unknown(
-    make: Make, compute: Compute, found: dict[str, Any]
+def test_a_server_is_busy_while_nova_builds_it_or_has_a_task(
+    make: Make, compute: Compute, task: str | None, vm: str, is_busy: bool
 ) -> None:
-    compute.body = {'server': found}
-    with pytest.raises(nova_client.Unknown):
-        make().queries(noauth.NoAuth()).is_idle(fakes.SERVER)
-
-
-@pytest.mark.parametrize(
-    ('status', 'credentials', 'outage'),
-    [
-        (401, {}, False),
-        (403, {}, False),
-        (500, {}, True),
-        (429, {}, True),
-        # Not the caller's token, but the operator's.
-        (403, {'auth_type': 'none'}, True),
-    ],
-)
-def test_a_refused_token_of_the_caller_is_no_outage(
-    make: Make,
-    running: server.Server,
-    compute: Compute,
-    status: int,
-    credentials: dict[str, str],
-    outage: bool,
-) -> None:
-    compute.status = status
-    with pytest.raises(nova_client.Unknown) as caught:
-        query(make(**credentials))
-    assert caught.value.outage is outage
+    compute.body = found(task, vm)
+    server = make().queries(noauth.NoAuth()).server(fakes.SERVER)
+    assert server is not None
+    assert server.is_busy is is_busy
 
 
 @pytest.mark.parametrize(
@@ -214,18 +199,13 @@ def test_a_refused_token_of_the_caller_is_no_outage(
         (200, b'\xff\xfe'),
         (200, b'[' * 20_000),
         (200, {}),
-        (200, {'volumeAttachment': None}),
-        (200, {'volumeAttachment': {}}),
-        (200, {'volumeAttachment': 'yes'}),
-        (
-            200,
-            {
-                'volumeAttachment': {
-                    'serverId': fakes.OTHER_SERVER,
-                    'volumeId': fakes.VOLUME,
-                }
-            },
-        ),
+        (200, {'server': None}),
+        (200, {'server': {}}),
+        (200, {'server': 'yes'}),
+        (200, {'server': {'id': fakes.SERVER}}),
+        (200, found(id=fakes.OTHER_SERVER)),
+        (200, found(**{'os-extended-volumes:volumes_attached': None})),
+        (200, found(**{'os-extended-volumes:volumes_attached': [{}]})),
         (200, b'"' + b'x' * 1_000_000 + b'"'),
     ],
 )
@@ -350,8 +330,11 @@ def test_the_number_of_queries_at_a_time_is_limited(
     nova = make(nova_max_concurrency=2)
     results: list[bool] = []
     threads = [
-        threading.Thread(target=lambda: results.append(query(nova)))
-        for _ in range(2)
+        threading.Thread(
+            target=lambda name: results.append(query(nova, None, name)),
+            args=(name,),
+        )
+        for name in ('one', 'two')
     ]
     for thread in threads:
         thread.start()
@@ -403,38 +386,53 @@ def test_no_query_is_sent_while_the_circuit_breaker_is_open(
     assert changes == [True, False]
 
 
+@pytest.mark.parametrize('credentials', [{}, {'auth_type': 'none'}])
 @pytest.mark.parametrize(
-    ('status', 'credentials'),
-    [(500, {}), (500, {'auth_type': 'none'}), (401, {}), (403, {})],
+    ('status', 'body'),
+    [(s, GONE) for s in (302, 400, 401, 403, 409, 413, 429, 500)]
+    + [(404, b'<html>'), (200, b'<html>'), (200, {})],
 )
-def test_what_a_caller_can_cause_does_not_open_the_breaker(
+def test_what_is_no_outage_does_not_open_the_breaker(
     make: Make,
     compute: Compute,
     status: int,
+    body: Any,
     credentials: dict[str, str],
 ) -> None:
-    nova = make(**credentials)
-    compute.status = status
-    for _ in range(10):
-        with pytest.raises(nova_client.Unknown):
-            query(nova)
-    compute.status = 200
-    assert query(nova)
-
-
-@pytest.mark.parametrize(
-    ('status', 'body'),
-    [(200, b'<html>'), (200, {}), (302, b''), (429, b''), (504, b'')],
-)
-def test_responses_that_are_not_novas_open_the_breaker(
-    make: Make, compute: Compute, status: int, body: Any
-) -> None:
-    nova = make()
+    nova = make(nova_breaker_failures=2, **credentials)
     compute.status, compute.body = status, body
-    for _ in range(10):
-        with pytest.raises(nova_client.Unknown):
+    for _ in range(3):
+        with pytest.raises(nova_client.Unknown) as caught:
             query(nova)
-    assert len(compute.seen) == 5
+        assert not caught.value.outage
+    assert nova.breaker.open_for is None
+
+
+@pytest.mark.parametrize('status', [502, 503, 504])
+def test_a_gateway_without_nova_is_an_outage(
+    make: Make, compute: Compute, status: int
+) -> None:
+    nova = make(nova_breaker_failures=2)
+    compute.status = status
+    for _ in range(3):
+        with pytest.raises(nova_client.Unknown) as caught:
+            query(nova)
+        assert caught.value.outage
+    assert len(compute.seen) == 2
+
+
+@pytest.mark.parametrize('fault', ['refused', 'hang'])
+def test_a_failure_below_http_is_an_outage(make: Make, fault: str) -> None:
+    with listening(hang) as url:
+        if fault == 'refused':
+            url = 'http://127.0.0.1:9'
+        nova = make(
+            endpoint_override=url, nova_timeout=0.3, nova_breaker_failures=1
+        )
+        with pytest.raises(nova_client.Unknown) as caught:
+            query(nova)
+    assert caught.value.outage
+    assert nova.breaker.open_for is not None
 
 
 def test_a_callers_token_without_nova_is_no_outage(make: Make) -> None:
@@ -458,7 +456,8 @@ def test_a_burst_opens_a_connection_each_and_keeps_them(
 
     def burst() -> None:
         threads = [
-            threading.Thread(target=query, args=(nova,)) for _ in range(16)
+            threading.Thread(target=query, args=(nova, None, str(n % 2)))
+            for n in range(16)
         ]
         for thread in threads:
             thread.start()
@@ -477,23 +476,20 @@ def test_without_token_and_credentials_there_is_no_query(
     make: Make, compute: Compute
 ) -> None:
     with pytest.raises(nova_client.Unknown, match='auth_type'):
-        make().queries(None).has_volume(fakes.SERVER, fakes.VOLUME)
+        make().queries(None).server(fakes.SERVER)
     assert compute.seen == []
 
 
 def test_each_query_is_made_as_its_own_caller(
     make: Make, compute: Compute
 ) -> None:
-    nova = make(nova_max_concurrency=20)
+    nova = make(nova_max_concurrency=40)
     compute.status, compute.body = 404, GONE
     compute.delay = 0.05
     threads = [
         threading.Thread(
-            target=nova.queries(Token(f'token-{n}')).has_volume,
-            args=(
-                f'{n:08}-1111-4111-8111-111111111111',
-                fakes.VOLUME,
-            ),
+            target=nova.queries(Token(f'token-{n}')).server,
+            args=(f'{n:08}-1111-4111-8111-111111111111',),
         )
         for n in range(20)
     ]
@@ -533,12 +529,12 @@ def test_the_queries_of_one_request_share_the_time(
     compute.delay = 0.3
     nova = make(nova_timeout=0.5, nova_breaker_failures=0)
     queries = nova.queries(noauth.NoAuth())
-    assert queries.has_volume(fakes.SERVER, fakes.VOLUME)
+    assert queries.server(fakes.SERVER)
     with pytest.raises(nova_client.Unknown, match='nova_timeout'):
-        queries.has_volume(fakes.SERVER, fakes.VOLUME)
+        queries.server(fakes.SERVER)
     time.sleep(0.01)  # A wait may end a little before its timeout.
     with pytest.raises(nova_client.Unknown, match='no time is left') as caught:
-        queries.has_volume(fakes.SERVER, fakes.VOLUME)
+        queries.server(fakes.SERVER)
     assert not caught.value.outage
     assert queries.count == 3
     assert 0.4 <= queries.seconds < 2
@@ -566,7 +562,7 @@ def test_the_body_of_a_response_has_a_total_time(make: Make) -> None:
 
 
 def test_a_response_has_a_maximum_size(make: Make, compute: Compute) -> None:
-    compute.body = {**HAS_VOLUME, 'padding': 'x' * 1024 * 1024}
+    compute.body = {**found(), 'padding': 'x' * 1024 * 1024}
     with pytest.raises(nova_client.Unknown, match='more than 1048576 bytes'):
         query(make())
 
@@ -640,3 +636,131 @@ def test_a_ca_bundle_of_the_environment_is_used(
         nova_client.Unknown, match='nonexistent/bundle.pem|OSError'
     ):
         query(nova)
+
+
+SERVERS = '/servers?all_tenants=1&limit=1'
+
+
+class TestVisibility:
+    """Whether Nova shows the servers of every project."""
+
+    @pytest.fixture(autouse=True)
+    def no_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(circuit_breaker, 'start_thread', lambda run: run())
+
+    @pytest.mark.parametrize(
+        ('status', 'body', 'sees'),
+        [(200, {'servers': []}, True), (403, {}, False), (401, {}, False)],
+    )
+    def test_is_checked_once_in_a_while(
+        self,
+        make: Make,
+        compute: Compute,
+        running: server.Server,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        status: int,
+        body: Any,
+        sees: bool,
+    ) -> None:
+        nova = make(auth_type='none')
+        assert nova.visibility is nova_client.Visibility.UNCHECKED
+        assert compute.seen == []
+        compute.status, compute.body = status, body
+        now = time.monotonic()
+        for later, checks in ((0, 1), (299, 1), (301, 2), (599, 2)):
+            monkeypatch.setattr(time, 'monotonic', lambda: now + later)  # noqa: B023
+            queries = [nova.queries(None) for _ in range(3)]
+            assert [item.sees_every_project() for item in queries] == (
+                [sees] * 3
+            )
+            assert [item.path for item in running.requests] == (
+                [SERVERS] * checks
+            )
+        warned = caplog.text.count('Give their user the role admin')
+        assert warned == (not sees)
+
+    def test_can_change(
+        self,
+        make: Make,
+        compute: Compute,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        nova = make(auth_type='none')
+        compute.status, compute.body = 403, {'servers': []}
+        assert not nova.queries(None).sees_every_project()
+        compute.status = 200
+        now = time.monotonic()
+        monkeypatch.setattr(time, 'monotonic', lambda: now + 301)
+        assert nova.queries(None).sees_every_project()
+        assert nova.visibility is nova_client.Visibility.EVERY_PROJECT
+
+    def test_of_some_projects_leaves_the_caller_to_see_the_server(
+        self, make: Make, compute: Compute
+    ) -> None:
+        nova = make(auth_type='none')
+
+        def choose(environ: Any) -> None:
+            # As to a user with the role service only.
+            if environ.get('HTTP_X_AUTH_TOKEN') == 'token':
+                compute.status, compute.body = 200, found()
+            elif 'all_tenants' in environ['QUERY_STRING']:
+                compute.status, compute.body = 403, {'forbidden': {}}
+            else:
+                compute.status, compute.body = 404, GONE
+
+        compute.choose = choose
+        assert query(nova, Token('token'))
+        assert nova.visibility is nova_client.Visibility.SOME_PROJECTS
+        # Nobody else sees it.
+        assert not query(nova, Token('another'))
+
+    def test_is_unknown_if_nova_does_not_say(
+        self, make: Make, compute: Compute
+    ) -> None:
+        nova = make(auth_type='none')
+        compute.status = 500
+        with pytest.raises(nova_client.Unknown, match='HTTP 500'):
+            nova.queries(None).sees_every_project()
+
+    def test_of_a_caller_is_never_every_project(
+        self, make: Make, compute: Compute
+    ) -> None:
+        queries = make().queries(noauth.NoAuth())
+        assert not queries.sees_every_project()
+        assert compute.seen == []
+
+
+@pytest.mark.parametrize('regions', [['one'], ['one', 'two']])
+@pytest.mark.parametrize('chosen', [{}, {'region_name': 'one'}])
+def test_several_regions_are_reported_if_none_is_chosen(
+    make: Make,
+    running: server.Server,
+    compute: Compute,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    regions: list[str],
+    chosen: dict[str, str],
+) -> None:
+    # The check in the background ends before the next.
+    monkeypatch.setattr(circuit_breaker, 'start_thread', lambda run: run())
+    token = fixture.V3Token()
+    token.set_project_scope()
+    service = token.add_service('compute')
+    for region in regions:
+        service.add_endpoint('public', running.url, region=region)
+    compute.status = 201
+    compute.body = {**token, 'servers': []}
+    compute.headers = {'X-Subject-Token': 'token'}
+    nova = make(
+        auth_url=f'{running.url}/v3',
+        endpoint_override='',
+        **KEYSTONE,
+        **chosen,
+    )
+    several = sorted(regions) if len(regions) > 1 and not chosen else []
+    assert nova.unchosen_regions() == several
+    # The token is kept, and Nova responds with 200.
+    compute.status = 200
+    assert nova.queries(None).sees_every_project()
+    assert ('regions=one,two' in caplog.text) == bool(several)
