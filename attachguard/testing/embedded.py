@@ -322,7 +322,8 @@ class EmbeddedCinder:
                 'service_token_roles': 'service',
                 'service_token_roles_required': True,
             },
-            'nova': {**service_user, 'interface': 'public'},
+            # With credentials here, the guard would use them.
+            'nova': {'interface': 'public'},
             'service_user': {**service_user, 'send_service_user_token': True},
             'oslo_concurrency': {'lock_path': self.directory / 'state'},
         }

@@ -71,6 +71,20 @@ class Caller:
             frozenset((headers.get('X-Service-Roles') or '').split(',')),
         )
 
+    @classmethod
+    def from_context(cls, context: typing.Any) -> Caller:
+        """Read the caller from the context that Cinder's keystonecontext sets.
+
+        :param context: a ``cinder.context.RequestContext``, which can be
+            elevated
+        """
+        return cls(
+            context.user_id or '',
+            context.project_id or '',
+            frozenset(context.roles),
+            frozenset(context.service_roles),
+        )
+
     @property
     def is_admin(self) -> bool:
         """Whether the caller is an administrator of the cloud."""

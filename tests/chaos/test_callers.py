@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import time
+import uuid
 
 import pytest
 
@@ -23,8 +24,8 @@ _CALLERS = 3 * chaos_cloud.CONCURRENCY
 def test_a_caller_who_goes_away_leaves_nothing_behind(
     cloud: chaos_cloud.Cloud, reset: bool
 ) -> None:
-    volume_id, server_id = cloud.create_attached_volume()
-    body = {'instance_uuid': server_id, 'mountpoint': '/dev/vdb'}
+    volume_id = cloud.create_volume()
+    body = {'instance_uuid': str(uuid.uuid4()), 'mountpoint': '/dev/vdb'}
     request = (
         'POST',
         f'{cloud.member.path}/volumes/{volume_id}/action',

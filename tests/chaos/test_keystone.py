@@ -61,7 +61,7 @@ def _recovered(cloud: chaos_cloud.Cloud) -> None:
 
 def _renew_token(cloud: chaos_cloud.Cloud) -> None:
     """Let Nova reject the guard's token once, so that it gets a new one."""
-    cloud.stubs.nova.faults.add(401, path='os-volume_attachments')
+    cloud.stubs.nova.faults.add(401, path='/servers/')
     response = cloud.attach()
     assert response.status == 403, response
 

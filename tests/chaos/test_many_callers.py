@@ -127,9 +127,9 @@ def test_of_200_callers_at_once_few_wait_and_all_get_503_in_time(
     slowest = max(each.seconds for each in responses)
     assert slowest < chaos_cloud.LATEST + 2 * work
     reasons = [each.reason for each in responses]
-    # No more than nova_max_concurrency wait at the same time.
+    # No more than half of nova_max_concurrency wait at the same time.
     waited = _CALLERS - reasons.count('nova-busy')
-    assert waited <= chaos_cloud.CONCURRENCY * (1 + slowest)
+    assert waited <= chaos_cloud.SHARE * (1 + slowest)
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_a_nova_that_drips_headers_keeps_threads_until_it_stops(
     """
     nova = cloud.nova
     with cloud.others.calling() as others, nova.failing(faults.ALL[fault]):
-        first = chaos_cloud.at_once(chaos_cloud.CONCURRENCY, cloud.attach)
+        first = chaos_cloud.at_once(chaos_cloud.SHARE, cloud.attach)
         connections = nova.wait_until_released(chaos_cloud.SOCKET_TIMEOUT)
         later = [cloud.attach() for _ in range(5)]
         usage = process_usage.measure(cloud.cinder.process)
     slowest = max(each.seconds for each in first)
     assert {each.status for each in first} == {503}
     assert slowest < chaos_cloud.LATEST
-    # All the places are taken, so that nobody waits any more.
-    assert connections == chaos_cloud.CONCURRENCY
+    # The project's places are taken, so that it does not wait any more.
+    assert connections == chaos_cloud.SHARE
     assert {each.reason for each in later} == {'nova-busy'}
     assert max(each.seconds for each in later) < chaos_cloud.MARGIN
     assert not others.failed

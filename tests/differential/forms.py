@@ -178,7 +178,7 @@ SERVER = router.SERVER
     OF_SHARED_TOO,
     OF_SHARED_HOST,
     OF_FOREIGN,
-) = (attachment.id for attachment in router.ATTACHMENTS)
+) = (attachment.id for attachment in router.ATTACHMENTS[:7])
 
 OPERATIONS: dict[str, Any] = {
     'os-attach': {'instance_uuid': SERVER, 'mountpoint': '/dev/vdb'},
@@ -192,6 +192,7 @@ OPERATIONS: dict[str, Any] = {
     'os-force_detach': {'connector': None},
     'os-reset_status': {'status': 'available', 'attach_status': 'detached'},
     'os-migrate_volume_completion': {'new_volume': FREE},
+    'os-reimage': {'image_id': SERVER},
 }
 _ADMINISTRATIVE = (
     'os-force_detach',
@@ -222,6 +223,9 @@ COMPLETE = Request(
     body=_json({'os-complete': None}),
 )
 DELETE = Request('DELETE', f'/attachments/{OF_LIVE}')
+TRANSFER = Request(
+    'POST', '/volume-transfers', body=_json({'transfer': {'volume_id': FREE}})
+)
 
 FORMS: list[Form] = []
 
@@ -267,6 +271,27 @@ def _plain() -> None:
     _form('attachment-update', 'update', 'As documented.', UPDATE)
     _form('attachment-complete', 'complete', 'As documented.', COMPLETE)
     _form('attachment-delete', 'delete', 'As documented.', DELETE)
+    for path in ('/volume-transfers', '/os-volume-transfer'):
+        _form(
+            'transfer-create',
+            f'transfer-{path[1:]}',
+            'As documented.',
+            TRANSFER.but(path=path),
+        )
+    _form(
+        None,
+        'transfer-of-none',
+        'Refused by the schema.',
+        TRANSFER.but(body=_json({'transfer': {'volume_id': None}})),
+    )
+    _form(
+        None,
+        'reimage-at-3.67',
+        'It exists from 3.68 on.',
+        action('os-reimage', OPERATIONS['os-reimage']).but(
+            version='volume 3.67'
+        ),
+    )
     _form(
         'attachment-create',
         'create-for-nobody',
@@ -370,7 +395,7 @@ def _plain() -> None:
 def _paths() -> None:
     volume = f'/volumes/{FREE}/action'
     for prefix in (f'/{router.PROJECT}',):
-        for form in (ATTACH, CREATE, UPDATE, COMPLETE, DELETE):
+        for form in (ATTACH, CREATE, UPDATE, COMPLETE, DELETE, TRANSFER):
             _form(
                 _reached(form),
                 f'with-a-project-{_reached(form)}',
@@ -382,7 +407,7 @@ def _paths() -> None:
         ('\n', '"$" matches before a newline at the end (routes/route.py).'),
         ('.json\n', 'Both.'),
     ):
-        for form in (ATTACH, CREATE, COMPLETE):
+        for form in (ATTACH, CREATE, COMPLETE, TRANSFER):
             _form(
                 _reached(form),
                 f'{_reached(form)}-suffix-{suffix!r}',
@@ -397,6 +422,27 @@ def _paths() -> None:
                 why,
                 form.but(path=f'{form.path}{suffix}'),
             )
+    for prefix in ('', f'/{router.PROJECT}'):
+        for suffix in ('', '\n', '.json'):
+            for word in router.WORDS:
+                _attach(
+                    f'volume-named-{word}-{len(prefix)}-{suffix!r}',
+                    'A word of one route in the place of an id in another.',
+                    path=f'{prefix}/volumes/{word}/action{suffix}',
+                )
+    for word in router.WORDS:
+        _form(
+            'attachment-delete',
+            f'attachment-named-{word}',
+            'The same.',
+            DELETE.but(path=f'/attachments/{word}'),
+        )
+        _form(
+            'attachment-complete',
+            f'complete-named-{word}',
+            'The same.',
+            COMPLETE.but(path=f'/attachments/{word}/action'),
+        )
     _attach(
         'project-and-suffix',
         'A prefix and a suffix and a newline.',
@@ -466,7 +512,6 @@ def _paths() -> None:
     for name, path in (
         ('format-twice', f'/attachments/{OF_LIVE}.json.json'),
         ('format-newlines', f'/attachments/{OF_LIVE}\n.json'),
-        ('detail', '/attachments/detail'),
         ('new', '/attachments/new'),
         ('edit', f'/attachments/{OF_LIVE}/edit'),
         ('slash', f'/attachments/{OF_LIVE}/'),
@@ -499,6 +544,7 @@ def _reached(request: Request) -> str:
         UPDATE: 'attachment-update',
         COMPLETE: 'attachment-complete',
         DELETE: 'attachment-delete',
+        TRANSFER: 'transfer-create',
     }[request]
 
 
@@ -557,6 +603,7 @@ def _methods() -> None:
         (UPDATE, 'PUT'),
         (CREATE, 'POST'),
         (COMPLETE, 'POST'),
+        (TRANSFER, 'POST'),
     ):
         for sent in ('GET', 'POST', 'HEAD'):
             _form(

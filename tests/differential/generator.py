@@ -26,11 +26,8 @@ _IDS = (
     router.SERVER,
     router.OTHER_SERVER,
     '00000000-0000-0000-0000-000000000000',
-    'detail',
     'new',
-    'action',
-    'volumes',
-    'attachments',
+    'edit',
 )
 _UUID = re.compile(
     r'[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-'
@@ -102,8 +99,8 @@ _PREFIXES = (
     '/-',
     '/v3',
     '/',
-    '/volumes',
     '/ ',
+    *(f'/{word}' for word in router.WORDS),
 )
 _FIELDS = (
     '_method',
@@ -310,6 +307,13 @@ def _other_id(rng: random.Random, made: forms.Request) -> forms.Request:
     )
 
 
+def _word(rng: random.Random, made: forms.Request) -> forms.Request:
+    # A word of the routes instead of another, or of an id.
+    parts = (made.path or '').split('/')
+    parts[rng.randrange(len(parts))] = rng.choice(router.WORDS)
+    return made.but(path='/'.join(parts))
+
+
 def _same_id(rng: random.Random, made: forms.Request) -> forms.Request:
     def change(found: re.Match[str]) -> str:
         uuid = found[0]
@@ -484,6 +488,7 @@ _MUTATIONS: tuple[Mutation, ...] = (
     _prefix,
     _suffix,
     _other_id,
+    _word,
     _same_id,
     _other_path,
     _other_body,

@@ -9,8 +9,8 @@ regimes, to the filter in front of the same router:
     Every rule is "never". A request with a guarded effect has bypassed the
     filter.
 ``default``
-    The default rules, an ordinary caller, and a Nova that has the volume, does
-    not have it, or does not respond. The :mod:`oracle` must permit every
+    The default rules, an ordinary caller, and a Nova whose responses are
+    random, or missing. The :mod:`oracle` must permit every
     effect. If it permits all effects on the bare router, none may be missing.
 ``unseen``
     The default rules, and a caller that auth_token has not validated. There
@@ -215,61 +215,52 @@ class Witness:
 class Nova:
     """Nova for a guard: its responses are random, and always the same."""
 
-    as_caller = True
+    visibility = nova_client.Visibility.UNCHECKED
     count = 0
     seconds = 0.0
+    deadline = float('inf')
 
     def __init__(self) -> None:
         self.seed = ''
 
-    def queries(self, auth: Any) -> Nova:
+    def queries(self, auth: Any, project_id: Any) -> Nova:
         """The queries for one request."""
         return self
 
-    def answer(self, server: str, volume: str) -> oracle.Answer:
-        """Whether a server has a volume, for the current request."""
-        return self._random(server, volume).choice(
-            (
-                *(oracle.Answer.HAS,) * 3,
-                *(oracle.Answer.HAS_NOT,) * 3,
-                oracle.Answer.UNKNOWN,
-            )
-        )
+    def start(self, server_id: str) -> None:
+        """As ``attachguard.nova.client.Queries.start``."""
 
-    def attachment(self, server: str, volume: str) -> str | None:
-        """The attachment by which a server has a volume, if it does."""
-        ids = [row.id for row in router.ATTACHMENTS if row.volume == volume]
-        return self._random(server, volume, 'attachment').choice(
-            [None, 'no-such-attachment', *ids]
-        )
-
-    def only_attachment(self, server: str, volume: str) -> str | None:
-        """The same, or None where it may not be the only one."""
-        if not self.is_idle(server):
+    def server(self, server_id: str) -> nova_client.Server | None:
+        """As ``attachguard.nova.client.Queries.server``."""
+        rng = self._random(server_id)
+        kind = rng.random()
+        if kind < 0.2:
             return None
-        return self.attachment(server, volume)
-
-    def _random(self, *about: str) -> random.Random:
-        return random.Random(':'.join((self.seed, *about)))
-
-    def is_idle(self, server_id: str) -> bool:
-        """As ``attachguard.nova.client.Queries.is_idle``."""
-        return self._random(server_id, 'idle').random() < 0.5
-
-    def has_volume(self, server_id: str, volume_id: str) -> bool:
-        """As ``attachguard.nova.client.Queries.has_volume``."""
-        for id_ in (server_id, volume_id):
-            assert _CANONICAL.fullmatch(id_), f'{id_!r} in the URL of Nova'
-        answer = self.answer(server_id, volume_id)
-        if answer is oracle.Answer.UNKNOWN:
-            raise nova_client.Unknown('random')
-        return answer is oracle.Answer.HAS
+        volumes = [row.id for row in router.VOLUMES if rng.random() < 0.5]
+        return nova_client.Server(server_id, kind > 0.8, frozenset(volumes))
 
     def attachment_id(self, server_id: str, volume_id: str) -> str | None:
         """As ``attachguard.nova.client.Queries.attachment_id``."""
-        if not self.has_volume(server_id, volume_id):
-            return None
-        return self.attachment(server_id, volume_id)
+        ids = [row.id for row in router.ATTACHMENTS if row.volume == volume_id]
+        return self._random(server_id, volume_id).choice(
+            [None, None, 'no-such-attachment', *ids]
+        )
+
+    def sees_every_project(self) -> bool:
+        """As ``attachguard.nova.client.Queries.sees_every_project``."""
+        return self._random().random() < 0.7
+
+    def _random(self, *about: str) -> random.Random:
+        """Random numbers about something, for the current request.
+
+        :raises attachguard.nova.client.Unknown: sometimes
+        """
+        for id_ in about:
+            assert _CANONICAL.fullmatch(id_), f'{id_!r} in the URL of Nova'
+        rng = random.Random(':'.join((self.seed, *about)))
+        if rng.random() < 0.1:
+            raise nova_client.Unknown('random')
+        return rng
 
 
 _CANONICAL = re.compile(
@@ -473,7 +464,9 @@ class Harness:
             self._witness.expect(environ, expected)
             self._prime(request)
             outcome = self._call(self._guards[regime], environ)
-            for wrong, detail in self._judge(regime, request, bare, outcome):
+            for wrong, detail in self._judge(
+                regime, request, bare, outcome, admin
+            ):
                 self.tally.wrong[wrong] += 1
                 # The first of many will do.
                 if self.tally.wrong[wrong] <= 20:
@@ -488,6 +481,7 @@ class Harness:
         request: forms.Request,
         bare: Outcome,
         outcome: Outcome,
+        admin: bool,
     ) -> Iterator[tuple[Wrong, str]]:
         seen = self._witness
         passed = seen.arrivals > 0
@@ -502,7 +496,7 @@ class Harness:
                 yield Wrong.REACHED, repr(done)
         elif regime is Regime.DEFAULT:
             for effect in done:
-                if not self._permitted(effect):
+                if not self._permitted(effect, admin):
                     yield Wrong.REACHED, repr(effect)
         if outcome.raised is not None and not (
             bare.raised is not None
@@ -535,7 +529,7 @@ class Harness:
         elif _is_nonsense(request):
             may = False
         elif regime is Regime.DEFAULT:
-            may = all(self._permitted(effect) for effect in meant)
+            may = all(self._permitted(effect, admin) for effect in meant)
         else:
             may = True
         if may and (meant or bare.code < 400):
@@ -545,10 +539,11 @@ class Harness:
                 f'{meant}',
             )
 
-    def _permitted(self, effect: router.Effect) -> bool:
-        return oracle.permitted(
-            effect, self._nova.answer, self._nova.only_attachment
-        )
+    def _permitted(self, effect: router.Effect, admin: bool) -> bool:
+        try:
+            return oracle.permitted(effect, self._nova, admin)
+        except nova_client.Unknown:
+            return False
 
     def _send(
         self,

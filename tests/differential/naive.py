@@ -33,12 +33,15 @@ _ACTIONS = (
     'os-force_detach',
     'os-reset_status',
     'os-migrate_volume_completion',
+    'os-reimage',
     'os-complete',
 )
 _ID = '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 _ACTION = re.compile(rf'^(/\w+)?/(volumes|attachments)/{_ID}/action$')
 _MEMBER = re.compile(rf'^(/\w+)?/attachments/{_ID}$')
-_COLLECTION = re.compile(r'^(/\w+)?/attachments$')
+_COLLECTION = re.compile(
+    r'^(/\w+)?/(attachments|volume-transfers|os-volume-transfer)$'
+)
 
 
 class NaiveGuard:

@@ -8,78 +8,146 @@ filter's own, and applied not to a request but to the effect that it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-import enum
+from collections.abc import Set
+from typing import Protocol
 import uuid
+
+from oslo_utils import uuidutils
 
 from tests.differential import router
 
 
-class Answer(enum.Enum):
-    """Whether Nova has a volume on a server."""
+class Server(Protocol):
+    """A server, as Nova shows it."""
 
-    HAS = 'has it'
-    HAS_NOT = 'has not'
-    UNKNOWN = 'unknown'
+    @property
+    def is_busy(self) -> bool:
+        """Whether Nova builds it, or performs a task on it."""
+
+    @property
+    def volume_ids(self) -> Set[str]:
+        """The volumes that Nova has on it."""
 
 
-Nova = Callable[[str, str], Answer]
-#: the id of the only attachment by which a server has a volume, where Nova
-#: knows; not while it moves the server
-By = Callable[[str, str], str | None]
+class Nova(Protocol):
+    """What Nova says; each method raises an exception if it does not."""
 
-_ONLY_IF_ATTACHED = ('os-attach', 'attachment-create')
-_ONLY_IF_NOT_ATTACHED = (
-    'os-detach',
-    'os-terminate_connection',
-    'os-begin_detaching',
+    def server(self, server_id: str) -> Server | None:
+        """A server, or None if Nova shows none."""
+
+    def attachment_id(self, server_id: str, volume_id: str) -> str | None:
+        """The attachment by which a server has a volume, if it has an id."""
+
+    def sees_every_project(self) -> bool:
+        """Whether Nova shows every server."""
+
+
+_ADMINISTRATIVE = (
+    'os-force_detach',
+    'os-reset_status',
+    'os-migrate_volume_completion',
 )
+_CLEARS_ALL = ('os-detach', 'os-terminate_connection', 'os-begin_detaching')
 
 
-def permitted(effect: router.Effect, nova: Nova, by: By) -> bool:
+def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
     """Whether an ordinary caller may have an effect, by the default rules.
 
     :param effect: what Cinder did
-    :param nova: what Nova says of a server and a volume
-    :param by: by which attachment Nova says that a server has a volume
+    :param nova: what Nova says
+    :param admin: whether the caller is an administrator
+    :raises Exception: Nova does not say; then it is not permitted
     """
-    if not effect.guarded:
+    if not effect.guarded or effect.operation in _ADMINISTRATIVE:
         return True
-    assert effect.volume is not None
-    of_volume = [
-        attachment
-        for attachment in router.ATTACHMENTS
-        if attachment.server is not None and attachment.volume == effect.volume
+    named = (effect.volume, effect.attachment)
+    if not all(uuidutils.is_uuid_like(id_) for id_ in named if id_):
+        # No id of a real Cinder.
+        return False
+    (volume,) = (row for row in router.VOLUMES if row.id == effect.volume)
+    attachments = [
+        row for row in router.ATTACHMENTS if row.volume == volume.id
     ]
-    if effect.operation in _ONLY_IF_ATTACHED:
-        if effect.server is None:
-            return effect.operation == 'attachment-create'
-        server = str(uuid.UUID(effect.server))
-        if any(attachment.server == server for attachment in of_volume):
+    of_servers = [row for row in attachments if row.server is not None]
+    moves = volume.migration_status is not None
+    match effect.operation:
+        case 'os-attach':
+            return (
+                admin
+                and not attachments
+                and effect.server is not None
+                and _has(nova, str(uuid.UUID(effect.server)), volume.id)
+            )
+        case 'os-reimage':
             return False
-        return nova(server, effect.volume) is Answer.HAS
-    meant = [
-        attachment
-        for attachment in of_volume
-        # os-detach removes the volume's export, whichever it names.
-        if effect.operation == 'os-detach'
-        or effect.attachment in (None, attachment.id)
-    ]
-    answers = [nova(str(one.server), one.volume) for one in meant]
-    if effect.operation == 'attachment-update':
-        return all(
-            answer is Answer.HAS and one.status == 'reserved'
-            for one, answer in zip(meant, answers, strict=True)
-        )
-    if effect.operation == 'attachment-complete':
-        return all(answer is Answer.HAS for answer in answers)
-    if effect.operation in _ONLY_IF_NOT_ATTACHED:
-        return all(answer is Answer.HAS_NOT for answer in answers)
-    if effect.operation == 'attachment-delete':
-        return all(
-            answer is Answer.HAS_NOT
-            or answer is Answer.HAS
-            and by(str(one.server), one.volume) not in (None, one.id)
-            for one, answer in zip(meant, answers, strict=True)
-        )
-    return True
+        case 'transfer-create':
+            return not attachments
+        case 'os-roll_detaching':
+            return not moves and (
+                not of_servers
+                or not volume.young
+                and not any(_is_busy(nova, row) for row in of_servers)
+            )
+        case 'attachment-delete':
+            (row,) = (
+                one for one in attachments if one.id == effect.attachment
+            )
+            return row.server is None or (
+                not moves and _lacks(nova, row, volume, attachments)
+            )
+    unused = all(_lacks(nova, row, volume) for row in of_servers)
+    match effect.operation:
+        case 'attachment-update' | 'attachment-complete':
+            return unused and effect.attachment not in {
+                row.id for row in of_servers
+            }
+        case 'attachment-create':
+            return unused and not moves and effect.server is None
+    consistent = (
+        bool(attachments)
+        or volume.status != 'in-use'
+        or effect.operation not in _CLEARS_ALL
+    )
+    return unused and not moves and (admin or consistent)
+
+
+def _has(nova: Nova, server_id: str, volume_id: str) -> bool:
+    """Whether an idle server has a volume by an attachment without an id."""
+    server = nova.server(server_id)
+    return (
+        server is not None
+        and not server.is_busy
+        and volume_id in server.volume_ids
+        and nova.attachment_id(server_id, volume_id) is None
+    )
+
+
+def _is_busy(nova: Nova, row: router.Attachment) -> bool:
+    server = nova.server(str(row.server))
+    return server is not None and server.is_busy
+
+
+def _lacks(
+    nova: Nova,
+    row: router.Attachment,
+    volume: router.Volume,
+    others: list[router.Attachment] | None = None,
+) -> bool:
+    """Whether it is certain that no server has a volume by an attachment.
+
+    :param others: the attachments of the volume, if the server may have it by
+        another one of these
+    """
+    server = nova.server(str(row.server))
+    if server is not None and volume.id in server.volume_ids:
+        if others is None or server.is_busy:
+            return False
+        named = nova.attachment_id(str(row.server), volume.id)
+        return named != row.id and named in {
+            other.id for other in others if other.status == 'attached'
+        }
+    if server is not None and server.is_busy:
+        return False
+    if row.status == 'reserved' and volume.young:
+        return False
+    return server is not None or not row.connected or nova.sees_every_project()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import datetime
 import functools
 import inspect
 import logging as python_logging
@@ -35,9 +36,11 @@ from cinder import context as cinder_context  # noqa: E402
 from cinder import db  # noqa: E402
 from cinder import exception  # noqa: E402
 from cinder import rpc  # noqa: E402
+from cinder.api.contrib import volume_actions  # noqa: E402
 from cinder.api.openstack import api_version_request  # noqa: E402
 from cinder.api.v3 import router as cinder_router  # noqa: E402
 from cinder.db import api as db_api  # noqa: E402
+from cinder.transfer import api as transfer_api  # noqa: E402
 from cinder.volume import api as volume_api  # noqa: E402
 from cinder.volume import volume_utils  # noqa: E402
 
@@ -68,6 +71,7 @@ class Attachment:
     volume: str
     server: str | None
     status: str = 'attached'
+    connected: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +81,9 @@ class Volume:
     id: str
     status: str
     project: str = PROJECT
+    migration_status: str | None = None
+    #: whether its record has just changed
+    young: bool = False
 
 
 # Letters in every id, so that a database which ignores case can show it.
@@ -88,7 +95,30 @@ SHARED = Volume('5ba4ed00-0000-4000-8000-00000000beef', 'in-use')
 FOREIGN = Volume(
     'f04e1600-0000-4000-8000-00000000cafe', 'in-use', project=STRANGER
 )
-VOLUMES = (FREE, LIVE, HOSTED, RESERVED, SHARED, FOREIGN)
+FORGED = Volume('f0496ed0-0000-4000-8000-00000000feed', 'in-use')
+MOVING = Volume(
+    'e0160000-0000-4000-8000-00000000babe',
+    'in-use',
+    migration_status='migrating',
+)
+YOUNG = Volume('f0000e60-0000-4000-8000-00000000cede', 'reserved', young=True)
+# In-use by nothing.
+EMPTY = Volume('e0000000-0000-4000-8000-00000000deed', 'in-use')
+# No id in a database is a word. As ids, the words of the routes show whether a
+# filter takes one for the other.
+WORDS = (
+    'action',
+    'attachments',
+    'detail',
+    'os-volume-transfer',
+    'volume-transfers',
+    'volumes',
+)
+VOLUMES = (
+    *(FREE, LIVE, HOSTED, RESERVED, SHARED, FOREIGN),
+    *(FORGED, MOVING, YOUNG, EMPTY),
+    *(Volume(word, 'in-use') for word in WORDS),
+)
 
 ATTACHMENTS = (
     Attachment('a77a0001-0000-4000-8000-00000000aaaa', LIVE.id, SERVER),
@@ -98,6 +128,7 @@ ATTACHMENTS = (
         RESERVED.id,
         SERVER,
         status='reserved',
+        connected=False,
     ),
     Attachment('a77a0004-0000-4000-8000-00000000dddd', SHARED.id, SERVER),
     Attachment(
@@ -105,6 +136,21 @@ ATTACHMENTS = (
     ),
     Attachment('a77a0006-0000-4000-8000-00000000ffff', SHARED.id, None),
     Attachment('a77a0007-0000-4000-8000-00000000abba', FOREIGN.id, SERVER),
+    Attachment(
+        'a77a0008-0000-4000-8000-00000000acdc',
+        FORGED.id,
+        OTHER_SERVER,
+        connected=False,
+    ),
+    Attachment('a77a0009-0000-4000-8000-00000000baab', MOVING.id, SERVER),
+    Attachment(
+        'a77a000a-0000-4000-8000-00000000bccb',
+        YOUNG.id,
+        OTHER_SERVER,
+        status='reserved',
+        connected=False,
+    ),
+    *(Attachment(word, word, SERVER) for word in WORDS),
 )
 
 MEMBER_ROLES = ('member', 'reader')
@@ -144,6 +190,7 @@ _OPERATIONS = {
     'initialize_connection': 'os-initialize_connection',
     'terminate_connection': 'os-terminate_connection',
     'migrate_volume_completion': 'os-migrate_volume_completion',
+    'reimage': 'os-reimage',
     'attachment_create': 'attachment-create',
     'attachment_update': 'attachment-update',
     'attachment_delete': 'attachment-delete',
@@ -222,6 +269,9 @@ class _Database:
     def service_get_all(self, *args: Any, **filters: Any) -> list[Any]:
         return []
 
+    def get_booleans_for_table(self, table_name: str) -> set[str]:
+        return set()
+
     def worker_destroy(self, context: Any, **filters: Any) -> int:
         return 0
 
@@ -284,7 +334,9 @@ def _build_attachment(row: Attachment) -> objects.VolumeAttachment:
         detach_time=None,
         attach_status=row.status,
         attach_mode='rw',
-        connection_info={'driver_volume_type': 'fake'},
+        connection_info=(
+            {'driver_volume_type': 'fake'} if row.connected else {}
+        ),
         connector={'host': 'host-1'},
         created_at=None,
         updated_at=None,
@@ -293,17 +345,21 @@ def _build_attachment(row: Attachment) -> objects.VolumeAttachment:
     )
 
 
+_LONG_AGO = datetime.datetime(2014, 7, 31, tzinfo=datetime.UTC)
+_TO_COME = datetime.datetime(2114, 7, 31, tzinfo=datetime.UTC)
+
+
 def _build_volume(row: Volume) -> objects.Volume:
     absent = dict.fromkeys(
         (
             '_name_id ec2_id snapshot_id cluster_name cluster '
-            'migration_status scheduled_at launched_at terminated_at '
+            'scheduled_at launched_at terminated_at '
             'display_description provider_id provider_location '
             'provider_auth provider_geometry source_volid encryption_key_id '
             'consistencygroup_id group_id replication_status '
             'replication_extended_status replication_driver_data '
             'previous_status consistencygroup snapshots group service_uuid '
-            'created_at updated_at deleted_at'
+            'deleted_at'
         ).split()
     )
     attached = [
@@ -324,6 +380,9 @@ def _build_volume(row: Volume) -> objects.Volume:
         host='host-1@fake#fake',
         size=1,
         availability_zone='nova',
+        migration_status=row.migration_status,
+        created_at=_LONG_AGO,
+        updated_at=_TO_COME if row.young else _LONG_AGO,
         status=row.status,
         attach_status='attached' if attached else 'detached',
         display_name='',
@@ -407,6 +466,22 @@ def _record_migrate_volume_completion(
     return _effect(volume.id, arguments=arguments), new.id
 
 
+def _record_transfer_create(
+    context: Any, volume_id: str, name: Any, **options: Any
+) -> tuple[Effect, Any]:
+    volume = _volume_row(context, volume_id)
+    made = dict.fromkeys(
+        (
+            'id display_name auth_key created_at no_snapshots '
+            'source_project_id destination_project_id accepted'
+        ).split()
+    )
+    return (
+        _effect(volume.id, arguments=repr((name, sorted(options.items())))),
+        {**made, 'volume_id': volume.id},
+    )
+
+
 def _record_attachment_create(
     context: Any,
     volume: Any,
@@ -454,6 +529,7 @@ _RECORDERS: dict[str, Callable[..., tuple[Effect, Any]]] = {
     'attachment_create': _record_attachment_create,
     'attachment_update': _record_attachment_update,
     'attachment_delete': _record_attachment_delete,
+    'transfer_create': _record_transfer_create,
 }
 
 
@@ -556,7 +632,31 @@ class RecordingRouter:
         def get_all_by_project(
             context: Any, project_id: str, **options: Any
         ) -> Any:
-            return get_all(context, **options)
+            found = get_all(context, **options)
+            found.objects = [
+                item
+                for item in found.objects
+                if item.volume.project_id == project_id
+            ]
+            return found
+
+        def get_volumes(
+            api: Any,
+            context: Any,
+            marker: str | None = None,
+            limit: int | None = None,
+            filters: dict[str, Any] | None = None,
+            **paging: Any,
+        ) -> Any:
+            filters = filters or {}
+            everywhere = context.is_admin and 'all_tenants' in filters
+            found = [
+                _fresh(volumes[row.id], context)
+                for row in VOLUMES
+                if (everywhere or row.project == context.project_id)
+                and collate(filters.get('id', row.id)) == collate(row.id)
+            ]
+            return objects.VolumeList(context, objects=found[:limit])
 
         def save_attachment(attachment: Any) -> None:
             self.effects.append(
@@ -578,6 +678,7 @@ class RecordingRouter:
                 if inspect.isfunction(value) and not name.startswith('_'):
                     self._replace(module, name, getattr(database, name))
         for where, name, what in (
+            (volume_api.API, 'get_all', get_volumes),
             (objects.Volume, 'get_by_id', get_volume),
             (objects.Volume, 'save', save_volume),
             (objects.VolumeAttachment, 'get_by_id', get_attachment),
@@ -599,22 +700,31 @@ class RecordingRouter:
             if name.startswith('_') or name in _READING or not callable(value):
                 continue
             if name == 'get_all':
-                method = _no_volumes
-            elif name.startswith(('get_', 'calculate_')):
+                continue
+            if name.startswith(('get_', 'calculate_')):
                 method = _nothing_known
             else:
                 method = self._recorder(name)
             self._replace(volume_api.API, name, method)
+        create = self._recorder('transfer_create', 'transfer-create')
+        self._replace(transfer_api.API, 'create', create)
+        # os-reimage reads the image, if the release can use its snapshot.
+        name = '_get_image_snapshot_and_check_size'
+        controller = volume_actions.VolumeActionsController
+        if hasattr(controller, name):
+            self._replace(controller, name, _nothing_known)
 
-    def _recorder(self, name: str) -> Callable[..., Any]:
-        operation = _OPERATIONS.get(name, f'other:{name}')
+    def _recorder(
+        self, name: str, operation: str | None = None
+    ) -> Callable[..., Any]:
+        operation = operation or _OPERATIONS.get(name, f'other:{name}')
         describe: Callable[..., tuple[Effect, Any]] = _RECORDERS.get(
             name, _record_any
         )
 
         def record(api: Any, context: Any, *args: Any, **kwargs: Any) -> Any:
             effect, result = describe(context, *args, **kwargs)
-            performed = operation
+            performed: str = operation
             if id(api) in self._administrative and operation in (
                 'os-detach',
                 'os-terminate_connection',
@@ -635,16 +745,13 @@ class RecordingRouter:
         self._administrative.add(id(controller.volume_api))
 
 
-def _no_volumes(*args: Any, **kwargs: Any) -> objects.VolumeList:
-    return objects.VolumeList(objects=[])
-
-
 def _nothing_known(*args: Any, **kwargs: Any) -> dict[str, Any]:
     return {}
 
 
 def _search(context: Any, options: dict[str, Any]) -> Iterator[Attachment]:
     wanted = {
+        'id': 'id',
         'volume_id': 'volume',
         'instance_uuid': 'server',
         'attach_status': 'status',

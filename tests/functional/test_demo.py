@@ -63,21 +63,25 @@ def test_all_claims_are_met(output: str) -> None:
 AVAILABLE = '=> both agree: available'
 ATTACHED = 'Nova:   attached to MyVm\n=> both agree: attached'
 FORGED = '=> ATTACHED only in Cinder'
-REFUSED = '403 server-lacks-volume\nCinder: available'
+REFUSED = '403 {}\nCinder: available'
 DETACHED = '202 Accepted\nCinder: available'
 
 
 def test_the_table_shows_both_clouds(output: str) -> None:
     expected = (
         ('nova.servers.create', AVAILABLE, AVAILABLE),
-        ('cinder.volumes.attach', f'Nova:   not attached\n{FORGED}', REFUSED),
+        (
+            'cinder.volumes.attach',
+            f'Nova:   not attached\n{FORGED}',
+            REFUSED.format('server-lacks-volume'),
+        ),
         ('vol.detach()', DETACHED, DETACHED),
         ('nova.volumes.create_server_volume', ATTACHED, ATTACHED),
         ('nova.volumes.delete_server_volume', AVAILABLE, AVAILABLE),
         (
             'cinder.attachments.create',
             'Cinder: reserved, server no_such_vm',
-            REFUSED,
+            REFUSED.format('names-server'),
         ),
         (
             'cinder.attachments.complete',

@@ -92,6 +92,13 @@ class Response(NamedTuple):
     body: Any
 
 
+def refusal(response: Response) -> tuple[int, str]:
+    """Return status and reason of a response of the guard."""
+    (fault,) = response.body.values()
+    assert fault['code'] == response.status
+    return response.status, fault['reason']
+
+
 class Cloud:
     """A cloud with a guarded Cinder, and the volume of the current test."""
 
@@ -135,6 +142,31 @@ class Cloud:
         """Detach the volume, by Nova."""
         self.nova.volumes.delete_server_volume(server.id, self.volume.id)
 
+    def forge(self) -> tuple[str, str]:
+        """Attach the volume to no server; return attachment and server id."""
+        body = server_attach()
+        response = self.act(body, X_Service_Token=self.token('nova'))
+        assert response.status == 202
+        (attachment,) = self.member.attachments.list()
+        return attachment.id, body['os-attach']['instance_uuid']
+
+    def check_attached_elsewhere(self, expected: tuple[int, str]) -> None:
+        """Check that a member cannot clear what an administrator attached.
+
+        :param expected: status and reason of the refusal
+        """
+        server = self.stubs.nova.add_server(self.stubs.project_id('other'))
+        nova = self.stubs.novaclient('admin').volumes
+        nova.create_server_volume(server.id, self.volume.id)
+        (attachment,) = self.member.attachments.list()
+        for response in (
+            self.act({'os-detach': {}}),
+            self.act({'os-begin_detaching': None}),
+            self.send('DELETE', f'/attachments/{attachment.id}'),
+        ):
+            assert refusal(response) == expected
+        nova.delete_server_volume(server.id, self.volume.id)
+
     @property
     def status(self) -> str:
         return str(self.member.volumes.get(self.volume.id).status)
@@ -143,20 +175,17 @@ class Cloud:
         return self.stubs.session(user).get_token() or ''
 
     def break_nova(self, **fault: Any) -> None:
-        """Add a fault to Nova, for all requests for attachments."""
-        self.stubs.nova.faults.add(
-            times=None, path='os-volume_attachments', **fault
-        )
+        """Add a fault to Nova, for all requests about servers."""
+        self.stubs.nova.faults.add(times=None, path='/servers', **fault)
 
-    def nova_queries(self) -> list[Any]:
-        """Return the requests for attachments to Nova since the last call."""
-        queries = [
-            request
+    def nova_queries(self) -> int:
+        """Count the queries about a server to Nova since the last call."""
+        count = sum(
+            request.method == 'GET' and '/servers/' in request.path
             for request in self.stubs.nova_server.requests
-            if 'os-volume_attachments/' in request.path
-        ]
+        )
         self.stubs.nova_server.forget()
-        return queries
+        return count
 
     def send(
         self,
@@ -196,9 +225,7 @@ class Cloud:
 
     def attach_reason(self) -> tuple[int, str]:
         """Attach the volume; return status and reason of the refusal."""
-        response = self.act(server_attach())
-        (fault,) = response.body.values()
-        return response.status, fault['reason']
+        return refusal(self.act(server_attach()))
 
     def health(self) -> requests.Response:
         url = self.embedded.url.removesuffix('/v3') + '/healthcheck'
@@ -210,17 +237,17 @@ class Cloud:
 def _running(
     directory: pathlib.Path,
     *,
-    credentials_of: str | None = None,
-    guard_options: dict[str, Any] | None = None,
+    nova_user: str | None = None,
+    cinder_options: dict[str, dict[str, Any]] | None = None,
     is_real: bool = True,
     **kwargs: Any,
 ) -> Iterator[Cloud]:
     with stub_cloud.StubCloud(cinder=None) as cloud:
-        options = dict(guard_options or {})
-        if credentials_of is not None:
-            options.update(cloud.auth_settings(credentials_of))
+        options = dict(cinder_options or {})
+        if nova_user is not None:
+            options['nova'] = cloud.auth_settings(nova_user)
         with embedded.EmbeddedCinder(
-            directory, cloud.keystone_url, guard_options=options, **kwargs
+            directory, cloud.keystone_url, cinder_options=options, **kwargs
         ) as cinder:
             cloud.register_cinder(cinder.url)
             yield Cloud(cloud, cinder, is_real)
@@ -247,6 +274,7 @@ def running(
         guard_options={
             'nova_timeout': NOVA_TIMEOUT,
             'nova_breaker_seconds': BREAKER_SECONDS,
+            'settle': 0,
         },
         is_real=kind == 'real',
     ) as cloud:
@@ -276,19 +304,29 @@ def assert_refused(call: Any, *args: Any, **kwargs: Any) -> None:
     assert 'openstack server add volume' in caught.value.message
 
 
+def assert_conflict(call: Any, *args: Any) -> None:
+    with pytest.raises(cinder_exceptions.ClientException) as caught:
+        call(*args)
+    assert caught.value.code == 409
+    assert 'openstack server remove volume' in caught.value.message
+
+
 def assert_not_found(
     client: Any, volume: str, server: str, attachment: str
 ) -> None:
     for call, *args in (
         (client.volumes.attach, volume, server, '/dev/vdb'),
         (client.volumes.detach, volume),
-        (client.attachments.create, volume, None, server),
+        (client.attachments.create, volume, None),
+        (client.transfers.create, volume),
         (client.attachments.update, attachment, {'host': 'h'}),
         (client.attachments.complete, attachment),
         (client.attachments.delete, attachment),
     ):
         with pytest.raises(cinder_exceptions.NotFound):
             call(*args)
+    # Whatever the volume is.
+    assert_refused(client.attachments.create, volume, None, server)
 
 
 class TestForgedAttachments:
@@ -299,11 +337,11 @@ class TestForgedAttachments:
         attach = cloud.member.volumes.attach
         assert_refused(attach, cloud.volume, server.id, '/dev/vdb')
         assert_refused(attach, cloud.volume, str(uuid.uuid4()), '/dev/vdb')
-        assert len(cloud.nova_queries()) == 2
+        assert cloud.nova_queries() == 2
         assert_refused(
             attach, cloud.volume, None, '/dev/vdb', host_name='a-host'
         )
-        assert cloud.nova_queries() == []
+        assert cloud.nova_queries() == 0
         assert cloud.member.volumes.get(cloud.volume.id).attachments == []
 
     def test_attachment_create_is_refused(self, cloud: Cloud) -> None:
@@ -312,6 +350,7 @@ class TestForgedAttachments:
         assert_refused(
             create, cloud.volume.id, {'host': 'h'}, cloud.server().id
         )
+        assert cloud.nova_queries() == 0
 
     def test_completing_a_reservation_is_refused(self, cloud: Cloud) -> None:
         # Like Nova, with the tokens of the member and of the service.
@@ -328,7 +367,7 @@ class TestForgedAttachments:
         assert_refused(attachments.complete, attachment)
         assert_refused(attachments.update, attachment, {'host': 'h'})
         assert cloud.status == 'reserved'
-        assert len(cloud.nova_queries()) == 2
+        assert cloud.nova_queries() == 0
         attachments.delete(attachment)
 
     def test_the_response_has_cinders_format(self, cloud: Cloud) -> None:
@@ -355,11 +394,7 @@ class TestAttachmentsOfNova:
     def test_a_call_of_nova_needs_no_query(self, cloud: Cloud) -> None:
         server, _attachment = cloud.attach()
         cloud.detach(server)
-        assert not any(
-            'attachguard' in request.headers.get('User-Agent', '')
-            for request in cloud.stubs.nova_server.requests
-            if request.method == 'GET'
-        )
+        assert cloud.nova_queries() == 0
 
     def test_a_user_cannot_detach_it(self, cloud: Cloud) -> None:
         server, attachment = cloud.attach()
@@ -372,10 +407,79 @@ class TestAttachmentsOfNova:
             (member.volumes.terminate_connection, cloud.volume, {'host': 'h'}),
             (member.attachments.delete, attachment),
         ):
-            assert_refused(call, *args)
-        assert len(cloud.nova_queries()) == 5
+            assert_conflict(call, *args)
+        # One for each, and one for the id of the attachment.
+        assert cloud.nova_queries() == 6
         assert cloud.status == 'in-use'
         cloud.detach(server)
+
+    @pytest.mark.parametrize(
+        ('call', 'reason'),
+        [
+            ({'os-reserve': None}, 'server-has-volume'),
+            ({'os-unreserve': None}, 'server-has-volume'),
+            (
+                {'os-initialize_connection': {'connector': {'host': 'h'}}},
+                'server-has-volume',
+            ),
+            ({'os-reimage': {'image_id': str(uuid.uuid4())}}, 'policy'),
+        ],
+        ids=lambda call: next(iter(call)),
+    )
+    def test_a_user_cannot_disturb_it(
+        self, cloud: Cloud, call: dict[str, Any], reason: str
+    ) -> None:
+        server, _attachment = cloud.attach()
+        assert refusal(cloud.act(call)) == (403, reason)
+        cloud.detach(server)
+
+    def test_a_user_cannot_give_it_away(self, cloud: Cloud) -> None:
+        server, _attachment = cloud.attach()
+        cloud.nova_queries()
+        for path in ('/volume-transfers', '/os-volume-transfer'):
+            body = {'transfer': {'volume_id': cloud.volume.id}}
+            response = cloud.send('POST', path, body)
+            assert refusal(response) == (403, 'has-attachment')
+        assert cloud.nova_queries() == 0
+        cloud.detach(server)
+        transfer = cloud.member.transfers.create(cloud.volume.id)
+        cloud.member.transfers.delete(transfer)
+
+    def test_a_volume_of_a_server_that_nova_builds(self, cloud: Cloud) -> None:
+        _attachment, server_id = cloud.forge()
+        server = cloud.stubs.nova.add_server(
+            cloud.stubs.project_id('member'),
+            server_id=server_id,
+            status='BUILD',
+        )
+        for _ in range(2):
+            response = cloud.act({'os-detach': {}})
+            assert refusal(response) == (409, 'server-busy')
+            # Or a task is performed on it.
+            server.status, server.task_state = 'ACTIVE', 'rebuilding'
+        server.task_state = None
+        cloud.member.volumes.detach(cloud.volume)
+
+    def test_a_volume_that_cinder_migrates(self, cloud: Cloud) -> None:
+        """A member does not see the migration, and the guard does."""
+        attachment, _server_id = cloud.forge()
+        admin = cloud.stubs.cinderclient('admin')
+        admin.volumes.reset_state(
+            cloud.volume, None, migration_status='migrating'
+        )
+        path = f'/attachments/{attachment}'
+        for response in (
+            cloud.act({'os-detach': {}}),
+            cloud.act({'os-detach': {'attachment_id': attachment}}),
+            cloud.send('DELETE', path),
+        ):
+            assert refusal(response) == (409, 'volume-busy')
+        admin.volumes.reset_state(cloud.volume, None, migration_status='none')
+        cloud.member.volumes.detach(cloud.volume)
+
+    def test_a_server_that_nova_does_not_show(self, cloud: Cloud) -> None:
+        """An admin attached the volume to a server of another project."""
+        cloud.check_attached_elsewhere((503, 'server-unseen'))
 
     def test_a_user_cannot_repeat_or_update_it(self, cloud: Cloud) -> None:
         server, attachment = cloud.attach()
@@ -393,12 +497,14 @@ class TestAttachmentsOfNova:
 
     def test_a_user_can_delete_a_forged_one(self, cloud: Cloud) -> None:
         """It is older than the guard, or Nova was restored from a backup."""
-        response = cloud.act(
-            server_attach(), X_Service_Token=cloud.token('nova')
-        )
-        assert response.status == 202
-        assert cloud.status == 'in-use'
-        cloud.member.volumes.detach(cloud.volume)
+        for detach in (
+            lambda attachment: cloud.member.volumes.detach(cloud.volume),
+            cloud.member.attachments.delete,
+        ):
+            attachment, _server_id = cloud.forge()
+            assert cloud.status == 'in-use'
+            detach(attachment)
+            assert cloud.status == 'available'
 
 
 class TestCallersWithoutServiceRole:
@@ -412,7 +518,7 @@ class TestCallersWithoutServiceRole:
         attachments.complete(attachment)
         assert cloud.status == 'in-use'
         attachments.delete(attachment)
-        assert cloud.nova_queries() == []
+        assert cloud.nova_queries() == 0
 
     def test_a_user_cannot_forge_a_service(self, cloud: Cloud) -> None:
         own_token = {'X_Service_Token': cloud.token('member')}
@@ -432,7 +538,7 @@ class TestCallersWithoutServiceRole:
         # volume.
         other.volumes.create(1)
         assert_not_found(other, cloud.volume.id, server.id, attachment)
-        assert cloud.nova_queries() == []
+        assert cloud.nova_queries() == 0
         cloud.detach(server)
 
     # Up to 28, Cinder's own policy allows a reader to attach.
@@ -534,7 +640,7 @@ class TestBadRequests:
         path = f'/volumes/{missing}/action'
         assert cloud.send('POST', path, HOST_ATTACH).status == 404
         assert_not_found(cloud.member, missing, str(uuid.uuid4()), missing)
-        assert cloud.nova_queries() == []
+        assert cloud.nova_queries() == 0
 
 
 class TestBypass:
@@ -642,7 +748,7 @@ class TestNovaFailures:
         cloud.break_nova(status=503)
         reasons = [cloud.attach_reason() for _ in range(6)]
         assert reasons == [(503, 'nova-unknown')] * 5 + [(503, 'nova-down')]
-        assert len(cloud.nova_queries()) == 5
+        assert cloud.nova_queries() == 5
         health = cloud.health()
         assert health.status_code == 200
         assert 'attachguard: Nova does not respond since' in health.text
@@ -650,7 +756,7 @@ class TestNovaFailures:
         wait_until(
             lambda: cloud.attach_reason() == (403, 'server-lacks-volume')
         )
-        assert 'attachguard: OK' in cloud.health().text
+        assert 'does not respond' not in cloud.health().text
 
 
 def test_a_query_is_one_request_on_an_open_connection(cloud: Cloud) -> None:
@@ -663,11 +769,11 @@ def test_a_query_is_one_request_on_an_open_connection(cloud: Cloud) -> None:
     connections = cloud.stubs.nova_server.connections
     for _ in range(5):
         assert_refused(attach, cloud.volume, server.id, '/dev/vdb')
-    path = f'/v2.1/servers/{server.id}/os-volume_attachments/{cloud.volume.id}'
+    path = f'/v2.1/servers/{server.id}'
     assert [
         (request.method, request.path, request.status)
         for request in cloud.stubs.nova_server.requests
-    ] == [('GET', path, 404)] * 5
+    ] == [('GET', path, 200)] * 5
     assert cloud.stubs.keystone_server.requests == []
     assert cloud.stubs.nova_server.connections == connections
 
@@ -684,7 +790,7 @@ def test_the_filter_knows_every_route_of_this_cinder(running: Cloud) -> None:
 
 
 class TestOtherOptions:
-    """With configured credentials, and optional roles of service tokens.
+    """With the credentials of Cinder, and optional roles of service tokens.
 
     The latter is the default of the samples of Cinder 22 to 28.
     """
@@ -698,7 +804,7 @@ class TestOtherOptions:
         with _running(
             tmp_path_factory.mktemp('cinder'),
             server='threads',
-            credentials_of='admin',
+            nova_user='admin',
             guard_options={'nova_timeout': NOVA_TIMEOUT},
             cinder_options={'keystone_authtoken': auth_token},
         ) as cloud:
@@ -706,25 +812,46 @@ class TestOtherOptions:
 
     def test_the_credentials_need_one_token(self, cloud: Cloud) -> None:
         server, _attachment = cloud.attach()
-        cloud.stubs.nova_server.forget()
+        cloud.nova_queries()
         cloud.stubs.keystone_server.forget()
         for _ in range(3):
-            assert_refused(cloud.member.volumes.detach, cloud.volume)
-        assert [r.method for r in cloud.stubs.nova_server.requests] == (
-            ['GET'] * 3
-        )
+            assert_conflict(cloud.member.volumes.detach, cloud.volume)
+        assert cloud.nova_queries() == 3
         tokens = [
             request
             for request in cloud.stubs.keystone_server.requests
             if request.method == 'POST'
         ]
-        assert len(tokens) == 1
+        assert len(tokens) <= 1
         cloud.detach(server)
+
+    def test_they_show_every_server(self, cloud: Cloud) -> None:
+        cloud.check_attached_elsewhere((409, 'server-has-volume'))
+        # It was connected, and its server is gone.
+        server, attachment = cloud.attach()
+        del cloud.stubs.nova.servers[server.id]
+        cloud.member.attachments.delete(attachment)
+        assert 'Nova shows the servers of every project' in cloud.log
+
+    def test_a_young_reservation_may_be_of_a_server_to_come(
+        self, cloud: Cloud
+    ) -> None:
+        token = cloud.token('nova')
+        body = reservation(cloud.volume)
+        created = cloud.send(
+            'POST', '/attachments', body, X_Service_Token=token
+        )
+        path = f'/attachments/{created.body["attachment"]["id"]}'
+        response = cloud.send('DELETE', path)
+        assert refusal(response) == (503, 'attachment-young')
+        assert response.headers['Retry-After']
+        deleted = cloud.send('DELETE', path, X_Service_Token=token)
+        assert deleted.status == 200
 
     def test_a_service_token_needs_the_role(self, cloud: Cloud) -> None:
         for path, reason, body in (
             (f'/volumes/{cloud.volume.id}/action', 'no-server', HOST_ATTACH),
-            ('/attachments', 'server-lacks-volume', reservation(cloud.volume)),
+            ('/attachments', 'names-server', reservation(cloud.volume)),
         ):
             response = cloud.send(
                 'POST', path, body, X_Service_Token=cloud.token('member')

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import uuid
 
 from oslo_config import cfg
 import pytest
@@ -34,14 +33,6 @@ def make_nova(
 def test_credentials_need_access_to_all_projects(
     cloud: stub_cloud.StubCloud,
 ) -> None:
-    found = preflight.credentials(make_nova(cloud, 'admin'))
-    assert found.result is preflight.Result.UNKNOWN
-    assert 'no server in another project' in found.text
-
-    for user in ('member', 'other'):
-        cloud.novaclient(user).servers.create(
-            'server', image=str(uuid.uuid4()), flavor='1'
-        )
     found = preflight.credentials(make_nova(cloud, 'admin'))
     assert found.result is preflight.Result.OK
     # The user nova has no role but service.

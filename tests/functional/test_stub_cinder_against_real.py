@@ -201,6 +201,69 @@ def _administration(client: Client) -> None:
     client.act(volume, 'os-force_detach', {})
 
 
+def _reads_of_the_guard(client: Client) -> None:
+    """The guard reads in an administrator's context, and as the caller."""
+    volume = client.volume()
+    attachment = client.attachment(volume, instance_uuid=SERVER)
+    other = client.volume()
+    client.become('admin')
+    migrating = {'os-reset_status': {'migration_status': 'migrating'}}
+    client.send('POST', f'/volumes/{other}/action', migrating)
+    client.version = '3.27'
+    for user in ('member', 'reader', 'other', 'admin'):
+        client.become(user)
+        for path in (
+            f'/volumes/detail?id={other}',
+            f'/volumes/detail?id={NOTHING}',
+            f'/attachments/detail?id={attachment}',
+            f'/attachments/detail?id={NOTHING}',
+            f'/attachments/detail?volume_id={volume}',
+            f'/attachments/detail?volume_id={other}',
+            f'/attachments/detail?volume_id={volume}&marker={attachment}',
+            f'/attachments/detail?volume_id={volume}&marker={NOTHING}',
+        ):
+            client.send('GET', f'{path}&all_tenants=1&limit=1')
+
+
+def _transfers(client: Client) -> None:
+    volume = client.volume()
+    attached = client.volume()
+    client.attachment(attached, instance_uuid=SERVER)
+    for version in ('3.44', '3.55', '3.57'):
+        client.version = version
+        for path in ('/volume-transfers', '/os-volume-transfer'):
+            for volume_id in (NOTHING, attached):
+                body = {'transfer': {'volume_id': volume_id}}
+                client.send('POST', path, body)
+            body = {'transfer': {'volume_id': volume, 'name': 'gift'}}
+            created = client.send('POST', path, body)
+            client.send('POST', path, body)
+            client.show(volume)
+            transfer = f'{path}/{created["transfer"]["id"]}'
+            client.become('other')
+            client.send('DELETE', transfer)
+            client.become('member')
+            client.send('DELETE', transfer)
+            client.show(volume)
+            client.send('DELETE', transfer)
+
+
+def _reimage(client: Client) -> None:
+    """Up to where Cinder reads the image: there is no Glance."""
+    volume = client.volume()
+    for version in ('3.67', '3.68'):
+        client.version = version
+        for volume_id, arguments in (
+            (volume, None),
+            (volume, {}),
+            (volume, {'image_id': 'no-uuid'}),
+            (volume, {'image_id': NOTHING, 'x': 1}),
+            (NOTHING, {'image_id': NOTHING}),
+        ):
+            path = f'/volumes/{volume_id}/action'
+            client.send('POST', path, {'os-reimage': arguments})
+
+
 def _other_users(client: Client) -> None:
     volume = client.volume()
     attachment = client.attachment(volume, instance_uuid=SERVER)
@@ -228,6 +291,9 @@ def _other_users(client: Client) -> None:
         _attachments,
         _attachment_without_a_server,
         _administration,
+        _reads_of_the_guard,
+        _transfers,
+        _reimage,
         _other_users,
     ],
 )
@@ -308,6 +374,13 @@ _INVALID_ATTACHMENTS: list[typing.Any] = [
     {'attachment': {'volume_uuid': NOTHING, 'instance_uuid': None}},
     {'attachment': {'volume_uuid': NOTHING, 'connector': 'text'}},
 ]
+_INVALID_TRANSFERS: list[typing.Any] = [
+    {},
+    {'transfer': None},
+    {'transfer': {}},
+    {'transfer': {'volume_id': 'no-uuid'}},
+    {'transfer': {'volume_id': NOTHING, 'no_snapshots': True}},
+]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +388,7 @@ _INVALID_ATTACHMENTS: list[typing.Any] = [
     [
         *(('/volumes/{}/action', body) for body in _INVALID_ACTIONS),
         *(('/attachments', body) for body in _INVALID_ATTACHMENTS),
+        *(('/volume-transfers', body) for body in _INVALID_TRANSFERS),
         (f'/volumes/{NOTHING}/action', {'os-reserve': None}),
         ('/volumes/no-uuid/action', {'os-reserve': None}),
         (f'/attachments/{NOTHING}/action', {'os-complete': None}),

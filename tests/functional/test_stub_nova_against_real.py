@@ -26,6 +26,7 @@ _VIEWS = (
     '/servers',
     '/servers/detail',
     '/servers/{server}',
+    '/servers/{new_server}',
     '/servers/{server}/os-volume_attachments',
     '/servers/{server}/os-volume_attachments/{volume}',
     '/servers/{server}/os-volume_attachments/{old_volume}',
@@ -36,7 +37,7 @@ _VIEWS = (
 _PATHS = (
     *_VIEWS,
     '/servers?limit=1',
-    '/servers?all_tenants=1',
+    '/servers?all_tenants=1&limit=1',
     '/servers?marker={server}',
     '/servers?marker={nothing}',
     '/servers/detail?limit=1&all_tenants=1',

@@ -17,7 +17,7 @@ _BETWEEN_BYTES = 0.25
 _HUGE = 100 * 1024 * 1024
 _HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n'
 _CHUNKED = _HEAD + b'Transfer-Encoding: chunked\r\n\r\n'
-_HALF = faulty_server.response(200, b'{"volumeAttachment": ', length=400)
+_HALF = faulty_server.response(200, b'{"server": ', length=400)
 
 
 def _send(
@@ -83,7 +83,7 @@ def _respond_without_tls(connection: Connection) -> None:
 
 
 # Made here, so that no client has to wait for it.
-_COMPRESSED = gzip.compress(b'{"volumeAttachment":"' + b'x' * _HUGE, 1)
+_COMPRESSED = gzip.compress(b'{"server":"' + b'x' * _HUGE, 1)
 # The begin of a TLS record, which never ends.
 _HANDSHAKE = b'\x16\x03\x03\x3f\xff' + b'\x02' * 500
 _TOMORROW = {'Retry-After': '99999'}
@@ -95,7 +95,7 @@ PLAIN: dict[str, Fault] = {
     'hangs-in-the-status': _send(b'HTTP/1.', Connection.hang),
     'hangs-in-the-headers': _send(_HEAD[:-9], Connection.hang),
     'hangs-in-the-body': _send(_HALF, Connection.hang),
-    'hangs-in-a-chunk': _send(_CHUNKED + b'40\r\n{"volume', Connection.hang),
+    'hangs-in-a-chunk': _send(_CHUNKED + b'40\r\n{"serv', Connection.hang),
     'drips-headers': _send(b'', _drip(_HEAD * 10)),
     'drips-a-body': _send(_HALF, _drip(b' ' * 200)),
     'drips-chunks': _send(_CHUNKED, _drip(b'1\r\n{\r\n' * 50)),
@@ -117,24 +117,22 @@ PLAIN: dict[str, Fault] = {
     'responds-200-with-garbage': _respond(200, bytes(range(256)) * 8),
     'responds-200-without-a-body': _respond(200, b''),
     'responds-200-for-another-server': _respond(
-        200, b'{"volumeAttachment": {"serverId": "x", "volumeId": "y"}}'
+        200, b'{"server": {"id": "x"}}'
     ),
     'responds-200-nested-deeply': _respond(
-        200, b'{"volumeAttachment":' + b'[' * 100_000
+        200, b'{"server":' + b'[' * 100_000
     ),
     'responds-204': _respond(204, b''),
     'uses-another-protocol': _send(
         b'SSH-2.0-OpenSSH_9.6\r\n', Connection.hang
     ),
-    'sends-100-MB-as-one-string': _send_huge_body(
-        b'{"volumeAttachment":"', b'x'
-    ),
+    'sends-100-MB-as-one-string': _send_huge_body(b'{"server":"', b'x'),
     'sends-100-MB-of-many-keys': _send_huge_body(
-        b'{"volumeAttachment":{', b'"a":[{},0],'
+        b'{"server":{', b'"a":[{},0],'
     ),
     # Parsed, it takes half a gigabyte.
     'sends-8-MB-of-many-lists': _respond(
-        200, b'{"volumeAttachment":[' + b'[],' * 2_600_000 + b'[]]}'
+        200, b'{"server":[' + b'[],' * 2_600_000 + b'[]]}'
     ),
     'sends-100-MB-compressed': _respond(
         200, _COMPRESSED, {'Content-Encoding': 'gzip'}

@@ -42,16 +42,15 @@ DELETE = _Kind('delete volume', _PASSED, 202)
 # Forged attachments.
 FORGED_ATTACH = _Kind('forged os-attach', _REFUSED, 403, True)
 HOST_ATTACH = _Kind('os-attach to a host', _REFUSED, 403)
-FORGED_CREATE = _Kind('forged create', _REFUSED, 403, True)
-FORGED_UPDATE = _Kind('forged update', _REFUSED, 403, True)
-FORGED_COMPLETE = _Kind('forged complete', _REFUSED, 403, True)
+FORGED_CREATE = _Kind('forged create', _REFUSED, 403)
+FORGED_UPDATE = _Kind('forged update', _REFUSED, 403)
+FORGED_COMPLETE = _Kind('forged complete', _REFUSED, 403)
 # Attachments that Nova has.
-REAL_ATTACH = _Kind('real os-attach', _PASSED, 202, True)
-ATTACH_AGAIN = _Kind('os-attach again', _REFUSED, 403)
-LIVE_DETACH = _Kind('live os-detach', _REFUSED, 403, True)
-LIVE_BEGIN = _Kind('live os-begin_detaching', _REFUSED, 403, True)
+ATTACH_AGAIN = _Kind('os-attach again', _REFUSED, 403, True)
+LIVE_DETACH = _Kind('live os-detach', _REFUSED, 409, True)
+LIVE_BEGIN = _Kind('live os-begin_detaching', _REFUSED, 409, True)
 LIVE_UPDATE = _Kind('live update', _REFUSED, 403)
-LIVE_DELETE = _Kind('live delete', _REFUSED, 403, True)
+LIVE_DELETE = _Kind('live delete', _REFUSED, 409, True)
 # Attachments that Nova does not have.
 STALE_DETACH = _Kind('stale os-detach', _PASSED, 202, True)
 STALE_DELETE = _Kind('stale delete', _PASSED, 200, True)
@@ -63,6 +62,7 @@ HOST_DELETE = _Kind('delete, no server', _PASSED, 200)
 RESERVE = _Kind('os-reserve', _PASSED, 202)
 UNRESERVE = _Kind('os-unreserve', _PASSED, 202)
 # With a service token, as of Nova.
+NOVA_ATTACH = _Kind('Nova: os-attach', _PASSED, 202)
 NOVA_CREATE = _Kind('Nova: create', _PASSED, 200)
 NOVA_UPDATE = _Kind('Nova: update', _PASSED, 200)
 NOVA_COMPLETE = _Kind('Nova: complete', _PASSED, 204)
@@ -233,9 +233,7 @@ class Client:
 
     def _attach(self) -> None:
         self._nova.add_attachment(self._server, self._volume)
-        if not self._act(REAL_ATTACH, _os_attach(self._server)).ok:
-            self._attachments.clear()
-            return
+        self._act(NOVA_ATTACH, _os_attach(self._server))
         self._must_fail(
             self._act(ATTACH_AGAIN, _os_attach(self._server)),
             self._act(LIVE_DETACH, {'os-detach': {}}),

@@ -36,10 +36,10 @@ _BROKEN_RULES = '"attachguard:service": "nova:nonsense"\n'
 
 #: Options of the guard, in seconds.
 NOVA_TIMEOUT = 3.0
-BREAKER_SECONDS = 0.5
+BREAKER_SECONDS = 0.25
 #: How long after a fault the guard may still respond as during it: the time of
 #: a query, that of the circuit breaker, and some more for a slow machine.
-SETTLING = NOVA_TIMEOUT + BREAKER_SECONDS + 1.0
+SETTLING = NOVA_TIMEOUT + 16 * BREAKER_SECONDS + 1.0
 
 FAULTS = {
     'refuse': faults.ALL['refuses'],
@@ -208,6 +208,7 @@ def soak(
             'database': {'connection': database} if database else {},
         },
         nova_timeout=NOVA_TIMEOUT,
+        settle=0,
         nova_breaker_seconds=BREAKER_SECONDS,
         policy_file=rules,
     )

@@ -13,20 +13,22 @@ from attachguard.testing.stub_cinder import attachments
 from attachguard.testing.stub_cinder import deletion_check
 from attachguard.testing.stub_cinder import errors
 from attachguard.testing.stub_cinder import records
+from attachguard.testing.stub_cinder import transfers
 from attachguard.testing.stub_cinder import volume_actions
 from attachguard.testing.stub_cinder import volumes
 
 _JSON = ('application/json', 'application/vnd.openstack.volume+json')
 _BASE = r'/v3(?:/(?P<project_id>[0-9a-f-]+))?'
+_TRANSFERS = f'{_BASE}/(?:volume-transfers|os-volume-transfer)'
 
 
 class StubCinder(service.MicroversionService):
     """A WSGI application that behaves like Cinder's Block Storage API.
 
-    It is the last application of a pipeline, like Cinder's ``apiv3``, and
-    reads the caller from the headers that keystonemiddleware sets. Like
-    Cinder since CVE-2023-2088, it queries Nova before it lets a user delete
-    an attachment.
+    It is the last application of a pipeline, like Cinder's ``apiv3``. It reads
+    the caller from ``cinder.context``, which Cinder's keystonecontext sets, or
+    else from the headers that keystonemiddleware sets. Like Cinder since
+    CVE-2023-2088, it queries Nova before it lets a user delete an attachment.
 
     :ivar volumes: the volumes by id
     :ivar attachments: the attachments by id
@@ -35,6 +37,7 @@ class StubCinder(service.MicroversionService):
     :ivar volume_api: the handlers of ``/volumes``
     :ivar volume_actions: the handlers of the volume actions
     :ivar attachment_api: the handlers of ``/attachments``
+    :ivar transfer_api: the handlers of ``/volume-transfers``
     """
 
     min_version = (3, 0)
@@ -71,6 +74,8 @@ class StubCinder(service.MicroversionService):
             f'{_BASE}/attachments/{{id}}/action',
             'attachment_api.complete',
         ),
+        service.Route('POST', _TRANSFERS, 'transfer_api.create'),
+        service.Route('DELETE', f'{_TRANSFERS}/{{id}}', 'transfer_api.delete'),
     )
 
     def __init__(self) -> None:
@@ -84,6 +89,7 @@ class StubCinder(service.MicroversionService):
             self._records, check
         )
         self.attachment_api = attachments.AttachmentApi(self._records, check)
+        self.transfer_api = transfers.TransferApi(self._records)
 
     @classmethod
     def app_factory(
@@ -151,7 +157,12 @@ class StubCinder(service.MicroversionService):
     def prepare(
         self, request: service.Request, params: dict[str, typing.Any]
     ) -> None:
-        request.caller = service.Caller.from_request(request)
+        context = request.environ.get('cinder.context')
+        request.caller = (
+            service.Caller.from_request(request)
+            if context is None
+            else service.Caller.from_context(context)
+        )
         self._read_version(request)
         if request.body and request.content_type not in ('', *_JSON):
             raise service.Refused(415, 'Unsupported Content-Type')
@@ -174,7 +185,8 @@ class StubCinder(service.MicroversionService):
         self, request: service.Request, response: webob.Response
     ) -> None:
         super().finish(request, response)
-        if hasattr(request, 'caller'):
+        # Not in a response that is no JSON.
+        if hasattr(request, 'caller') and response.content_type != 'text/html':
             response.headers['x-compute-request-id'] = response.headers[
                 'x-openstack-request-id'
             ]

@@ -85,6 +85,7 @@ class AttachmentApi:
             and query.get('volume_id', a.volume_id) == a.volume_id
             and query.get('instance_id', a.instance_uuid) == a.instance_uuid
             and query.get('attach_status', a.attach_status) == a.attach_status
+            and (not caller.is_admin or query.get('id', a.id) == a.id)
         ]
         return bodies.page(request, attachments, 'attachments')[0]
 
@@ -170,7 +171,7 @@ class AttachmentApi:
             request.authorize('member', 'volume:attachment_complete')
             attachment.attach_status = 'attached'
             volume = self._records.volumes[attachment.volume_id]
-            volume.status, volume.attach_status = 'in-use', 'attached'
+            volume.change(status='in-use', attach_status='attached')
         return bodies.empty(204)
 
     def delete(self, request: service.Request, id: str) -> webob.Response:

@@ -59,6 +59,12 @@ class Volume:
     updated_at: str = dataclasses.field(default_factory=_now)
     id: str = dataclasses.field(default_factory=lambda: str(uuid.uuid4()))
 
+    def change(self, **values: typing.Any) -> None:
+        """Change fields, and the time of the last change."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.updated_at = _now()
+
 
 def connection(volume_id: str) -> dict[str, typing.Any]:
     """Make the connection information of a volume, as a driver does."""
@@ -85,6 +91,8 @@ class Records:
     def __init__(self) -> None:
         self.volumes: dict[str, Volume] = {}
         self.attachments: dict[str, Attachment] = {}
+        #: the volumes that are offered to other projects, by transfer
+        self.transfers: dict[str, Volume] = {}
         self.lock = threading.RLock()
 
     def find_volume(self, caller: service.Caller, volume_id: str) -> Volume:
@@ -164,11 +172,13 @@ class Records:
             for attachment in self.attachments_of(volume)
             if not attachment.attach_status.startswith('error')
         )
-        volume.attach_status = states[0] if states else 'detached'
-        volume.status = {'attached': 'in-use', 'detached': 'available'}.get(
-            volume.attach_status, volume.attach_status
+        state = states[0] if states else 'detached'
+        volume.change(
+            attach_status=state,
+            status={'attached': 'in-use', 'detached': 'available'}.get(
+                state, state
+            ),
         )
-        volume.updated_at = _now()
 
     def attach(
         self,
@@ -242,7 +252,7 @@ class Records:
         if volume.multiattach:
             expected.append('in-use')
         if volume.status in expected:
-            volume.status = 'reserved'
+            volume.change(status='reserved')
         elif not (
             server_id
             and volume.status in ('in-use', 'reserved')
@@ -282,4 +292,4 @@ class Records:
             'enforce_multipath': connector.get('enforce_multipath', False),
         }
         volume = self.volumes[attachment.volume_id]
-        volume.status = volume.attach_status = 'attaching'
+        volume.change(status='attaching', attach_status='attaching')

@@ -78,6 +78,7 @@ def _non_empty(name: str) -> Schema:
 
 _UUID = {'type': 'string', 'format': 'uuid'}
 _CONNECTOR = {'type': ['object', 'string', 'null']}
+_BOOLEAN = {'type': ['boolean', 'string']}
 _SIZE = {
     'type': ['integer', 'string'],
     'pattern': '^[0-9]+$',
@@ -123,6 +124,21 @@ UPDATE_ATTACHMENT = member(
         {'connector': {'type': 'object', 'minProperties': 1}}, ['connector']
     ),
 )
+
+
+def create_transfer(*, with_snapshots: bool) -> Schema:
+    """Make the schema of transfer-create.
+
+    :param with_snapshots: whether the microversion has ``no_snapshots``
+    """
+    properties: Schema = {
+        'volume_id': _UUID,
+        'name': {'type': ['string', 'null']},
+    }
+    if with_snapshots:
+        properties['no_snapshots'] = _BOOLEAN
+    return member('transfer', _object(properties, ['volume_id']))
+
 
 #: The arguments of the volume actions, by the name of the action.
 ACTIONS: dict[str, Schema] = {
@@ -174,6 +190,9 @@ ACTIONS: dict[str, Schema] = {
             'error': {'type': ['boolean', 'string', 'null']},
         },
         ['new_volume'],
+    ),
+    'os-reimage': _object(
+        {'image_id': _UUID, 'reimage_reserved': _BOOLEAN}, ['image_id']
     ),
     'os-extend': _object({'new_size': _SIZE}, ['new_size']),
 }

@@ -17,6 +17,7 @@ from attachguard.testing.stub_cinder import errors
 from attachguard.testing.stub_cinder import records
 from attachguard.testing.stub_cinder import schemas
 
+_REIMAGE = (3, 68)
 _ADMIN_ACTIONS = ('force_detach', 'reset_status', 'migrate_volume_completion')
 
 
@@ -75,9 +76,11 @@ class VolumeActions:
         action = bodies.action_name(body)
         if action not in schemas.ACTIONS:
             raise errors.no_such_action(action)
+        name = action.removeprefix('os-')
+        if name == 'reimage' and request.version < _REIMAGE:
+            raise errors.not_found()
         schema = schemas.member(action, schemas.ACTIONS[action])
         arguments = bodies.validate(body, schema)[action]
-        name = action.removeprefix('os-')
         method: Callable[..., webob.Response | None] = getattr(self, name)
         with self._records.lock:
             volume = self._records.find_volume(request.caller, id)
@@ -137,15 +140,14 @@ class VolumeActions:
                 f'Volume status must be {" or ".join(expected)} to reserve, '
                 f'but the status is {action.volume.status}.'
             )
-        action.volume.status = 'attaching'
+        action.volume.change(status='attaching')
 
     def unreserve(self, action: Action) -> None:
         """Undo a reservation."""
         if action.volume.status == 'attaching':
-            action.volume.status = (
-                'in-use'
-                if self._records.attachments_of(action.volume)
-                else 'available'
+            attachments = self._records.attachments_of(action.volume)
+            action.volume.change(
+                status='in-use' if attachments else 'available'
             )
 
     def begin_detaching(self, action: Action) -> None:
@@ -156,12 +158,12 @@ class VolumeActions:
                 "Unable to detach volume. Volume status must be 'in-use' and "
                 "attach_status must be 'attached' to detach."
             )
-        volume.status = 'detaching'
+        volume.change(status='detaching')
 
     def roll_detaching(self, action: Action) -> None:
         """Undo begin_detaching."""
         if action.volume.status == 'detaching':
-            action.volume.status = 'in-use'
+            action.volume.change(status='in-use')
 
     def initialize_connection(self, action: Action) -> webob.Response:
         """Return connection information."""
@@ -192,7 +194,7 @@ class VolumeActions:
 
     def reset_status(self, action: Action) -> None:
         """Set the status, attach status and migration status."""
-        values = {
+        values: dict[str, str | None] = {
             name: value.lower()
             for name, value in action.arguments.items()
             if value
@@ -208,13 +210,8 @@ class VolumeActions:
                 'any attachments.',
             )
         if values.get('migration_status') == 'none':
-            volume.migration_status = None
-        elif 'migration_status' in values:
-            volume.migration_status = values['migration_status']
-        volume.status = values.get('status', volume.status)
-        volume.attach_status = values.get(
-            'attach_status', volume.attach_status
-        )
+            values['migration_status'] = None
+        volume.change(**values)
         if values.get('attach_status') == 'detached':
             for attachment in attachments:
                 self._records.delete_attachment(volume, attachment.id)
@@ -235,6 +232,19 @@ class VolumeActions:
                     attachment.attach_mode or 'rw',
                 )
         return service.respond(200, {'save_volume_id': new.id})
+
+    def reimage(self, action: Action) -> None:
+        """Overwrite the volume, which is available immediately afterwards."""
+        reserved = bodies.is_true(action.arguments.get('reimage_reserved'))
+        expected = ['available', 'error', 'reserved'][: 2 + reserved]
+        volume = action.volume
+        if volume.status not in expected:
+            raise errors.invalid_volume(
+                f'Volume {volume.id} status must be '
+                f'{" or ".join(expected)}, but current status is '
+                f'{volume.status}.'
+            )
+        volume.change(status='available')
 
     def extend(self, action: Action) -> None:
         """Enlarge an available volume."""

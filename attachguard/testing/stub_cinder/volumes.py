@@ -142,6 +142,10 @@ class VolumeApi:
             volume
             for volume in reversed(self._records.volumes.values())
             if project in (None, volume.project_id)
+            and (
+                request.caller.is_admin
+                or not (volume.migration_status or '').startswith('target:')
+            )
             and all(
                 query.get(column, getattr(volume, column))
                 == getattr(volume, column)

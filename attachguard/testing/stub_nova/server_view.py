@@ -10,6 +10,13 @@ import uuid
 from attachguard.testing import service
 from attachguard.testing.stub_nova import records
 
+_VM_STATES = {
+    'BUILD': 'building',
+    'RESCUE': 'rescued',
+    'SHUTOFF': 'stopped',
+    'SOFT_DELETED': 'soft-delete',
+}
+
 
 def links(
     request: service.Request, kind: str, id: str
@@ -70,12 +77,14 @@ def show(
         'OS-EXT-AZ:availability_zone': 'nova',
         'config_drive': '',
         'key_name': None,
-        'OS-SRV-USG:launched_at': server.created.strftime(
-            '%Y-%m-%dT%H:%M:%S.000000'
-        ),
+        'OS-SRV-USG:launched_at': None
+        if server.status == 'BUILD'
+        else server.created.strftime('%Y-%m-%dT%H:%M:%S.000000'),
         'OS-SRV-USG:terminated_at': None,
         'OS-EXT-STS:task_state': server.task_state,
-        'OS-EXT-STS:vm_state': server.status.lower(),
+        'OS-EXT-STS:vm_state': _VM_STATES.get(
+            server.status, server.status.lower()
+        ),
         'OS-EXT-STS:power_state': 1,
         'os-extended-volumes:volumes_attached': [
             {'id': attachment.volume_id}

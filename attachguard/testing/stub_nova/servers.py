@@ -159,10 +159,10 @@ class ServerApi:
         return servers[ids.index(marker) + 1 :]
 
     def create(self, request: service.Request) -> webob.Response:
-        """Create a server, which is active immediately.
+        """Create a server, which is active afterwards.
 
         As in Nova, a volume is reserved in Cinder before the server and its
-        record of the volume exist, and is connected afterwards.
+        record of the volume exist, and is connected while it is built.
         """
         arguments = service.validate(
             service.json_body(request), _CREATE_SCHEMA
@@ -187,6 +187,8 @@ class ServerApi:
             request.caller.user_id,
             flavor,
             arguments.get('imageRef') or '',
+            status='BUILD',
+            task_state='spawning',
         )
         cinder = self._cinder(request)
         for mapping in mappings:
@@ -202,6 +204,7 @@ class ServerApi:
         self._records.servers[server.id] = server
         for attachment in list(server.attachments.values()):
             cinder.connect(server, attachment)
+        server.status, server.task_state = 'ACTIVE', None
         view = {
             'id': server.id,
             'links': server_view.links(request, 'servers', server.id),

@@ -15,9 +15,12 @@ from tests.functional.real import fixtures
 
 #: The keys of which the values must be equal, too.
 _VALUES = {
+    'OS-EXT-STS:task_state',
+    'OS-EXT-STS:vm_state',
     'attach_mode',
     'code',
     'methods',
+    'migration_status',
     'min_version',
     'project',
     'status',

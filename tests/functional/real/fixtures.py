@@ -65,22 +65,33 @@ def keystone_pair(
 def nova_pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
-    """The stub of Nova and the real one, with the same two servers.
+    """The stub of Nova and the real one, with the same servers.
 
     The server ``server`` of the project ``demo`` has the volume ``volume``,
-    and the volume ``old_volume``, attached before Queens. The project
-    ``other`` has the server ``other_server``.
+    and the volume ``old_volume``, attached before Queens. It also has the
+    server ``new_server``, which Nova is building. The project ``other`` has
+    the server ``other_server``.
     """
-    names = 'server other_server volume old_volume attachment nothing'
+    names = (
+        'server new_server other_server volume old_volume attachment nothing'
+    )
     ids = {name: str(uuid.uuid4()) for name in names.split()}
     with StubCloud() as cloud, serve(_empty_neutron) as neutron:
         cloud.keystone.add_endpoint('network', neutron.url, name='neutron')
-        for name, owner in (('server', 'member'), ('other_server', 'other')):
+        for name, owner, status in (
+            ('server', 'member', 'ACTIVE'),
+            ('new_server', 'member', 'BUILD'),
+            ('other_server', 'other', 'ACTIVE'),
+        ):
             user = cloud.keystone.find_user(name=owner)
             assert user is not None
             cloud.nova.add_server(
-                cloud.project_id(owner), server_id=ids[name], user_id=user.id
+                cloud.project_id(owner),
+                server_id=ids[name],
+                user_id=user.id,
+                status=status,
             )
+        cloud.nova.servers[ids['new_server']].task_state = 'spawning'
         for volume, attachment_id in (
             ('volume', ids['attachment']),
             ('old_volume', None),

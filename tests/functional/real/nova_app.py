@@ -122,6 +122,7 @@ def _add_server(
     server: dict[str, typing.Any],
 ) -> None:
     context = nova_context.get_admin_context()
+    is_new = server['status'] == 'BUILD'
     with nova_context.target_cell(context, cell) as cell_context:
         objects.Instance(
             cell_context,
@@ -133,7 +134,8 @@ def _add_server(
             host='compute1',
             node='compute1',
             compute_id=1,
-            vm_state='active',
+            vm_state='building' if is_new else 'active',
+            task_state=server['task_state'],
             power_state=1,
             progress=0,
             flavor=flavor,
@@ -151,7 +153,9 @@ def _add_server(
             ephemeral_gb=0,
             config_drive='',
             availability_zone='nova',
-            launched_at=datetime.datetime.now(datetime.UTC),
+            launched_at=(
+                None if is_new else datetime.datetime.now(datetime.UTC)
+            ),
             info_cache=objects.InstanceInfoCache(
                 instance_uuid=server['id'],
                 network_info=network_model.NetworkInfo([]),
