@@ -4,15 +4,24 @@
 They are those of ``tests/differential`` that a real WSGI server, middleware or
 database could read in another way. ``attacks.yaml`` has all but those that
 need to be computed. No client would send most of them.
+
+Also what several tests need to send calls, and to read a refusal.
 """
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import http.client
 import pathlib
+import threading
+from typing import Any
 
+import requests
 import yaml
 
 _JSON = 'application/json'
@@ -147,7 +156,45 @@ def _computed() -> list[Attack]:
 
 #: Forgeries of an attachment of a free volume.
 ATTACKS = (*_load('performed'), *_load('rejected'), *_computed())
-#: Calls that would take a volume from the server that has it.
+#: Calls that would take a volume from the server that has it, or change what
+#: Cinder records of it.
 PULLS = _load('pulls')
-#: Calls that have no effect on a volume in use.
-HARMLESS = _load('harmless')
+
+
+def reason(response: requests.Response) -> str | None:
+    """Why the guard refused; None where it did not, but perhaps Cinder."""
+    if response.ok:
+        return None
+    (fault,) = response.json().values()
+    why: str | None = fault.get('reason')
+    return why
+
+
+@contextlib.contextmanager
+def hammering(
+    call: Callable[[], Any], threads: int = 8
+) -> Iterator[collections.Counter[Any]]:
+    """Repeat a call in several threads during the ``with`` block.
+
+    :param call: returns what to count, such as the status of the response
+    :returns: how often it returned what
+    """
+    counted: collections.Counter[Any] = collections.Counter()
+    lock = threading.Lock()
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            result = call()
+            with lock:
+                counted[result] += 1
+
+    workers = [threading.Thread(target=run) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield counted
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()

@@ -144,7 +144,10 @@ class Cloud:
         if mode.as_json() == self._mode:
             return
         stopped = ['cinder-api']
-        if mode.service_token != self._mode.get('service_token'):
+        if any(
+            mode.as_json()[name] != self._mode.get(name)
+            for name in ('service_token', 'nova_is_service')
+        ):
             # The hypervisor forgets its servers; no test keeps any.
             stopped += all_services.NOVA
         self._progress(f'switching to: {mode.name}')

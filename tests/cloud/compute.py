@@ -53,6 +53,21 @@ class Driver(fake.FakeDriverWithoutFakeNodes):  # type: ignore[misc]
             time.sleep(compute_driver.MOVING_TIME)
         super().live_migration(context, instance, *args, **kwargs)
 
+    def swap_volume(
+        self,
+        context: Any,
+        old_connection_info: Any,
+        new_connection_info: Any,
+        instance: Any,
+        *args: Any,
+    ) -> None:
+        """Take as long as the data of a real volume do."""
+        if compute_driver.SLOW_TO_MOVE in instance.display_name:
+            time.sleep(compute_driver.MOVING_TIME)
+        super().swap_volume(
+            context, old_connection_info, new_connection_info, instance, *args
+        )
+
     def snapshot(
         self,
         context: Any,

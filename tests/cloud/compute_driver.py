@@ -13,6 +13,7 @@ HOSTS = ('compute1', 'compute2')
 #: A server with this in its name is not built.
 UNBUILDABLE = 'unbuildable'
 
-#: A server with this in its name takes some time to move, in seconds.
+#: A server with this in its name takes some time to move, and its volumes to
+#: be swapped, in seconds.
 SLOW_TO_MOVE = 'slow-to-move'
 MOVING_TIME = 6.0

@@ -197,11 +197,14 @@ def _nova(places: Places, mode: modes.Mode, host: str) -> Options:
         }
     )
     user = _credentials(places, 'nova')
+    authtoken = _authtoken(places, 'nova')
+    if not mode.nova_is_service:
+        authtoken |= {'username': 'admin', 'project_name': 'admin'}
     return {
         **options,
         'database': _database(places, 'nova_cell1'),
         'api_database': _database(places, 'nova_api'),
-        'keystone_authtoken': _authtoken(places, 'nova'),
+        'keystone_authtoken': authtoken,
         'service_user': {
             **user,
             'send_service_user_token': mode.service_token,
@@ -260,8 +263,14 @@ def _cinder(places: Places, mode: modes.Mode) -> Options:
             'service_token_roles_required': mode.service_roles_required,
         },
         'service_user': {**user, 'send_service_user_token': True},
-        'nova': {**user, 'interface': 'public'},
-        'attachguard': dict(mode.guard_options),
+        # Without them, the guard queries Nova as the caller.
+        'nova': {
+            **(user if mode.nova_credentials else {}),
+            'interface': 'public',
+            'region_name': REGION,
+        },
+        # One machine runs all of Nova.
+        'attachguard': {'nova_timeout': 10, **mode.guard_options},
     }
 
 

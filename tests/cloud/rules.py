@@ -33,6 +33,8 @@ class Rules:
                 'policy_file': self.path,
                 # The README advises this for the API's sixteen threads.
                 'nova_max_concurrency': 8,
+                # No test waits for half a minute.
+                'settle': 5,
             },
         )
 

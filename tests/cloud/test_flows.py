@@ -172,8 +172,9 @@ def test_each_step_of_forgery_is_refused(
         assert call.decision is not None, call
         refused = call.decision['verdict'] == 'refused'
         assert refused is not call.decision['service'], call
-        assert (call.status == 403) is refused, call
-        assert call.decision['nova_queries'] <= 1, call
+        # 409 for what would clear an attachment that Nova has.
+        assert (call.status in (403, 409)) is refused, call
+        assert call.decision['nova_queries'] <= 2, call
 
 
 @pytest.mark.nightly
