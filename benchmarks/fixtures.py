@@ -9,7 +9,9 @@ import functools
 import io
 import json
 import os
+import re
 import sys
+import time
 from typing import Any
 from typing import TYPE_CHECKING
 import uuid
@@ -20,6 +22,7 @@ from oslo_log import log as logging
 import webob
 
 from attachguard import filter as attachguard_filter
+from attachguard.nova import client
 from attachguard.testing import service
 from benchmarks import services
 
@@ -28,21 +31,38 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
     from _typeshed.wsgi import WSGIEnvironment
 
+_UUID = re.compile('[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 
-_VOLUME_ID = b'701c0000-0000-4000-8000-000000000002'
-_VOLUME = json.dumps(
+_ID = b'701c0000-0000-4000-8000-000000000002'
+_VOLUMES = json.dumps(
     {
-        'volume': {
-            'id': _VOLUME_ID.decode(),
-            'status': 'available',
-            'attachments': [],
-            'migration_status': None,
-            'multiattach': False,
-            'created_at': '2026-01-01T00:00:00.000000',
-            'updated_at': '2026-01-01T00:00:00.000000',
-            'os-vol-tenant-attr:tenant_id': PROJECT,
-        }
+        'volumes': [
+            {
+                'id': _ID.decode(),
+                'status': 'in-use',
+                'attachments': [],
+                'migration_status': None,
+                'multiattach': False,
+                'created_at': '2026-01-01T00:00:00.000000',
+                'updated_at': '2026-01-01T00:00:00.000000',
+                'os-vol-tenant-attr:tenant_id': PROJECT,
+            }
+        ]
+    }
+).encode()
+_ATTACHMENTS = json.dumps(
+    {
+        'attachments': [
+            {
+                'id': _ID.decode(),
+                'volume_id': _ID.decode(),
+                'instance': _ID.decode(),
+                'status': 'attached',
+                'connection_info': {},
+            }
+        ]
     }
 ).encode()
 
@@ -55,7 +75,7 @@ def new_id() -> str:
 def cinder(
     environ: WSGIEnvironment, start_response: StartResponse
 ) -> list[bytes]:
-    """A Cinder that has every volume, and no attachment.
+    """A Cinder that has every volume, attached to a server of the same id.
 
     It responds from memory, so that the guard is what is measured.
     """
@@ -63,10 +83,10 @@ def cinder(
     status, body = '200 OK', b''
     if environ['REQUEST_METHOD'] != 'GET':
         status = '202 Accepted'
-    elif '/attachments' in path:
-        body = b'{"attachments": []}'
     else:
-        body = _VOLUME.replace(_VOLUME_ID, path[-36:].encode())
+        lists = _ATTACHMENTS if '/attachments' in path else _VOLUMES
+        (volume_id,) = _UUID.findall(path + environ['QUERY_STRING'])
+        body = lists.replace(_ID, volume_id.encode())
     start_response(
         status,
         [
@@ -103,6 +123,18 @@ def guards(
     }
 
 
+def wait_for_visibility(guard: Any) -> None:
+    """Wait until a guard knows which servers it sees.
+
+    :raises TimeoutError: it does not find out
+    """
+    deadline = time.monotonic() + 10
+    while guard.nova.visibility is client.Visibility.UNCHECKED:
+        if time.monotonic() > deadline:
+            raise TimeoutError('the visibility is not checked')
+        time.sleep(0.01)
+
+
 def request(
     method: str, path: str, body: bytes = b'', token: str = ''
 ) -> WSGIEnvironment:
@@ -129,10 +161,9 @@ def request(
     return dict(blank.environ)
 
 
-def attach(server_id: str, volume_id: str) -> tuple[str, bytes]:
-    """The path and the body of an os-attach."""
-    body = {'os-attach': {'instance_uuid': server_id, 'mountpoint': '/dev/vd'}}
-    return f'/volumes/{volume_id}/action', json.dumps(body).encode()
+def detach(volume_id: str) -> tuple[str, bytes]:
+    """The path and the body of an os-detach."""
+    return f'/volumes/{volume_id}/action', b'{"os-detach": {}}'
 
 
 def _write(_data: bytes) -> object:

@@ -29,10 +29,8 @@ if TYPE_CHECKING:
 
 Filter = Callable[['WSGIApplication'], 'WSGIApplication']
 
-#: The bounds. The list of attachments has a bound of its own, because its
-#: path resembles that of a guarded request.
-MOST_BYTECODES = 25
-MOST_BYTECODES_OF_ATTACHMENTS = 35
+#: The bounds.
+MOST_BYTECODES = 35
 MOST_OF_CHEAPEST = 0.03
 MOST_OF_CHEAPEST_FOR_EXTEND = 0.30
 MOST_FOR_SERVICE = 200.0
@@ -54,14 +52,13 @@ _Request = tuple[str, str, bytes]
 
 #: Requests that are not guarded, by name: method, path and body.
 NOT_GUARDED: dict[str, _Request] = {
+    'GET /attachments': ('GET', '/attachments', b''),
+    'GET /attachments/{id}': ('GET', f'/attachments/{_VOLUME}', b''),
+    'POST /backups': ('POST', '/backups', b'{}'),
     'GET /volumes/detail': ('GET', '/volumes/detail', b''),
     'GET /volumes/{id}': ('GET', f'/volumes/{_VOLUME}', b''),
     'POST /volumes': ('POST', '/volumes', b'{"volume": {"size": 1}}'),
     'DELETE /volumes/{id}': ('DELETE', f'/volumes/{_VOLUME}', b''),
-}
-ATTACHMENTS: dict[str, _Request] = {
-    'GET /attachments': ('GET', '/attachments', b''),
-    'GET /attachments/{id}': ('GET', f'/attachments/{_VOLUME}', b''),
 }
 #: The path is that of guarded actions, so the guard reads the body.
 EXTEND: dict[str, _Request] = {
@@ -72,7 +69,7 @@ EXTEND: dict[str, _Request] = {
     )
     for size in (100, 100_000)
 }
-SERVICE = 'os-attach of a service'
+SERVICE = 'os-detach of a service'
 
 
 def bare(
@@ -135,9 +132,9 @@ def measure(quick: bool = False) -> report.Report:
         auth_token = fixtures.AuthToken(nearby)
         requests = {
             name: (auth_token.forward(*it), it[2])
-            for name, it in (NOT_GUARDED | ATTACHMENTS | EXTEND).items()
+            for name, it in (NOT_GUARDED | EXTEND).items()
         }
-        path, body = fixtures.attach(fixtures.new_id(), _VOLUME)
+        path, body = fixtures.detach(_VOLUME)
         environ = auth_token.forward('POST', path, body, service_user='nova')
         requests[SERVICE] = environ, body
     guard = fixtures.guard(bare)
@@ -226,13 +223,8 @@ def evaluate(
             'pass-through: bytecodes', bytecodes(NOT_GUARDED), MOST_BYTECODES
         ),
         report.Bound(
-            'GET /attachments: bytecodes',
-            bytecodes(ATTACHMENTS),
-            MOST_BYTECODES_OF_ATTACHMENTS,
-        ),
-        report.Bound(
             'pass-through: CPU / cheapest oslo.middleware filter',
-            ratio(NOT_GUARDED | ATTACHMENTS),
+            ratio(NOT_GUARDED),
             MOST_OF_CHEAPEST,
         ),
         report.Bound(

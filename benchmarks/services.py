@@ -31,10 +31,8 @@ from attachguard.testing import stub_cloud
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
-# The server and the volume that the stub of Nova has.
+# The server that the stub of Nova has.
 _SERVER = b'5e57e57e-0000-4000-8000-000000000001'
-_VOLUME = b'701c0000-0000-4000-8000-000000000002'
-_KNOWN = (_SERVER, _VOLUME)
 
 _UUID = re.compile(rb'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 _MICROVERSION = re.compile(
@@ -46,11 +44,6 @@ _DELAY = re.compile(rb'GET /_delay/([0-9.]+) ')
 _AUTH_TOKEN = ('keystonemiddleware', 'python-keystoneclient')
 
 _END = b'\r\n\r\n'
-
-
-def attachment_path(server_id: str, volume_id: str) -> str:
-    """The path of a query for an attachment, below Nova's endpoint."""
-    return f'/servers/{server_id}/os-volume_attachments/{volume_id}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,19 +89,19 @@ class _Nova:
         """The stub's response to a request without a body.
 
         The stub is called once for each kind of request. A later request that
-        differs only in its ids gets the recorded response with its ids.
+        differs only in its id gets the recorded response with its id.
         """
         line, __, __ = head.partition(b'\r\n')
-        ids = list(dict.fromkeys(_UUID.findall(line)))
-        for known, id in zip(_KNOWN, ids, strict=False):
-            line = line.replace(id, known)
+        ids = _UUID.findall(line)
+        for id in ids:
+            line = line.replace(id, _SERVER)
         versions = _MICROVERSION.findall(head)
         kind = b'%s %r' % (line, versions)
         if kind not in self._recorded:
             self._recorded[kind] = self._record(line, versions)
         response = self._recorded[kind]
-        for known, id in zip(_KNOWN, ids, strict=False):
-            response = response.replace(known, id)
+        for id in ids:
+            response = response.replace(_SERVER, id)
         return response
 
     def _record(
@@ -212,10 +205,8 @@ def main() -> None:
     # It warns that there is no memcached.
     logging.getLogger('keystonemiddleware').setLevel(logging.ERROR)
     with stub_cloud.StubCloud(cinder=None) as cloud:
-        server_id, volume_id = _SERVER.decode(), _VOLUME.decode()
         project_id = cloud.project_id('member')
-        cloud.nova.add_server(project_id, server_id=server_id)
-        cloud.nova.add_attachment(server_id, volume_id)
+        cloud.nova.add_server(project_id, server_id=_SERVER.decode())
         asyncio.run(_serve(cloud))
 
 
