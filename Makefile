@@ -43,15 +43,15 @@ PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
 	$(OLDEST) docs packaging demo
 
 # The parts of `make nightly`.
-NIGHTLY ?= unit functional differential $(RELEASES) soak soak-long chaos \
-	cloud tempest bench
+NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
+	chaos cloud explorer tempest bench
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick nightly lint mypy unit unit-optimised functional \
 	differential soak packaging docs chaos test-releases $(RELEASES) \
-	cloud cloud-down test-cloud flows tempest bench genconfig constraints \
-	pins clean
+	cloud cloud-down test-cloud flows explorer tempest bench genconfig \
+	constraints pins clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -89,7 +89,7 @@ mypy: $(VENV)/test.stamp  ## Check the types
 	$(BIN)/mypy attachguard tests benchmarks
 
 unit: $(VENV)/test.stamp  ## Run the unit tests
-	$(GATE) tests/unit tests/tempest tests/soak
+	$(GATE) tests/unit tests/model tests/tempest tests/soak tests/explorer
 
 unit-optimised: $(VENV)/test.stamp  ## Run the guard's unit tests without its asserts
 	$(BIN)/python -O -m pytest $(PYTEST_ARGS) -m 'not nightly' \
@@ -128,6 +128,9 @@ test-cloud: $(VENV)/test.stamp  ## Test the guard on a real cloud
 flows: $(VENV)/test.stamp  ## Run every flow of Nova, and write the documentation's table
 	$(PYTEST) tests/cloud/test_flows.py --write-table
 
+explorer: $(VENV)/test.stamp  ## Look for calls between Nova's that end in disagreement
+	$(BIN)/python -m tests.explorer $(EXPLORER_ARGS)
+
 tempest: $(VENV)/tempest.stamp  ## Run Tempest with and without the guard, and compare
 	$(BIN)/python -m tests.tempest $(TEMPEST_ARGS)
 
@@ -143,6 +146,9 @@ $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
 nightly-unit: $(VENV)/test.stamp
 	ATTACHGUARD_NO_HARM=5000 $(PYTEST) tests/unit tests/tempest
 
+nightly-model: $(VENV)/test.stamp
+	ATTACHGUARD_MODEL_STEPS=200000 $(PYTEST) -s tests/model
+
 nightly-functional: $(VENV)/test.stamp
 	$(PYTEST) tests/functional
 
@@ -154,6 +160,9 @@ nightly-soak-long: $(VENV)/test.stamp
 
 nightly-cloud: $(VENV)/test.stamp
 	$(PYTEST) tests/cloud
+
+nightly-explorer: $(VENV)/test.stamp
+	ATTACHGUARD_EXPLORER_MINUTES=30 $(PYTEST) -s tests/explorer
 
 nightly-cinder-%: $(RELEASE_VENVS)/cinder-%.stamp
 	$(RELEASE_VENVS)/cinder-$*/bin/python -m pytest $(PYTEST_ARGS) \
@@ -186,7 +195,8 @@ pins:  ## Pin what each release of Cinder is tested with
 	    --uv $(RELEASE_VENVS)/pins/bin/uv
 
 clean:  ## Remove everything that make, tox and builds create
-	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/tempest); do \
+	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/tempest \
+	        .cloud/explorer); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
 	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .nightly .tox build dist cover \
 	    doc/build releasenotes/build doc/source/_static/*.sample

@@ -11,9 +11,6 @@ import re
 import tomllib
 
 import pytest
-import yaml
-
-from attachguard.guard import default_rules
 
 _ROOT = pathlib.Path(__file__).parents[3]
 _SOURCE = _ROOT / 'doc' / 'source'
@@ -189,31 +186,6 @@ def test_a_command_that_a_page_names_exists(page: pathlib.Path) -> None:
     }
 
     assert not set(_COMMAND.findall(page.read_text())) - commands
-
-
-def test_the_code_has_each_reason_that_the_documentation_lists() -> None:
-    page = (_SOURCE / 'user' / 'reason-codes.rst').read_text()
-    reasons = re.findall(r'^   \* - ``([a-z-]+)``', page, re.M)
-    code = ''.join(
-        path.read_text() for path in (_ROOT / 'attachguard').rglob('*.py')
-    )
-
-    assert reasons
-    assert not [reason for reason in reasons if f"'{reason}'" not in code]
-
-
-def test_a_rule_that_the_administration_guide_recommends_exists() -> None:
-    blocks = re.findall(
-        r'^\.\. code-block:: yaml\n\n((?:(?:   .*)?\n)+)',
-        ''.join(page.read_text() for page in _SOURCE.glob('admin/*.rst')),
-        re.M,
-    )
-    names = {name for block in blocks for name in yaml.safe_load(block)}
-    known = {rule.name for rule in default_rules.list_rules()}
-
-    assert names & known
-    # Cinder's own.
-    assert names - known == {'volume_extension:volume_actions:attach'}
 
 
 def test_the_readme_has_300_to_500_words() -> None:
