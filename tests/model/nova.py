@@ -346,7 +346,7 @@ class Nova:
                         flow, 'attachment_delete', mapping.attachment_id
                     )
                 self._delete_volume(flow, mapping)
-            yield None
+            yield None if server.visible else QUICK
             server.mappings.remove(mapping)
 
     def _delete_volume(self, flow: Flow, mapping: Mapping) -> None:
@@ -454,7 +454,7 @@ class Nova:
         else:
             server.task_state = 'deleting'
         flow.waits = True
-        yield None
+        yield None if server.visible else QUICK
         while self.flow_of(server):
             yield None
         flow.waits = False
