@@ -307,10 +307,15 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
     named = rows.get(call.named or '')
 
     def is_settled(item: cinder.Attachment) -> bool:
-        """Nova's record will not appear, and is not hidden."""
-        if item.status in BEING_ATTACHED and world.young:
-            return False
+        """Nova's record will not appear, and is not hidden.
+
+        At the end of a swap, that of a connected attachment appears late.
+        """
         gone = world.server(item.server_id).state in ('gone', 'unseen')
+        if world.young and (
+            item.status in BEING_ATTACHED or item.is_connected and not gone
+        ):
+            return False
         return world.sees or not item.is_connected or not gone
 
     def is_unused(item: cinder.Attachment, by_this: bool = False) -> bool:
@@ -627,7 +632,8 @@ def test_what_passes_keeps_the_records_and_what_should_pass_does(
                     wrong[f'{call.name}: allowed={allowed}'].append(world)
                 if allowed and (why := violation(world, call.perform(world))):
                     wrong[f'{call.name}: {why}'].append((world, call))
-    assert {why: (len(w), w[0]) for why, w in wrong.items()} == {}
+    # The first few: each is long.
+    assert [(why, w[0]) for why, w in wrong.items()][:3] == []
     assert cases > 30_000
 
 
