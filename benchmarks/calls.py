@@ -74,16 +74,17 @@ class Bench:
         method: str,
         path: str,
         body: Any = None,
-        who: people.Caller | None = None,
+        service: people.Caller | None = None,
     ) -> requests.Response:
-        """Send a request as the member, or as somebody else."""
-        who = who or self._member
+        """Send a request as the member, or as a service for the member."""
+        token = {'X-Service-Token': service.token} if service else {}
         return self._session.request(
             method,
             f'{url}/v3/{self._member.project_id}{path}',
             json=body,
             headers={
-                'X-Auth-Token': who.token,
+                'X-Auth-Token': self._member.token,
+                **token,
                 'OpenStack-API-Version': f'volume {people.CINDER_API}',
             },
             timeout=60,
@@ -96,7 +97,7 @@ class Bench:
         *,
         statuses: tuple[int, int],
         undo: Callable[[requests.Response], object] = lambda response: None,
-        who: people.Caller | None = None,
+        service: people.Caller | None = None,
     ) -> Cost:
         """Measure a call.
 
@@ -104,14 +105,14 @@ class Bench:
         :param prepare: returns method, path and body of the request
         :param statuses: expected of the bare and the guarded API
         :param undo: puts things back after a request
-        :param who: sends it, by default the member
+        :param service: sends it, by default the member
         """
         seconds: tuple[list[float], list[float]] = ([], [])
         for number in range(2 * (self._repeat + 2)):
             side = number % 2
             request = prepare()
             started = time.perf_counter()
-            response = self.send(self._urls[side], *request, who=who)
+            response = self.send(self._urls[side], *request, service)
             ended = time.perf_counter()
             if response.status_code != statuses[side]:
                 raise AssertionError(
@@ -212,7 +213,7 @@ class Bench:
             lambda: action(free, 'os-reserve'),
             statuses=(202, 202),
             undo=roll(free, 'os-unreserve'),
-            who=stage.caller('nova'),
+            service=stage.caller('nova'),
         )
         stage.clear()
 
