@@ -385,7 +385,10 @@ class Nova:
         return self._visibility is Visibility.EVERY_PROJECT
 
     def _is_check_due(self) -> bool:
-        """Whether a check of the visibility is due; only the first time."""
+        """Whether a check of the visibility is due; if so, put off the next.
+
+        :returns: True once in each period
+        """
         now = time.monotonic()
         if self.as_caller or now < self._check_at:
             return False
@@ -588,17 +591,15 @@ class Queries:
         :raises Unknown: if Nova does not say
         """
         path = f'/servers/{server_id}'
-        query = self._pending.pop(server_id, None) or self._start(path)
-        row = self._finish(query, 'server')
-        if row is None and not self._nova.as_caller and self._auth:
-            if not self.sees_every_project():
-                # The caller may see it.
-                row = self._finish(self._start(path, as_caller=True), 'server')
+        started = self._pending.pop(server_id, None)
+        row = self._read(path, 'server', SERVER_VERSION, started)
         if row is None:
             return None
         try:
             if row['id'] != server_id:
-                raise Unknown('the response is not about this server')
+                raise Unknown(
+                    'the response is not about this server', outage=False
+                )
             return Server(
                 server_id,
                 row[_TASK_STATE] is not None or row[_VM_STATE] == 'building',
@@ -619,15 +620,16 @@ class Queries:
         :raises Unknown: if Nova does not say
         """
         path = f'/servers/{server_id}/os-volume_attachments/{volume_id}'
-        query = self._start(path, ATTACHMENT_ID_VERSION)
-        row = self._finish(query, 'volumeAttachment')
+        row = self._read(path, 'volumeAttachment', ATTACHMENT_ID_VERSION)
         if row is None:
             return None
         if (row.get('serverId'), row.get('volumeId')) != (
             server_id,
             volume_id,
         ):
-            raise Unknown('the response is not about this attachment')
+            raise Unknown(
+                'the response is not about this attachment', outage=False
+            )
         attachment_id: str | None = row.get('attachment_id')
         return attachment_id
 
@@ -652,6 +654,21 @@ class Queries:
             if exc.status in (401, 403):
                 return False
             raise
+
+    def _read(
+        self, path: str, key: str, version: str, started: Query | None = None
+    ) -> Any:
+        """Read a resource, as the caller where the credentials see too little.
+
+        :param started: the query, if it is sent already
+        :returns: None if Nova shows it to neither
+        """
+        row = self._finish(started or self._start(path, version), key)
+        if row is not None or self._nova.as_caller or self._auth is None:
+            return row
+        if self.sees_every_project():
+            return None
+        return self._finish(self._start(path, version, as_caller=True), key)
 
     def _start(
         self, path: str, version: str = SERVER_VERSION, as_caller: bool = False

@@ -35,7 +35,10 @@ def test_a_server_looks_like_one_that_does_not_exist(state: str) -> None:
         there.busy.add(fakes.SERVER)
     found = refusal(there, fakes.FakeCinder())
     assert found == refusal(nowhere, fakes.FakeCinder())
-    assert found[2]['forbidden']['reason'] == 'server-lacks-volume'
+    assert found[0].startswith('403 ')
+    fault = found[2]['forbidden']
+    assert fault['reason'] == 'server-lacks-volume'
+    assert fault['message'].startswith('The server does not have this volume.')
 
 
 def test_the_owner_learns_that_a_server_has_his_volume() -> None:

@@ -715,6 +715,32 @@ class TestVisibility:
         # Nobody else sees it.
         assert not query(nova, Token('another'))
 
+    def test_of_some_projects_leaves_the_caller_to_see_the_attachment(
+        self, make: Make, compute: Compute
+    ) -> None:
+        nova = make(auth_type='none')
+
+        def choose(environ: Any) -> None:
+            if environ.get('HTTP_X_AUTH_TOKEN') == 'token':
+                row = {
+                    'serverId': fakes.SERVER,
+                    'volumeId': fakes.VOLUME,
+                    'attachment_id': fakes.ATTACHMENT,
+                }
+                compute.status, compute.body = 200, {'volumeAttachment': row}
+            elif 'all_tenants' in environ['QUERY_STRING']:
+                compute.status, compute.body = 403, {'forbidden': {}}
+            else:
+                compute.status, compute.body = 404, GONE
+
+        compute.choose = choose
+        # None would mean that Nova has not saved an id yet.
+        queries = nova.queries(Token('token'))
+        assert (
+            queries.attachment_id(fakes.SERVER, fakes.VOLUME)
+            == fakes.ATTACHMENT
+        )
+
     def test_is_unknown_if_nova_does_not_say(
         self, make: Make, compute: Compute
     ) -> None:
