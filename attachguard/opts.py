@@ -83,10 +83,10 @@ OPTS: list[cfg.Opt] = [
         'settle',
         default=30.0,
         min=0.0,
-        help='Seconds for which a reserved or attaching attachment is young: '
-        'if the record of its volume has changed within this time, Nova may '
-        'not have saved its own record yet, and the response to a request '
-        'that would clear the attachment is 503.',
+        help='Number of seconds after the last change of a volume during '
+        'which Nova may not have saved its record of a reserved or attaching '
+        'attachment. The response to a request that would clear the '
+        'attachment is 503 during this time.',
     ),
     cfg.IntOpt(
         'nova_max_concurrency',

@@ -395,8 +395,8 @@ class Facts:
     ) -> Presence:
         """Whether Nova has the volume by the attachment, or by another.
 
-        While a server moves, Nova does not name the attachment by which the
-        guest still runs.
+        During a migration of the server, Nova returns the id of the attachment
+        on the destination host, while the guest uses the one on the source.
         """
         if server.is_busy:
             return Presence.HAS

@@ -10,10 +10,8 @@ records are compared::
 
 ``gate``
     The filter that holds Nova's calls in Cinder's pipeline.
-``moments``
-    Who is told of the held calls.
 ``volume``
-    A driver that writes down exports.
+    A volume driver that records exports.
 ``acts``, ``calls``
     What Nova does, and what members do meanwhile.
 ``sequences``

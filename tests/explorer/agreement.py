@@ -101,7 +101,7 @@ def _of_used(
 
 
 def _last_export(world: worlds.World, volume: str) -> tuple[str, str]:
-    """What was last done to the export of a volume, and for which request."""
+    """The last change of the export of a volume, and the request for it."""
     log = world.cloud.directory / gate.EXPORTS
     last = ('', '')
     for line in log.read_text().splitlines() if log.exists() else ():

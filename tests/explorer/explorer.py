@@ -39,7 +39,7 @@ ALONE = 'Cinder and Nova alone'
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of one run of a sequence.
+    """The result of one run of a sequence.
 
     :param sequence: the sequence
     :param found: what disagrees
@@ -62,7 +62,7 @@ class Run:
 
 @dataclasses.dataclass
 class Report:
-    """What came of all.
+    """The results of all sequences.
 
     :param sequences: how many were run, those that were run again, too
     :param calls: how many calls had which result
