@@ -13,7 +13,8 @@ from tests.outage import faulty_server
 from tests.outage import process_usage
 from tests.outage.guarded_cloud import Response
 
-_CALLERS = 5
+# One project must find a place for each.
+_CALLERS = chaos_cloud.SHARE
 # What the process may use more during a fault: for the connections of the
 # callers and to Nova.
 _DURING = {
