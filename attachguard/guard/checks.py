@@ -104,6 +104,7 @@ def attachment_is_unused(facts: Facts) -> bool:
     if facts.attachment.server_id is None:
         return True
     facts.check_may_query()
+    facts.start(facts.attachment)
     presence = facts.presence(facts.attachment, by_attachment=True)
     return presence not in facts_.USED
 

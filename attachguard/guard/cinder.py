@@ -20,6 +20,7 @@ from collections.abc import Mapping
 import dataclasses
 import datetime
 import io
+import re
 import time
 from typing import Any
 from typing import TYPE_CHECKING
@@ -87,8 +88,10 @@ _NOT_COPIED = frozenset(
 _LAYERS = ('webob.', 'wsgiorg.', 'routes.')
 _CONTEXT = 'cinder.context'
 _VERSION = 'HTTP_OPENSTACK_API_VERSION'
+_EXACT_VERSION = re.compile(r'volume 3\.[0-9]+')
+_API_VERSION = 'OpenStack-API-Version'
 # What Cinder's response reports of the request: its microversion, its id.
-_API_HEADERS = ('OpenStack-API-Version', 'Vary', 'x-compute-request-id')
+_API_HEADERS = (_API_VERSION, 'Vary', 'x-compute-request-id')
 # Routes that have a word where others have an id: /volumes/detail.
 _ROUTES = frozenset(('detail', 'new', 'summary'))
 
@@ -256,6 +259,19 @@ class Cinder:
         """
         return self._attachments({'volume_id': volume_id})
 
+    def own_attachment(self, attachment_id: str) -> Attachment | None:
+        """Read an attachment of a volume of the caller's own project.
+
+        :param attachment_id: its canonical UUID
+        :returns: None if there is none such in the caller's project
+        :raises Unknown: if Cinder's response does not say
+        """
+        query = {'id': attachment_id}
+        for found in self._attachments(query, every_project=False):
+            if found.id == attachment_id:
+                return found
+        return None
+
     def own_attachments(self, volume_id: str) -> Iterator[Attachment]:
         """Read all attachments of a volume of the caller's own project.
 
@@ -266,11 +282,28 @@ class Cinder:
         """
         return self._attachments({'volume_id': volume_id}, elevated=False)
 
+    def api_headers(self) -> Mapping[str, str] | None:
+        """Headers of any response of Cinder to the caller.
+
+        :returns: None if only Cinder can tell: for "latest", for example
+        """
+        version = self._environ.get(_VERSION, '')
+        if not _EXACT_VERSION.fullmatch(version):
+            return None
+        return {'OpenStack-API-Version': version, 'Vary': _API_VERSION}
+
     def _attachments(
-        self, query: dict[str, str], elevated: bool = True
+        self,
+        query: dict[str, str],
+        elevated: bool = True,
+        every_project: bool = True,
     ) -> Iterator[Attachment]:
         rows = self._list(
-            '/attachments/detail', 'attachments', query, elevated
+            '/attachments/detail',
+            'attachments',
+            query,
+            elevated,
+            every_project,
         )
         for row in rows:
             try:
@@ -296,13 +329,16 @@ class Cinder:
         key: str,
         filters: dict[str, str],
         elevated: bool = True,
+        every_project: bool = True,
     ) -> Iterator[Any]:
         """Read a list, page by page.
 
         What changes between two pages does not matter: a marker that is gone
         makes it start again.
         """
-        first = {**filters, 'all_tenants': '1', 'limit': str(self._page_size)}
+        first = {**filters, 'limit': str(self._page_size)}
+        if every_project:
+            first['all_tenants'] = '1'
         query = dict(first)
         for number in range(_MAX_PAGES):
             if number and time.monotonic() > self._deadline:

@@ -17,12 +17,11 @@ SERVICE = PREFIX + 'service'
 
 _OPEN = '@'
 _CLOSED = '!'
+_IDLE = 'nova:no_server_has_volume and cinder:idle'
+_UNUSED = f'{_IDLE} and cinder:consistent'
 # Nobody but an operator can tell what a volume without any attachment is
 # in-use by.
-_UNUSED = (
-    'nova:no_server_has_volume and cinder:idle and '
-    '(cinder:consistent or role:admin)'
-)
+_CLEARS_ALL = f'{_IDLE} and (cinder:consistent or role:admin)'
 _WITHOUT_SERVER = f'cinder:names_no_server and {_UNUSED}'
 _CLEARS_ONE = (
     '(cinder:names_no_server or nova:attachment_unused) and cinder:idle'
@@ -30,6 +29,11 @@ _CLEARS_ONE = (
 
 _ADMIN_IN_CINDER = "Left to Cinder's own policy, which requires an admin."
 _UNUSED_WHY = (
+    'Allowed if no server has the volume, or may have it in a moment, by any '
+    'attachment, and Cinder does not work on it. Refused for a volume that is '
+    'in-use without any attachment.'
+)
+_CLEARS_ALL_WHY = (
     'Allowed if no server has the volume, or may have it in a moment, by any '
     'attachment, and Cinder does not work on it. A volume that is in-use '
     'without any attachment is left to admins.'
@@ -58,12 +62,12 @@ _ROWS: dict[str, tuple[str, str]] = {
     ),
     'os-detach': (
         # First: clients expect another status than for a conflict.
-        f'cinder:same_volume and {_UNUSED}',
-        f'{_UNUSED_WHY} Cinder removes the export of the whole volume.',
+        f'cinder:same_volume and {_CLEARS_ALL}',
+        f'{_CLEARS_ALL_WHY} Cinder removes the export of the whole volume.',
     ),
     'os-reserve': (_UNUSED, _UNUSED_WHY),
-    'os-unreserve': (_UNUSED, _UNUSED_WHY),
-    'os-begin_detaching': (_UNUSED, _UNUSED_WHY),
+    'os-unreserve': (_CLEARS_ALL, _CLEARS_ALL_WHY),
+    'os-begin_detaching': (_CLEARS_ALL, _CLEARS_ALL_WHY),
     'os-roll_detaching': (
         'nova:idle and cinder:idle',
         'Allowed if Nova performs no task on a server of the volume, and the '
@@ -74,7 +78,7 @@ _ROWS: dict[str, tuple[str, str]] = {
         f'{_UNUSED_WHY} With a connector that the driver rejects, '
         'Cinder removes the export of the volume.',
     ),
-    'os-terminate_connection': (_UNUSED, _UNUSED_WHY),
+    'os-terminate_connection': (_CLEARS_ALL, _CLEARS_ALL_WHY),
     'os-force_detach': (_OPEN, _ADMIN_IN_CINDER),
     'os-reset_status': (_OPEN, _ADMIN_IN_CINDER),
     'os-migrate_volume_completion': (_OPEN, _ADMIN_IN_CINDER),
@@ -118,12 +122,12 @@ _DETACHES = 'cinder:detaching or nova:at_work'
 NO_SERVICE_TOKEN = {
     PREFIX + name: rule
     for name, rule in {
-        'os-detach': f'cinder:same_volume and ({_DETACHES} or {_UNUSED})',
+        'os-detach': f'cinder:same_volume and ({_DETACHES} or {_CLEARS_ALL})',
         'os-begin_detaching': f'{_SWAPS} or cinder:idle and '
         '(cinder:consistent or role:admin)',
         'os-roll_detaching': _OPEN,
         'os-initialize_connection': f'nova:at_work or {_UNUSED}',
-        'os-terminate_connection': f'{_DETACHES} or {_UNUSED}',
+        'os-terminate_connection': f'{_DETACHES} or {_CLEARS_ALL}',
         'os-reimage': 'nova:at_work',
         'attachment-create': f'{_SWAPS} or nova:at_work or '
         'cinder:names_no_connector and nova:no_such_server',

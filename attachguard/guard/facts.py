@@ -59,8 +59,14 @@ class CinderReader(Protocol):
     def attachments(self, volume_id: str) -> Iterable[cinder.Attachment]:
         """Read all attachments of a volume."""
 
+    def own_attachment(self, attachment_id: str) -> cinder.Attachment | None:
+        """Read an attachment of a volume of the caller's own project."""
+
     def own_attachments(self, volume_id: str) -> Iterable[cinder.Attachment]:
         """Read all attachments of a volume of the caller's own project."""
+
+    def api_headers(self) -> Mapping[str, str] | None:
+        """Headers of any response of Cinder to the caller, where known."""
 
 
 class NovaQueries(Protocol):
@@ -260,6 +266,10 @@ class Facts:
             and not self.known.checks
         ):
             return {}
+        if self._is_shown:
+            known = self._cinder.api_headers()
+            if known is not None:
+                return known
         if not self.is_about_attachment:
             if self.request.volume_id is None:
                 raise Malformed('The body names no volume by a UUID')
@@ -278,13 +288,34 @@ class Facts:
             self._cinder.check_volume(self.attachment.volume_id)
         return headers
 
+    @property
+    def _is_shown(self) -> bool:
+        """Whether it is known that Cinder shows the caller what is named.
+
+        As the caller wrote its id.
+        """
+        named = (
+            self.request.attachment_id
+            if self.is_about_attachment
+            else self.request.volume_id
+        )
+        return (
+            'is_visible' in self._found
+            and named is not None
+            and named == request_parser.canonical_uuid(named)
+        )
+
     def _read_attachment(self) -> cinder.Attachment:
         named = self.request.attachment_id
         attachment_id = named and request_parser.canonical_uuid(named)
         if not attachment_id:
             self._cinder.check_attachment(named or '')
             raise Malformed('The attachment is not named by a UUID')
-        return self._cinder.attachment(attachment_id)
+        own = self._cinder.own_attachment(attachment_id)
+        if own is None:
+            return self._cinder.attachment(attachment_id)
+        self._found['is_visible'] = True
+        return own
 
     def _read_attachments(self) -> tuple[cinder.Attachment, ...]:
         volume_id = self._volume_id

@@ -140,6 +140,17 @@ class _Reader:
     def attachments(self, volume_id: str) -> Iterator[guard_cinder.Attachment]:
         return map(_shown, self._model.of(volume_id))
 
+    def own_attachment(
+        self, attachment_id: str
+    ) -> guard_cinder.Attachment | None:
+        found = self._model.attachments.get(attachment_id)
+        if found is None:
+            return None
+        volume = self._model.volumes.get(found.volume_id)
+        if volume is None or volume.project != self._caller.project:
+            return None
+        return _shown(found)
+
     def own_attachments(
         self, volume_id: str
     ) -> Iterator[guard_cinder.Attachment]:
@@ -147,6 +158,9 @@ class _Reader:
         if volume is None or not cinder.sees(self._caller, volume):
             return iter(())
         return self.attachments(volume_id)
+
+    def api_headers(self) -> Mapping[str, str] | None:
+        return {}
 
 
 def _shown(attachment: cinder.Attachment) -> guard_cinder.Attachment:

@@ -192,10 +192,13 @@ class FakeCinder:
             rows = [volume] if query.get('id') == VOLUME else []
             return 200, {'volumes': rows}
         if path.endswith('/attachments/detail'):
+            caller = environ['keystone.token_auth'].user.project_id
+            own = volume['os-vol-tenant-attr:tenant_id'] == caller
             rows = [
                 item
                 for item in self.attachments
                 if not hidden
+                and (own or 'all_tenants' in query)
                 and item['id'] == query.get('id', item['id'])
                 and item['volume_id'] == query.get('volume_id', VOLUME)
             ]

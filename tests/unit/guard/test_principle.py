@@ -334,10 +334,16 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
 
     no_server_has_it = all(map(is_unused, world.attachments))
     unknown_use = not rows and world.status in ('in-use', 'detaching')
+    clears = call.name in (
+        'os-detach',
+        'os-unreserve',
+        'os-begin_detaching',
+        'os-terminate_connection',
+    )
     is_free = (
         no_server_has_it
         and not world.is_worked_on
-        and (is_admin or not unknown_use)
+        and (is_admin and clears or not unknown_use)
     )
     match call.name:
         case 'os-attach':
@@ -409,7 +415,11 @@ class Facts:
     def attachments(self, volume_id: str) -> tuple[cinder.Attachment, ...]:
         return self._world.attachments
 
+    own_attachment = attachment
     own_attachments = attachments
+
+    def api_headers(self) -> Mapping[str, str] | None:
+        return {}
 
     def start(self, server_id: str) -> None:
         """Nothing to wait for."""
