@@ -23,6 +23,7 @@ from typing import Any
 import urllib.request
 
 from benchmarks import report
+from benchmarks import services
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -162,23 +163,11 @@ class Cloud:
 def serving(pairs: int, suspects: int) -> Iterator[Cloud]:
     """Serve a cloud until the block is left.
 
-    :raises Failed: it does not start
+    :raises OSError: it does not start
     """
-    with subprocess.Popen(  # noqa: S603
-        [*_MODULE, 'benchmarks.cloud', str(pairs), str(suspects)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=_ROOT,
-        text=True,
-    ) as process:
-        line = process.stdout.readline() if process.stdout else ''
-        try:
-            if not line:
-                raise Failed('the process that serves the cloud has ended')
-            yield Cloud(**json.loads(line))
-        finally:
-            if process.stdin:
-                process.stdin.close()
+    arguments = (str(pairs), str(suspects))
+    with services.running('benchmarks.cloud', *arguments) as started:
+        yield Cloud(**started)
 
 
 def compare(printed: str, planted: set[_Key]) -> None:

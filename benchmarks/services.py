@@ -254,13 +254,15 @@ class Services:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Services]:
-    """Serve Keystone and Nova until the block is left.
+def running(module: str, *arguments: str) -> Iterator[dict[str, Any]]:
+    """Run a module that serves something until its standard input is closed.
 
-    :raises OSError: they do not start
+    :param module: its name
+    :returns: the object of the first line that it prints, which is JSON
+    :raises OSError: it does not start
     """
-    with subprocess.Popen(
-        [sys.executable, '-m', 'benchmarks.services'],
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, '-m', module, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=_ROOT,
@@ -269,11 +271,21 @@ def served() -> Iterator[Services]:
         line = process.stdout.readline() if process.stdout else ''
         try:
             if not line:
-                raise OSError('the process with Keystone and Nova has ended')
-            yield Services(**json.loads(line))
+                raise OSError(f'the process of {module} has ended')
+            yield json.loads(line)
         finally:
             if process.stdin:
                 process.stdin.close()
+
+
+@contextlib.contextmanager
+def served() -> Iterator[Services]:
+    """Serve Keystone and Nova until the block is left.
+
+    :raises OSError: they do not start
+    """
+    with running('benchmarks.services') as started:
+        yield Services(**started)
 
 
 if __name__ == '__main__':

@@ -34,20 +34,21 @@ from tests.model.cinder import Caller
 
 SETTLE = 30.0
 
+# Policy files, which are removed at the end of the process: the guard looks
+# whether they have changed.
+_FILES = tempfile.TemporaryDirectory()
+
 
 @functools.cache
 def rules(overrides: tuple[tuple[str, str], ...]) -> policy.Policy:
     """The default rules, some of them overridden."""
-    with tempfile.TemporaryDirectory() as directory:
-        path = pathlib.Path(directory) / 'policy.yaml'
-        path.write_text(yaml.safe_dump(dict(overrides)))
-        conf = cfg.ConfigOpts()
-        conf([], default_config_files=[], default_config_dirs=[])
-        with opts.configured(conf, {'policy_file': str(path)}):
-            found = policy.Policy(conf)
-    # The file is gone, and need not be looked for.
-    found._reload = lambda: None  # type: ignore[method-assign]
-    return found
+    number = len(list(pathlib.Path(_FILES.name).iterdir()))
+    path = pathlib.Path(_FILES.name) / f'policy-{number}.yaml'
+    path.write_text(yaml.safe_dump(dict(overrides)))
+    conf = cfg.ConfigOpts()
+    conf([], default_config_files=[], default_config_dirs=[])
+    with opts.configured(conf, {'policy_file': str(path)}):
+        return policy.Policy(conf)
 
 
 class Guard:
