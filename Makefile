@@ -44,7 +44,7 @@ PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
 
 # The parts of `make nightly`.
 NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
-	chaos cloud explorer tempest bench
+	chaos cloud cloud-oldest explorer tempest bench
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -161,6 +161,13 @@ nightly-soak-long: $(VENV)/test.stamp
 nightly-cloud: $(VENV)/test.stamp
 	$(PYTEST) tests/cloud
 
+# The sequences of calls with the oldest Cinder, in a cloud of the newest rest.
+nightly-cloud-oldest: $(VENV)/test.stamp $(RELEASE_VENVS)/cinder-22.stamp
+	$(RELEASE_VENVS)/cinder-22/bin/python -m pip install -qq \
+	    'gunicorn>=23' 'PyMySQL>=1.0.2'
+	ATTACHGUARD_CLOUD_CINDER=$(abspath $(RELEASE_VENVS)/cinder-22) \
+	    $(PYTEST) --cloud-directory=.cloud/oldest tests/cloud/test_sequences.py
+
 nightly-explorer: $(VENV)/test.stamp
 	ATTACHGUARD_EXPLORER_MINUTES=30 $(PYTEST) -s tests/explorer
 
@@ -195,8 +202,8 @@ pins:  ## Pin what each release of Cinder is tested with
 	    --uv $(RELEASE_VENVS)/pins/bin/uv
 
 clean:  ## Remove everything that make, tox and builds create
-	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/tempest \
-	        .cloud/explorer); do \
+	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/oldest \
+	        .cloud/tempest .cloud/explorer); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
 	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .nightly .tox build dist cover \
 	    doc/build releasenotes/build doc/source/_static/*.sample

@@ -4,11 +4,13 @@
 
 ``python -m tests.cloud.api MODULE PORT ACCESS_LOG [ARGUMENT ...]``: the module
 has the service's ``application``, and finds the arguments in ``sys.argv``.
+Before Cinder 26, ``cinder.wsgi.wsgi`` makes it.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
 
@@ -47,6 +49,9 @@ class Server(base.BaseApplication):  # type: ignore[misc]
                 self.cfg.set(name, value)
 
     def load(self) -> Any:
+        if importlib.util.find_spec(self._module) is None:
+            older = importlib.import_module('cinder.wsgi.wsgi')
+            return older.initialize_application()
         return importlib.import_module(self._module).application
 
 

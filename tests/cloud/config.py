@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import configparser
 import dataclasses
+import os
 import pathlib
 import sys
 from typing import Any
@@ -72,8 +73,18 @@ class Places:
         return self.directory / 'etc' / project
 
 
+def prefix(project: str) -> pathlib.Path:
+    """The virtual environment of a project's services.
+
+    That of Cinder can be another one, with an older release: it is named by
+    the environment variable ``ATTACHGUARD_CLOUD_CINDER``.
+    """
+    other = os.environ.get('ATTACHGUARD_CLOUD_CINDER')
+    return pathlib.Path(other if other and project == 'cinder' else sys.prefix)
+
+
 def _installed(project: str, name: str) -> pathlib.Path:
-    return pathlib.Path(sys.prefix, 'etc', project, name)
+    return prefix(project) / 'etc' / project / name
 
 
 def _credentials(places: Places, user: str) -> dict[str, Any]:

@@ -77,11 +77,11 @@ def services(places: config.Places) -> dict[str, Service]:
             OS_NOVA_CONFIG_FILES=f'{nova_paste};{nova_conf}',
         ),
         **{
-            name: _daemon(_script(name), cinder_conf)
+            name: _daemon(_script('cinder', name), cinder_conf)
             for name in ('cinder-scheduler', 'cinder-volume')
         },
         **{
-            name: _daemon(_script(name), f'--config-file={nova_conf}')
+            name: _daemon(_script('nova', name), f'--config-file={nova_conf}')
             for name in ('nova-conductor', 'nova-scheduler')
         },
         **{
@@ -113,7 +113,7 @@ def preparations(places: config.Places) -> dict[str, list[list[str]]]:
     def manage(project: str, *words: str) -> list[str]:
         name = 'glance-api' if project == 'glance' else project
         return [
-            _script(f'{project}-manage'),
+            _script(project, f'{project}-manage'),
             f'--config-file={places.etc(project)}/{name}.conf',
             *words,
         ]
@@ -171,8 +171,8 @@ def access_log(directory: pathlib.Path, api: str) -> pathlib.Path:
     return directory / 'log' / f'{api}-access.log'
 
 
-def _script(name: str) -> str:
-    return str(pathlib.Path(sys.prefix, 'bin', name))
+def _script(project: str, name: str) -> str:
+    return str(config.prefix(project) / 'bin' / name)
 
 
 def _daemon(*command: str) -> Service:
@@ -188,7 +188,7 @@ def _api(
 ) -> Service:
     return Service(
         [
-            sys.executable,
+            _script(name, 'python'),
             '-m',
             'tests.cloud.api',
             module,
