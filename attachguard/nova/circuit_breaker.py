@@ -10,8 +10,8 @@ when it responds again.  The thread starts when the circuit breaker opens, so
 after a fork, and ends when it closes, or with the process.
 
 Where a server does not let threads run between requests (uWSGI without
-``enable-threads``), the probe is late.  Then a request is permitted to query
-now and then.
+``enable-threads``), or Nova sends single bytes to the probe, the probe is
+late.  Then a request is permitted to query now and then, less often each time.
 
 A service that responds only now and then is probed less often each time, so
 that the share of the time that requests lose to it is bounded.
@@ -142,14 +142,14 @@ class CircuitBreaker:
             self._on_change(False)
 
     def failed(
-        self, started: float, failure: str, probe: Callable[[], bool]
+        self, started: float, failure: str, probe: Callable[[], str | None]
     ) -> None:
         """Note that a query has failed.
 
         :param started: when it was sent, by the clock
         :param failure: what went wrong, without anything secret
-        :param probe: sends the query again, and returns whether the service
-            responds; called in the background
+        :param probe: sends the query again, and returns what went wrong, or
+            None if the service responds; called in the background
         """
         if not self._max_failures:
             return
@@ -167,16 +167,17 @@ class CircuitBreaker:
                 silent or self._failures >= self._max_failures
             )
             if opens:
-                self._opened_at = now
                 closed_for = now - self._closed_at
-                self._interval = (
-                    min(
-                        2 * self._interval, _MAX_INTERVAL * self._probe_seconds
-                    )
-                    if closed_for < _SOON * self._probe_seconds
-                    else self._probe_seconds
-                )
-                self._expect_probe(now)
+                if closed_for < _SOON * self._probe_seconds:
+                    self._double_interval()
+                else:
+                    self._interval = self._probe_seconds
+                self._opened_at = now
+                self._overdue_at = now + self._interval + 2 * self._timeout
+            elif self._opened_at is not None and started > self._opened_at:
+                # A request has queried instead of the probe, in vain.
+                self._double_interval()
+                self._overdue_at = now + self._interval + self._timeout
         if opens:
             LOG.warning(
                 'Circuit breaker opened, requests that need a query get 503: '
@@ -188,25 +189,45 @@ class CircuitBreaker:
             self._on_change(True)
             self._probe_in_background(probe)
 
-    def _expect_probe(self, now: float) -> None:
-        self._overdue_at = now + self._interval + 2 * self._timeout
+    def _double_interval(self) -> None:
+        self._interval = min(
+            2 * self._interval, _MAX_INTERVAL * self._probe_seconds
+        )
 
-    def _probe_in_background(self, probe: Callable[[], bool]) -> None:
+    def _probe_in_background(self, probe: Callable[[], str | None]) -> None:
         opened_at = self._opened_at
+
+        def expect(seconds: float) -> bool:
+            with self._lock:
+                self._overdue_at = self._clock() + seconds
+                # If not, a request has found that the service responds.
+                return self._opened_at == opened_at
 
         def probe_until_closed() -> None:
             while True:
                 self._sleep(self._interval)
-                with self._lock:
-                    if self._opened_at != opened_at:
-                        # A request has found that the service responds.
-                        return
-                    self._expect_probe(self._clock())
-                if probe():
+                # It is under way, so that threads do run here.
+                if not expect(_MAX_INTERVAL * self._probe_seconds):
+                    return
+                failure = probe()
+                if failure is None:
                     self.succeeded()
                     return
+                if not expect(self._interval + 2 * self._timeout):
+                    return
+                self._note(failure)
 
         try:
             self._start(probe_until_closed)
         except RuntimeError as exc:
             LOG.warning('Background probe not started: error=%s', exc)
+
+    def _note(self, failure: str) -> None:
+        """Keep the failure of a probe, which can say more than a timeout."""
+        if failure != self._failure:
+            self._failure = failure
+            LOG.warning(
+                'The background probe fails: service=%s failure=%r',
+                self._name,
+                failure,
+            )

@@ -193,6 +193,10 @@ def _region_of_cinder(conf: cfg.ConfigOpts) -> str | None:
     return region
 
 
+def _gateway_error(response: requests.Response) -> str:
+    return f'HTTP {response.status_code} from {response.url}'
+
+
 class Nova:
     """Queries Nova as the caller, or with the configured credentials.
 
@@ -355,22 +359,27 @@ class Nova:
             self._places.release(project_id)
             raise Busy(f'no thread for a query: {exc}', outage=False) from None
 
-        def responds() -> bool:
-            return self._responds(auth, version, path)
+        def probe() -> str | None:
+            return self._probe(auth, version, path)
 
-        return Query(future, deadline, self.timeout, self.breaker, responds)
+        return Query(future, deadline, self.timeout, self.breaker, probe)
 
-    def _responds(
+    def _probe(
         self, auth: plugin.BaseAuthPlugin | None, version: str, path: str
-    ) -> bool:
-        """Whether Nova responds to a query, whatever its response."""
+    ) -> str | None:
+        """Send a query.
+
+        :returns: None if Nova responds, whatever its response; else why not
+        """
         try:
             response, _body = self._get(
                 auth, version, path, timeout=_PROBE_TIMEOUT
             )
         except Unknown as exc:
-            return not exc.outage
-        return response.status_code not in _GATEWAY_ERRORS
+            return exc.detail if exc.outage else None
+        if response.status_code in _GATEWAY_ERRORS:
+            return _gateway_error(response)
+        return None
 
     def sees_every_project(self, queries: Queries) -> bool:
         """Whether the queries see the servers of every project.
@@ -470,7 +479,7 @@ class Query:
     :param deadline: until when to wait, by the monotonic clock
     :param timeout: the time for all queries of one request, in seconds
     :param breaker: learns whether Nova responds
-    :param probe: sends the query again, and returns whether Nova responds
+    :param probe: sends the query again; see :class:`.CircuitBreaker`
     """
 
     def __init__(
@@ -479,7 +488,7 @@ class Query:
         deadline: float,
         timeout: float,
         breaker: circuit_breaker.CircuitBreaker,
-        probe: Callable[[], bool],
+        probe: Callable[[], str | None],
     ) -> None:
         self._future = future
         self._started = time.monotonic()
@@ -512,7 +521,7 @@ class Query:
             raise
         status = response.status_code
         if status in _GATEWAY_ERRORS:
-            detail = f'HTTP {status} from {response.url}'
+            detail = _gateway_error(response)
             self._breaker.failed(self._started, detail, self._probe)
             raise Unknown(detail, status=status)
         # Any other response shows that Nova, or what is in front of it, is

@@ -71,7 +71,7 @@ def test_a_process_with_a_guard_is_healthy(nova: Nova) -> None:
 
 def test_the_process_is_healthy_without_nova(nova: Nova) -> None:
     nova.breaker.failed(
-        0, 'ConnectFailure: http://internal:8774', lambda: False
+        0, 'ConnectFailure: http://internal:8774', lambda: None
     )
     assert check() == (200, ['attachguard: Nova does not respond since 0 s'])
     # The address is only in the details.
@@ -107,7 +107,7 @@ def test_it_reports_the_mode_and_what_the_guard_sees(
 
 
 def test_a_check_can_be_configured_to_fail_without_nova(nova: Nova) -> None:
-    nova.breaker.failed(0, 'ConnectFailure', lambda: False)
+    nova.breaker.failed(0, 'ConnectFailure', lambda: None)
     assert check(attachguard_fail_without_nova='true')[0] == 503
     nova.breaker.succeeded()
     assert check(attachguard_fail_without_nova='true')[0] == 200

@@ -30,7 +30,7 @@ class Nova:
         self.threads: list[Callable[[], object]] = []
         self.slept: list[float] = []
         #: the results of the next probes
-        self.responds: list[bool] = []
+        self.results: list[str | None] = []
         self.breaker = circuit_breaker.CircuitBreaker(
             'Nova',
             max_failures,
@@ -50,14 +50,14 @@ class Nova:
         started = self.now
         self.now += after
         self.breaker.failed(
-            started, 'ConnectFailure', lambda: self.responds.pop(0)
+            started, 'ConnectFailure', lambda: self.results.pop(0)
         )
 
-    def run(self, *responds: bool) -> None:
+    def run(self, *results: str | None) -> None:
         """Run the background thread, whose probes have these results."""
-        self.responds = list(responds)
+        self.results = list(results)
         self.threads.pop()()
-        assert not self.responds
+        assert not self.results
 
 
 @pytest.fixture
@@ -100,13 +100,13 @@ def test_a_timeout_while_others_got_responses_is_one_failure(
     nova.now += 1
     nova.breaker.succeeded()
     nova.now += 1
-    nova.breaker.failed(started, 'no response', lambda: True)
+    nova.breaker.failed(started, 'no response', lambda: None)
     assert nova.breaker.permits()
 
 
 def test_a_probe_in_the_background_closes_it(nova: Nova) -> None:
     nova.fail(after=TIMEOUT)
-    nova.run(False, False, True)
+    nova.run('ConnectFailure', 'ConnectFailure', None)
     assert nova.slept == [INTERVAL] * 3
     assert nova.breaker.permits()
     assert nova.breaker.open_for is None
@@ -120,9 +120,9 @@ def test_a_probe_in_the_background_closes_it(nova: Nova) -> None:
 def test_no_request_queries_while_the_probe_runs(nova: Nova) -> None:
     nova.fail(after=TIMEOUT)
     permitted: list[bool] = []
-    probes = iter([False] * 20 + [True])
+    probes = iter(['no response'] * 20 + [None])
 
-    def probe() -> bool:
+    def probe() -> str | None:
         # Each takes as long as it can.
         nova.now += TIMEOUT
         permitted.append(nova.breaker.permits())
@@ -151,6 +151,62 @@ def test_a_late_probe_lets_one_request_query(
     nova.breaker.succeeded()
     assert nova.breaker.permits()
     assert nova.changes == [True, False]
+
+
+def test_requests_that_query_instead_of_the_probe_are_few(
+    nova: Nova,
+) -> None:
+    nova.fail(after=TIMEOUT)
+    began = nova.now
+    slow = 0
+    while nova.now < began + 300:
+        if nova.breaker.permits():
+            slow += 1
+            nova.fail(after=TIMEOUT)
+        nova.now += 0.1
+    assert slow * TIMEOUT / 300 < 0.15
+    # It is found out all the same that Nova responds.
+    nova.now += 16 * INTERVAL + TIMEOUT
+    assert nova.breaker.permits()
+
+
+def test_a_query_from_before_the_outage_does_not_delay_the_probe(
+    nova: Nova,
+) -> None:
+    # Of a process with several threads.
+    started = nova.now
+    nova.fail(after=TIMEOUT)
+    nova.breaker.failed(started, 'no response', lambda: None)
+    nova.run(None)
+    assert nova.slept == [INTERVAL]
+
+
+def test_a_probe_that_does_not_end_delays_few_requests(nova: Nova) -> None:
+    # As with a Nova that sends single bytes.
+    def probe() -> str | None:
+        nova.now += 15
+        assert not nova.breaker.permits()
+        nova.now += 1
+        assert nova.breaker.permits()
+        nova.breaker.succeeded()
+        return 'no response'
+
+    started = nova.now
+    nova.now += TIMEOUT
+    nova.breaker.failed(started, 'no response', probe)
+    nova.threads.pop()()
+    assert nova.breaker.open_for is None
+
+
+def test_the_failure_of_a_probe_is_shown_and_logged_once(
+    nova: Nova, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The timeout of a request does not show what did not respond.
+    nova.fail(after=TIMEOUT)
+    keystone = 'ConnectTimeout: http://keystone:5000/v3/auth/tokens'
+    nova.run(*[keystone] * 3, None)
+    assert nova.breaker.failure == keystone
+    assert caplog.text.count(keystone) == 1
 
 
 def test_a_request_that_gets_a_response_ends_the_background_thread(
@@ -186,14 +242,14 @@ def test_a_nova_that_responds_now_and_then_is_probed_less_often(
     for _ in range(20):
         nova.fail(after=TIMEOUT)
         lost += TIMEOUT
-        nova.run(True)
+        nova.run(None)
     assert nova.slept[:6] == [1, 2, 4, 8, 16, 16]
     # The share of the time that requests lose is bounded.
     assert lost / (nova.now - began) < 0.15
     # After some time without a failure it is as at first.
     nova.now += 10
     nova.fail(after=TIMEOUT)
-    nova.run(True)
+    nova.run(None)
     assert nova.slept[-1] == INTERVAL
 
 
