@@ -186,11 +186,12 @@ def report(port: int, ready: pathlib.Path) -> None:
     partial.rename(ready)
 
 
-def prepare(server: str, cinder_conf: str) -> None:
+def prepare(server: str, cinder_conf: str, services: bool = True) -> None:
     """Start everything but the API in this process.
 
     :param server: ``eventlet``, or ``threads`` for any threaded WSGI server
     :param cinder_conf: the configuration file
+    :param services: False to start neither scheduler nor volume service
     """
     if server == 'eventlet':
         _use_greenthreads()
@@ -205,7 +206,8 @@ def prepare(server: str, cinder_conf: str) -> None:
     with open(f'{cinder_conf}.lock', 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _create_database()
-        _start_services()
+        if services:
+            _start_services()
 
 
 def main(server: str, ready: str, cinder_conf: str) -> None:

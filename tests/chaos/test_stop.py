@@ -46,9 +46,8 @@ def cloud(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[chaos_cloud.Cloud]:
-    monkeypatch.setitem(
-        cinder_servers.SERVERS, 'orderly-threads', _OrderlyCinder
-    )
+    orderly = cinder_servers.Shape('waitress', 1, 16, _OrderlyCinder)
+    monkeypatch.setitem(cinder_servers.SHAPES, 'orderly-threads', orderly)
     with chaos_cloud.start(tmp_path, server) as cloud:
         yield cloud
 

@@ -63,16 +63,18 @@ def start(
     paste_ini: pathlib.Path | None = None,
     credentials: str | None = None,
     cinder_options: dict[str, dict[str, Any]] | None = None,
+    services: bool = True,
     **options: Any,
 ) -> Iterator[GuardedCloud]:
     """Start a cloud, and stop it at the end of the context.
 
     :param directory: for what Cinder writes, and for certificates
-    :param server: name of one of :data:`tests.outage.cinder_servers.SERVERS`
+    :param server: name of one of :data:`tests.outage.cinder_servers.SHAPES`
     :param paste_ini: another paste configuration than the shipped sample
     :param credentials: user whose credentials the guard uses; None for the
         caller's own
     :param cinder_options: for other groups than the guard's
+    :param services: False for a Cinder without scheduler and volume service
     :param options: of the guard
     """
     options['cafile'], contexts = certificates.create_all(directory)
@@ -94,11 +96,12 @@ def start(
             options |= stubs.auth_settings(credentials)
             options['auth_url'] = f'{keystone.url}/v3'
         cinder = stack.enter_context(
-            cinder_servers.SERVERS[server](
+            cinder_servers.SHAPES[server].server(
                 directory,
                 f'{stubs.keystone_url}/v3',
                 paste_ini=paste_ini,
                 server=server,
+                services=services,
                 cinder_options=cinder_options,
                 guard_options=options,
                 # Two processes that start one after the other take longest.

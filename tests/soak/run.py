@@ -18,6 +18,7 @@ import typing
 
 import psutil
 
+from tests.outage import cinder_servers
 from tests.outage import faults
 from tests.outage import faulty_server
 from tests.outage import guarded_cloud
@@ -54,9 +55,10 @@ FAULTS = {
 
 # So long that a query waits for its whole time.
 _AT_LEAST = {'hang': NOVA_TIMEOUT + 0.5}
-#: How much more the last quarter may use. A leak of 1 KiB in each of 20
-#: requests a second is 18 MiB in the 15 minutes between the quarters, while
-#: the memory that the allocator keeps varies by some MiB. Descriptors and
+#: How much more two processes may use in the last quarter. A leak of 1 KiB in
+#: each of 20 requests a second is 18 MiB in the 15 minutes between the
+#: quarters, while the memory that the allocator keeps varies by some MiB.
+#: Descriptors and
 #: threads are those of pools, which are full by then: one that leaks in each
 #: phase would be some 40.
 LONG = Usage(megabytes=12, descriptors=12, sockets=math.inf, threads=12)
@@ -182,7 +184,7 @@ def soak(
 ) -> Result:
     """Run on one server.
 
-    :param server: of :data:`tests.outage.cinder_servers.SERVERS`
+    :param server: of :data:`tests.outage.cinder_servers.SHAPES`
     :param directory: an empty one, for what it writes
     :param planned: when Nova fails, and how
     :param rate: requests in a second
@@ -260,12 +262,15 @@ def soak(
             *load.failures,
             *leftovers,
             *(f'left behind: {process}' for process in alive),
-            *check_growth(
-                samples,
-                LONG if seconds >= LONG_RUN else SHORT,
-            ),
+            *check_growth(samples, _tolerance(server, seconds)),
         ],
     )
+
+
+def _tolerance(server: str, seconds: float) -> Usage:
+    more_processes = max(1, cinder_servers.SHAPES[server].processes / 2)
+    limit = LONG if seconds >= LONG_RUN else SHORT
+    return Usage(*(more_processes * value for value in limit))
 
 
 def median(samples: list[Sample], quarter: int) -> Usage | None:
