@@ -11,6 +11,7 @@ import time
 import pytest
 
 from tests.chaos import chaos_cloud
+from tests.outage import cinder_servers
 from tests.outage import faults
 from tests.outage.guarded_cloud import Response
 
@@ -22,6 +23,9 @@ _SECONDS = 5.0
 def cloud(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[chaos_cloud.Cloud]:
+    missing = cinder_servers.SHAPES[request.param].missing
+    if missing:
+        pytest.skip(f'missing: {missing}')
     directory = tmp_path_factory.mktemp('cinder')
     with chaos_cloud.start(directory, request.param) as cloud:
         yield cloud

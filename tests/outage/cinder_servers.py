@@ -23,6 +23,7 @@ import psutil
 from attachguard.testing import embedded
 
 _ROOT = embedded.PACKAGE_ROOT
+_PACKAGES = sysconfig.get_path('purelib')
 _APPLICATION = 'tests.outage.wsgi'
 # Runs its arguments. At the end of standard input, which the kernel closes
 # even if the tests are killed, it kills all processes of its group.
@@ -97,28 +98,29 @@ class _Forking(Cinder):
         ]
 
 
+_UWSGI_OPTIONS = (
+    f'--module={_APPLICATION}',
+    '--buffer-size=65535',
+    *'--master --lazy-apps --need-app --thunder-lock'.split(),
+    *'--die-on-term --no-orphans --disable-logging'.split(),
+    '--add-header=Connection: close',
+)
+
+
 def _run_uwsgi(shape: Shape, *options: str) -> list[str]:
     return [
         *(sys.executable, '-c', 'import pyuwsgi; pyuwsgi.run()'),
-        f'--module={_APPLICATION}',
         f'--processes={shape.processes}',
-        # One is the default, and to set it enables threads of Python.
-        *([f'--threads={shape.threads}'] if shape.threads > 1 else []),
-        '--buffer-size=65535',
-        *'--master --lazy-apps --need-app --thunder-lock'.split(),
-        *'--die-on-term --no-orphans --disable-logging'.split(),
+        f'--threads={shape.threads}',
+        '--enable-threads',
+        *_UWSGI_OPTIONS,
         *options,
     ]
 
 
 def _kolla_ansible(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
     """As its role service-uwsgi-config: a router in front of the workers."""
-    return _run_uwsgi(
-        shape,
-        f'--http=127.0.0.1:{port}',
-        '--add-header=Connection: close',
-        '--enable-threads',
-    )
+    return _run_uwsgi(shape, f'--http=127.0.0.1:{port}')
 
 
 def _openstack_ansible(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
@@ -126,31 +128,27 @@ def _openstack_ansible(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
     return _run_uwsgi(
         shape,
         f'--http-socket=127.0.0.1:{port}',
-        '--add-header=Connection: close',
-        '--enable-threads',
-        '--http-auto-chunked',
-        '--http-raw-body',
-        '--socket-timeout=10',
-    )
-
-
-def _uwsgi_alone(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
-    """As its documentation begins: threads of Python do not run."""
-    return _run_uwsgi(
-        shape,
-        f'--http-socket=127.0.0.1:{port}',
-        '--add-header=Connection: close',
+        *'--http-auto-chunked --http-raw-body --socket-timeout=10'.split(),
     )
 
 
 def _uwsgi_keep_alive(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
     """With connections that stay open, each of which keeps its thread."""
-    return _run_uwsgi(
-        shape,
-        f'--http11-socket=127.0.0.1:{port}',
-        '--enable-threads',
-        '--socket-timeout=60',
-    )
+    options = [
+        option
+        for option in _run_uwsgi(shape, f'--http11-socket=127.0.0.1:{port}')
+        if not option.startswith('--add-header')
+    ]
+    return [*options, '--socket-timeout=60']
+
+
+def _debian_uwsgi(_shape: Shape, port: int, _: pathlib.Path) -> list[str]:
+    """As Debian's uWSGI 2.0.21 begins; from 2.0.28 on, threads run always."""
+    return [
+        *('uwsgi', '--plugins=python3', f'--http-socket=127.0.0.1:{port}'),
+        *(f'--pythonpath={path}' for path in (_ROOT, _PACKAGES)),
+        *_UWSGI_OPTIONS,
+    ]
 
 
 def _gunicorn(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
@@ -198,12 +196,8 @@ WSGIPassAuthorization On
 </Directory>
 """
 _APACHE_MODULES = pathlib.Path('/usr/lib/apache2/modules')
-
-
-def has_apache() -> bool:
-    """Whether Debian's Apache is there, with mod_wsgi for this Python."""
-    version = f'{sys.version_info.major}.{sys.version_info.minor}'
-    return (_APACHE_MODULES / f'mod_wsgi.so-{version}').exists()
+# Its servers use it, with the packages of this environment.
+_DEBIANS_PYTHON = '3.11'
 
 
 def _apache(shape: Shape, port: int, directory: pathlib.Path) -> list[str]:
@@ -215,7 +209,7 @@ def _apache(shape: Shape, port: int, directory: pathlib.Path) -> list[str]:
             directory=directory,
             modules=_APACHE_MODULES,
             root=_ROOT,
-            packages=sysconfig.get_path('purelib'),
+            packages=_PACKAGES,
             script=pathlib.Path(__file__).with_name('wsgi.py'),
         )
     )
@@ -242,6 +236,7 @@ class Shape:
     :param command: makes the command of a forking server, from this, its port
         and a directory
     :param environ: more of its environment
+    :param needs: a file of the packages of Debian that it needs
     """
 
     text: str
@@ -250,6 +245,20 @@ class Shape:
     server: type[Cinder] = Cinder
     command: Callable[[Shape, int, pathlib.Path], list[str]] = _gunicorn
     environ: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    needs: str = ''
+
+    @property
+    def missing(self) -> str:
+        """Why it cannot run here; empty if it can."""
+        python = f'{sys.version_info.major}.{sys.version_info.minor}'
+        if not self.needs or (
+            pathlib.Path(self.needs).exists() and python == _DEBIANS_PYTHON
+        ):
+            return ''
+        return (
+            f'{self.needs}, and Python {_DEBIANS_PYTHON} as in Debian 12: see '
+            'bindep.txt'
+        )
 
 
 SHAPES = {
@@ -265,7 +274,12 @@ SHAPES = {
         'uWSGI with keep-alive', 2, 8, _Forking, _uwsgi_keep_alive
     ),
     'uwsgi-1x1-no-threads': Shape(
-        'uWSGI without enable-threads', 1, 1, _Forking, _uwsgi_alone
+        'uWSGI without enable-threads',
+        1,
+        1,
+        _Forking,
+        _debian_uwsgi,
+        needs='/usr/lib/uwsgi/plugins/python3_plugin.so',
     ),
     'uwsgi-1x1-no-eventlet': Shape(
         'uWSGI, eventlet not installed',
@@ -276,7 +290,12 @@ SHAPES = {
         {'TEST_WITHOUT_EVENTLET': '1'},
     ),
     'apache-4x1': Shape(
-        'Apache with mod_wsgi as RHOSO', 4, 1, _Forking, _apache
+        'Apache with mod_wsgi as RHOSO',
+        4,
+        1,
+        _Forking,
+        _apache,
+        needs=f'{_APACHE_MODULES}/mod_wsgi.so',
     ),
     'gunicorn-2x8': Shape('gunicorn', 2, 8, _Forking, _gunicorn),
 }
