@@ -90,14 +90,15 @@ OPTS: list[cfg.Opt] = [
     ),
     cfg.IntOpt(
         'nova_max_concurrency',
-        default=16,
         min=1,
         help='Maximum number of queries to Nova that one process sends at a '
         'time; one project sends at most half of them. A request that needs '
         'another one gets 503 at once, so that a slow Nova does not block all '
-        "of the API's threads. In a process with several threads, set it to "
-        'at most half of them: if all of them can wait for Nova, and Nova for '
-        'them, neither gets a response.',
+        "of the API's threads. By default half of the threads of a process of "
+        'uWSGI or mod_wsgi with several threads; 16 where a process has one, '
+        'and under other servers: set it to at most half of their threads. If '
+        'all of them can wait for Nova, and Nova for them, neither gets a '
+        'response.',
     ),
     cfg.IntOpt(
         'nova_breaker_failures',

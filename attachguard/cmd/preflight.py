@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from attachguard import opts
 from attachguard.guard import preflight
+from attachguard.guard import process_check
 
 
 class Preflight(lister.Lister):
@@ -23,12 +24,15 @@ class Preflight(lister.Lister):
     pipeline, the options and the rules, as cinder-api loads them, that the
     credentials for Nova see the servers of all projects, and that the region
     of Nova is known. With --nova-conf it shows which rules this cloud needs.
-    It changes nothing.
+    With --url it instead queries the health check of a running process, and
+    shows whether its guard enforces the rules, which servers Nova shows to it,
+    and whether Nova responds. It changes nothing.
 
     examples::
 
       attachguard preflight
       attachguard preflight --nova-conf /etc/nova/nova.conf
+      attachguard preflight --url http://127.0.0.1:8776/healthcheck
 
     exit codes::
 
@@ -65,6 +69,11 @@ class Preflight(lister.Lister):
             help='Check whether this nova.conf configures service tokens: of '
             'nova-api, nova-conductor and a compute node. Can be repeated.',
         )
+        parser.add_argument(
+            '--url',
+            help='Check a running process, by its health check with detailed '
+            '= true and the backend attachguard. Nothing else is checked.',
+        )
         return parser
 
     def take_action(
@@ -75,7 +84,11 @@ class Preflight(lister.Lister):
         :returns: columns and rows, for cliff
         """
         try:
-            findings = _findings(parsed_args)
+            findings = (
+                list(process_check.run(parsed_args.url))
+                if parsed_args.url is not None
+                else _findings(parsed_args)
+            )
         except (opts.ConfigError, cfg.Error) as exc:
             findings = [
                 preflight.Finding(

@@ -19,11 +19,15 @@ that no load balancer uses can fail while Nova does not respond: it sets
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from typing import Any
 import weakref
 
 from oslo_middleware.healthcheck import pluginbase
 from oslo_utils import strutils
 
+from attachguard import wsgi_server
 from attachguard.nova import client as nova_client
 
 #: the Nova clients of the guards in this process, and whether each enforces
@@ -71,27 +75,41 @@ class Healthcheck(pluginbase.HealthcheckBaseExtension):
                 reason='attachguard: not loaded',
                 details='No pipeline of this process has the filter.',
             )
+        server = wsgi_server.detect()
         problems: list[str] = []
-        details: list[str] = []
+        details: list[dict[str, Any]] = []
         available = True
         for nova, enforce in guards:
-            details.append(
-                f'enforce={str(enforce).lower()} '
-                f'nova_visibility="{nova.visibility.value}"'
-            )
             open_for = nova.breaker.open_for
+            details.append(_details(nova, enforce, server))
             if open_for is not None:
                 available = not fails
                 problems.append(
                     f'Nova does not respond since {open_for:.0f} s'
                 )
-                details.append(nova.breaker.failure)
             if nova.visibility in _UNSEEN:
                 problems.append(_UNSEEN[nova.visibility])
             if not enforce:
                 problems.append('shadow mode, nothing is refused')
+            if server is not None and not server.runs_threads:
+                problems.append('the server runs no background threads')
         return pluginbase.HealthcheckResult(
             available=available,
             reason=f'attachguard: {"; ".join(problems) or "OK"}',
-            details='; '.join(details),
+            details=json.dumps(details),
         )
+
+
+def _details(
+    nova: nova_client.Nova, enforce: bool, server: wsgi_server.Server | None
+) -> dict[str, Any]:
+    """What ``attachguard preflight --url`` reads."""
+    responds = nova.breaker.open_for is None
+    return {
+        'enforce': enforce,
+        'nova_visibility': nova.visibility.value,
+        'nova_responds': responds,
+        'nova_failure': '' if responds else nova.breaker.failure,
+        'nova_max_concurrency': nova.max_concurrency,
+        'server': None if server is None else dataclasses.asdict(server),
+    }

@@ -26,6 +26,7 @@ from oslo_middleware import base
 import webob.exc
 
 from attachguard import opts
+from attachguard import wsgi_server
 from attachguard.guard import cinder
 from attachguard.guard import decision as decision_
 from attachguard.guard import decision_log
@@ -108,6 +109,14 @@ class AttachGuard(base.ConfigurableMiddleware):
             str(self._enforce).lower(),
             nova_auth,
         )
+        server = wsgi_server.detect()
+        if server is not None and not server.runs_threads:
+            LOG.warning(
+                'The server runs no threads between requests: after an outage '
+                'of Nova, requests get 503 for longer. Set enable-threads = '
+                'true: server=%s',
+                server.name,
+            )
         if nova_auth == 'caller':
             LOG.warning(
                 'Nova is queried as the caller: a server that it does not '

@@ -41,6 +41,7 @@ import requests
 import urllib3
 
 from attachguard import opts
+from attachguard import wsgi_server
 from attachguard.nova import circuit_breaker
 from attachguard.nova import places
 
@@ -214,9 +215,14 @@ class Nova:
         group = conf[opts.GROUP]
         #: seconds for all queries of one request
         self.timeout: float = group.nova_timeout
+        #: how many queries may be in progress at a time
+        self.max_concurrency: int = (
+            group.nova_max_concurrency
+            or wsgi_server.places(wsgi_server.detect())
+        )
         #: the configured credentials, or None
         self.auth = opts.load_auth(conf)
-        self._session = _load_session(conf, self.auth)
+        self._session = _load_session(conf, self.auth, self.max_concurrency)
         self._service_type: str = group.service_type
         self._region = group.region_name or _region_of_cinder(conf)
         self._endpoint_override: str | None = group.endpoint_override
@@ -236,7 +242,7 @@ class Nova:
             Visibility.CALLER if self.as_caller else Visibility.UNCHECKED
         )
         self._check_at = float('-inf')
-        self._places = places.Places(group.nova_max_concurrency)
+        self._places = places.Places(self.max_concurrency)
         self.breaker = circuit_breaker.CircuitBreaker(
             'Nova',
             group.nova_breaker_failures,
@@ -700,7 +706,9 @@ class Queries:
 
 
 def _load_session(
-    conf: cfg.ConfigOpts, auth: plugin.BaseAuthPlugin | None
+    conf: cfg.ConfigOpts,
+    auth: plugin.BaseAuthPlugin | None,
+    connections: int,
 ) -> ksa_session.Session:
     group = conf[opts.GROUP]
     session = loading.load_session_from_conf_options(
@@ -720,7 +728,7 @@ def _load_session(
         for name in ('tls_ciphers', 'tls_min_version')
         if hasattr(session, name)
     }
-    adapter = BoundedAdapter(pool_maxsize=group.nova_max_concurrency, **tls)
+    adapter = BoundedAdapter(pool_maxsize=connections, **tls)
     for scheme in ('http://', 'https://'):
         session.session.mount(scheme, adapter)
     # The session is shared by all callers: no cookie of one is for another.

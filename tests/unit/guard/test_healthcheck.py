@@ -14,6 +14,7 @@ import oslo_middleware
 import pytest
 import webob
 
+from attachguard import wsgi_server
 from attachguard.guard import healthcheck
 from attachguard.nova import circuit_breaker
 from attachguard.nova import client as nova_client
@@ -25,8 +26,11 @@ class Nova(nova_client.Nova):
     """A client that sends no query, with what it has found out."""
 
     def __init__(self, visibility: nova_client.Visibility) -> None:
-        self.breaker = circuit_breaker.CircuitBreaker('Nova', 1, 5, 10)
+        self.breaker = circuit_breaker.CircuitBreaker(
+            'Nova', 1, 5, 10, start=lambda probe: None
+        )
         self._visibility = visibility
+        self.max_concurrency = 16
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +80,9 @@ def test_the_process_is_healthy_without_nova(nova: Nova) -> None:
     assert check() == (200, ['attachguard: Nova does not respond since 0 s'])
     # The address is only in the details.
     (reason,) = check(detailed='true')[1]
-    assert reason['details'].endswith('ConnectFailure: http://internal:8774')
+    (guard,) = json.loads(reason['details'])
+    assert not guard['nova_responds']
+    assert guard['nova_failure'] == 'ConnectFailure: http://internal:8774'
 
 
 @pytest.mark.parametrize('enforce', [True, False])
@@ -97,13 +103,36 @@ def test_it_reports_the_mode_and_what_the_guard_sees(
     # A load balancer must not remove the process for either.
     code, [reason] = check(detailed='true')
     assert code == 200
-    assert reason['details'] == (
-        f'enforce={str(enforce).lower()} nova_visibility="{visibility.value}"'
-    )
+    assert json.loads(reason['details']) == [
+        {
+            'enforce': enforce,
+            'nova_visibility': visibility.value,
+            'nova_responds': True,
+            'nova_failure': '',
+            'nova_max_concurrency': 16,
+            'server': None,
+        }
+    ]
     shadow = '' if enforce else 'shadow mode, nothing is refused'
     problems = '; '.join(filter(None, (problem, shadow))) or 'OK'
     assert reason['reason'] == f'attachguard: {problems}'
     assert check() == (200, [reason['reason']])
+
+
+def test_it_reports_a_server_that_runs_no_threads(
+    nova: Nova, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = wsgi_server.Server('uWSGI', 1, runs_threads=False)
+    monkeypatch.setattr(wsgi_server, 'detect', lambda: server)
+    code, [reason] = check(detailed='true')
+    assert code == 200
+    assert 'runs no background threads' in reason['reason']
+    (guard,) = json.loads(reason['details'])
+    assert guard['server'] == {
+        'name': 'uWSGI',
+        'threads': 1,
+        'runs_threads': False,
+    }
 
 
 def test_a_check_can_be_configured_to_fail_without_nova(nova: Nova) -> None:
