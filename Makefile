@@ -44,7 +44,7 @@ PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
 
 # The parts of `make nightly`.
 NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
-	chaos cloud cloud-oldest explorer tempest bench
+	chaos outage cloud cloud-oldest explorer tempest bench
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -161,6 +161,9 @@ nightly-soak: $(VENV)/test.stamp
 nightly-soak-long: $(VENV)/test.stamp
 	ATTACHGUARD_SOAK_MINUTES=30 ATTACHGUARD_SOAK_SERVERS=uwsgi-5x1,apache-4x1 \
 	    $(PYTEST) -s tests/soak/test_soak.py -k accounted_for
+
+nightly-outage: $(VENV)/test.stamp
+	$(BIN)/python -m benchmarks.outage --check
 
 nightly-cloud: $(VENV)/test.stamp
 	$(PYTEST) tests/cloud
