@@ -14,6 +14,7 @@ from oslo_config import cfg
 from attachguard import opts
 from attachguard.guard import preflight
 from attachguard.guard import process_check
+from attachguard.guard import service_config
 
 
 class Preflight(lister.Lister):
@@ -117,18 +118,6 @@ class Preflight(lister.Lister):
 
 def _findings(parsed_args: argparse.Namespace) -> list[preflight.Finding]:
     conf = cfg.ConfigOpts()
-    conf.register_opt(cfg.StrOpt('api_paste_config', default='api-paste.ini'))
-    conf.register_opt(cfg.StrOpt('auth_strategy', default='keystone'))
-    # As Cinder registers it: the guard reads it if its own is not set.
-    conf.register_opt(cfg.StrOpt('region_name'), group='nova')
-    files = parsed_args.config_file
-    conf(
-        [],
-        project='cinder',
-        default_config_files=None if files is None else list(map(str, files)),
-    )
-    paste_ini = parsed_args.paste_ini
-    if paste_ini is None:
-        found = conf.find_file(conf.api_paste_config)
-        paste_ini = None if found is None else pathlib.Path(found)
+    service_config.load(conf, parsed_args.config_file)
+    paste_ini = parsed_args.paste_ini or service_config.find_paste_ini(conf)
     return list(preflight.run(conf, paste_ini, parsed_args.nova_conf))

@@ -100,13 +100,21 @@ class _FactCheck(policy.Check):
 
         :raises Exception: what a look-up raises, see
             :class:`attachguard.guard.facts.Facts`
-        :raises TypeError: in the rules of another service
+        :raises TypeError: in the rules of another service, or if the target of
+            a tool does not have the result
         """
-        if not isinstance(target, Target):
-            # There is no safe result: False becomes True behind a "not".
-            raise TypeError(f'{self} belongs in the rules of attachguard')
         name = f'{self.kind}:{self.match}'
-        return target.facts.check(name, checks.CHECKS[name])
+        if isinstance(target, Target):
+            return target.facts.check(name, checks.CHECKS[name])
+        # oslopolicy-checker has the results of checks in its target file.
+        result = target.get(name)
+        if not isinstance(result, bool):
+            # There is no safe result: False becomes True behind a "not".
+            raise TypeError(
+                f'{self} belongs in the rules of attachguard; a target for '
+                f'oslopolicy-checker needs "{name}": true or false'
+            )
+        return result
 
     # oslo.policy looks the signature up for each evaluation.
     __call__.__signature__ = inspect.signature(__call__)  # type: ignore[attr-defined]
@@ -148,10 +156,10 @@ class Policy:
         self._conf = conf
         self._name: str = conf[opts.GROUP].policy_file
         self._lock = threading.Lock()
-        self._enforcer = _enforcer(conf, {})
+        self._enforcer = _enforcer(conf, _parse({}))
         self._signature: tuple[int, ...] | None = None
         self._retry_at = 0.0
-        self._path = _find(conf, self._name)
+        self._path = find_file(conf)
         where = conf.get_location('policy_file', opts.GROUP)
         by_default = where and where.location is cfg.Locations.opt_default
         if self._path is None and not by_default:
@@ -204,7 +212,7 @@ class Policy:
             if self._path is None:
                 # A search of the configuration directories is expensive.
                 self._retry_at = now + _RETRY_AFTER
-                self._path = _find(self._conf, self._name)
+                self._path = find_file(self._conf)
                 if self._path is None:
                     return
             signature = _signature(self._path)
@@ -232,10 +240,16 @@ class Policy:
             self._lock.release()
 
     def _load(self, path: str, may_be_empty: bool = False) -> None:
-        self._enforcer = _enforcer(self._conf, _read(path, may_be_empty))
+        self._enforcer = _enforcer(self._conf, load_rules(path, may_be_empty))
 
 
-def _find(conf: cfg.ConfigOpts, name: str) -> str | None:
+def find_file(conf: cfg.ConfigOpts) -> str | None:
+    """Find the operator's policy file.
+
+    :param conf: with the ``[attachguard]`` options
+    :returns: None if there is none
+    """
+    name: str = conf[opts.GROUP].policy_file
     try:
         return conf.find_file(name)
     except cfg.NotInitializedError:
@@ -267,10 +281,23 @@ def _read(path: str, may_be_empty: bool) -> dict[str, Any]:
     return overrides
 
 
-def _enforcer(
-    conf: cfg.ConfigOpts, overrides: Mapping[str, Any]
-) -> policy.Enforcer:
-    rules = policy_validation.parse(overrides, Target.KEYS, checks.CHECKS)
+def load_rules(path: str, may_be_empty: bool = True) -> policy.Rules:
+    """Load a policy file on top of the default rules.
+
+    :param path: of the file
+    :param may_be_empty: whether an empty file means the defaults
+    :returns: the rules
+    :raises attachguard.opts.ConfigError: for the first invalid rule
+    :raises OSError: if the file cannot be read
+    """
+    return _parse(_read(path, may_be_empty))
+
+
+def _parse(overrides: Mapping[str, Any]) -> policy.Rules:
+    return policy_validation.parse(overrides, Target.KEYS, checks.CHECKS)
+
+
+def _enforcer(conf: cfg.ConfigOpts, rules: policy.Rules) -> policy.Enforcer:
     # It reads no file, but without a name oslo.policy 4 searches for Cinder's,
     # also before the configuration is read, and fails.
     enforcer = policy.Enforcer(conf, policy_file='none', use_conf=False)

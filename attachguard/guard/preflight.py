@@ -23,6 +23,7 @@ from attachguard import opts
 from attachguard.guard import default_rules
 from attachguard.guard import paste_file
 from attachguard.guard import policy
+from attachguard.guard import service_config
 from attachguard.nova import client as nova_client
 
 
@@ -61,7 +62,7 @@ def run(
     """
     try:
         yield from pipelines(paste_ini)
-        opts.configure(conf, _filter_options(paste_ini))
+        opts.configure(conf, service_config.filter_options(paste_ini))
         rules = policy.Policy(conf)
         nova = nova_client.Nova(conf)
     except opts.ConfigError as exc:
@@ -304,13 +305,3 @@ def _sends_token(path: pathlib.Path) -> bool:
     return bool(
         strutils.bool_from_string(section.get('send_service_user_token', ''))
     ) and bool({'auth_type', 'auth_plugin', 'auth_section'} & set(section))
-
-
-def _filter_options(paste_ini: pathlib.Path | None) -> dict[str, str]:
-    if paste_ini is None:
-        return {}
-    config = paste_file.read(paste_ini)
-    found: dict[str, str] = {}
-    for name in paste_file.filters(config):
-        found.update(paste_file.options(config, name))
-    return found

@@ -46,6 +46,7 @@ def test_target_can_be_called(group: str, name: str, target: str) -> None:
         ('console_scripts', {'attachguard'}),
         ('oslo.config.opts', {'attachguard'}),
         ('oslo.middleware.healthcheck', {'attachguard'}),
+        ('oslo.policy.enforcer', {'attachguard'}),
         ('oslo.policy.policies', {'attachguard'}),
         ('oslo.policy.rule_checks', {'nova'}),
         ('paste.app_factory', {'stub-cinder'}),

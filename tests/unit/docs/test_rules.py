@@ -57,7 +57,7 @@ def test_each_rule_has_a_row() -> None:
 
 def test_each_check_and_value_is_documented() -> None:
     text = (_SOURCE / 'configuration/policy.rst').read_text()
-    found = re.findall(r'^   \* - ``([^`]+)``', text, re.M)
+    found = re.findall(r'^   \* - ``([a-z]+:[^`]+)``', text, re.M)
     assert sorted(found) == sorted(checks.CHECKS)
     values = re.findall(r'``%\((\w+)\)s``', text)
     assert sorted(values) == sorted(policy.Target.KEYS)
