@@ -25,6 +25,8 @@ from keystoneauth1 import plugin
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from attachguard import messages
+
 LOG = logging.getLogger(__name__)
 
 GROUP = 'attachguard'
@@ -298,21 +300,30 @@ def load_auth(conf: cfg.ConfigOpts) -> plugin.BaseAuthPlugin | None:
     :raises ConfigError: if they are not complete
     """
     section = auth_section(conf)
-    if section is None:
-        return None
-    named = conf[section].auth_section or section
+    return None if section is None else load_section_auth(conf, section)
+
+
+def load_section_auth(
+    conf: cfg.ConfigOpts, section: str
+) -> plugin.BaseAuthPlugin:
+    """Load the credentials of a section.
+
+    :param section: where their options are, or their ``auth_section``
+    :raises ConfigError: if they are not complete
+    """
     try:
         # Of another section, auth_type is an option only from here on.
         loading.register_auth_conf_options(conf, section)
+        named = conf[section].auth_section or section
         auth = loading.load_auth_from_conf_options(conf, section)
     except (ksa_exceptions.ClientException, cfg.Error, ValueError) as exc:
         raise ConfigError(
-            f'[{section}] credentials cannot be loaded from section '
-            f'[{named}]: {exc}'
+            f'[{section}] credentials cannot be loaded: '
+            f'{messages.describe(exc)}'
         ) from exc
     if auth is None:
         raise ConfigError(
-            f'[{section}] auth_section: [{named}] has no auth_type'
+            f'[{section}] credentials: [{named}] has no auth_type'
         )
     return auth
 
@@ -322,15 +333,14 @@ def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
     names = _names(known)
     # Valid, but unused beside an auth_section or without an auth_type.
     unused = _names(_auth_plugin_opts('password'))
-    for path in _config_files(conf):
-        sections: dict[str, dict[str, list[str]]] = {}
-        try:
-            cfg.ConfigParser(path, sections).parse()
-        except (OSError, cfg.Error) as exc:
-            # oslo.config has read it, by another name or at another time.
-            LOG.warning('Names of options not checked: error=%s', exc)
-            continue
-        for option in sections.get(GROUP, {}):
+    for path, sections in read_sections(conf):
+        # oslo.config folds the case of a section's name.
+        for option in (
+            option
+            for section, values in sections.items()
+            if section.lower() == GROUP
+            for option in values
+        ):
             name = option.replace('-', '_')
             if name in names:
                 continue
@@ -343,6 +353,25 @@ def _check_names(conf: cfg.ConfigOpts, known: list[cfg.Opt]) -> None:
                 option,
                 path,
             )
+
+
+def read_sections(
+    conf: cfg.ConfigOpts,
+) -> Iterator[tuple[str, dict[str, dict[str, list[str]]]]]:
+    """Read the sections of the loaded configuration files, as written.
+
+    :param conf: the service's configuration
+    :returns: of each file its name, and its sections with their values
+    """
+    for path in _config_files(conf):
+        sections: dict[str, dict[str, list[str]]] = {}
+        try:
+            cfg.ConfigParser(path, sections).parse()
+        except (OSError, cfg.Error) as exc:
+            # oslo.config has read it, by another name or at another time.
+            LOG.warning('Names of options not checked: error=%s', exc)
+            continue
+        yield path, sections
 
 
 def _names(known: list[cfg.Opt]) -> set[str]:
@@ -374,9 +403,11 @@ def _config_files(conf: cfg.ConfigOpts) -> list[str]:
 
 
 def _unknown(name: str, where: str, known: list[cfg.Opt]) -> ConfigError:
-    names = ', '.join(sorted(opt.dest for opt in known))
+    names = sorted(opt.dest for opt in known)
+    hint = messages.did_you_mean(name, names)
     return ConfigError(
-        f'[{GROUP}] has no option "{name}" (in {where}); it has: {names}'
+        f'[{GROUP}] has no option "{name}"{hint} (in {where}); it has: '
+        f'{", ".join(names)}'
     )
 
 
@@ -384,9 +415,11 @@ def _auth_plugin_opts(auth_type: str) -> list[cfg.Opt]:
     try:
         return list(loading.get_auth_plugin_conf_options(auth_type))
     except ksa_exceptions.NoMatchingPlugin as exc:
-        known = ', '.join(sorted(loading.get_available_plugin_names()))
+        known = sorted(loading.get_available_plugin_names())
+        hint = messages.did_you_mean(auth_type, known)
         raise ConfigError(
-            f'[{GROUP}] auth_type: {exc}; allowed are: {known}'
+            f'[{GROUP}] auth_type: {exc}{hint}; allowed are: '
+            f'{", ".join(known)}'
         ) from None
 
 
@@ -394,4 +427,6 @@ def _bad_value(name: str, exc: Exception) -> ConfigError:
     opt = next(opt for opt in OPTS + _nova_opts() if opt.dest == name)
     choices = getattr(opt.type, 'choices', None)
     allowed = ', '.join(choices) if choices else str(opt.type)
-    return ConfigError(f'[{GROUP}] {name}: {exc}; allowed: {allowed}')
+    return ConfigError(
+        f'[{GROUP}] {name}: {messages.describe(exc)}; allowed: {allowed}'
+    )

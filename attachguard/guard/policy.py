@@ -265,10 +265,30 @@ def _signature(path: str) -> tuple[int, ...] | None:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
+class _Loader(yaml.SafeLoader):
+    """Rejects a name that is there twice, of which YAML keeps the last."""
+
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key, _value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise opts.ConfigError(
+                    f'{name!r} is there twice, in lines {lines[name]} and '
+                    f'{line}; remove one of them'
+                )
+            lines[name] = line
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: str, may_be_empty: bool) -> dict[str, Any]:
     with open(path, encoding='utf-8') as file:
         try:
-            overrides = yaml.safe_load(file)
+            overrides = yaml.load(file, _Loader)  # noqa: S506
+        except opts.ConfigError:
+            raise
         except (yaml.YAMLError, ValueError) as exc:
             raise opts.ConfigError(f'it is not YAML: {exc}') from None
     if overrides is None:

@@ -20,6 +20,7 @@ import re
 from oslo_policy import _checks
 from oslo_policy import policy
 
+from attachguard import messages
 from attachguard import opts
 from attachguard.guard import default_rules
 from attachguard.guard import identity
@@ -32,6 +33,11 @@ _RENAMED = {
     'nova:attachment_unused',
     'nova:no_server': ' any more: it is cinder:names_no_server',
 }
+
+_KINDS = ('rule', 'role', 'nova', 'cinder', *identity.CREDENTIALS)
+
+# As the documentation writes what is to be replaced: <id>.
+_PLACEHOLDER = re.compile(r'<[^>]*>')
 
 # In a rule's text, what oslo.policy replaces by a value of the target.
 _VALUE = re.compile(r'%\((\w+)\)s')
@@ -56,7 +62,8 @@ def parse(
     for name in overrides:
         if str(name).startswith(default_rules.PREFIX) and name not in defaults:
             raise opts.ConfigError(
-                f'there is no rule {name!r}; there are: '
+                f'there is no rule {name!r}'
+                f'{messages.did_you_mean(name, defaults)}; there are: '
                 f'{", ".join(sorted(defaults))}'
             )
     checks: dict[str, _checks.BaseCheck] = {}
@@ -79,7 +86,10 @@ def parse(
         if isinstance(leaf, policy.RuleCheck)
     }
     for name in overrides.keys() - defaults.keys() - referred:
-        raise opts.ConfigError(f'no rule refers to {name!r}; is it misspelt?')
+        raise opts.ConfigError(
+            f'no rule refers to {name!r}; is it misspelt?'
+            f'{messages.did_you_mean(str(name), defaults)}'
+        )
     return policy.Rules(checks)
 
 
@@ -104,9 +114,11 @@ def _validate_leaf(
         return
     if leaf.kind in ('nova', 'cinder'):
         if str(leaf) not in fact_checks:
+            renamed = _RENAMED.get(str(leaf))
+            hint = renamed or messages.did_you_mean(str(leaf), fact_checks)
             raise opts.ConfigError(
-                f'rule {name!r}: there is no check {str(leaf)!r}'
-                f'{_RENAMED.get(str(leaf), "")}; there are: '
+                f'rule {name!r}: there is no check {str(leaf)!r}{hint}; '
+                'there are: '
                 f'{", ".join(fact_checks)}'
             )
         return
@@ -117,9 +129,14 @@ def _validate_leaf(
         )
     if isinstance(leaf, _checks.GenericCheck) and not _is_value(leaf.kind):
         raise opts.ConfigError(
-            f'rule {name!r}: {leaf.kind!r} in {str(leaf)!r} is not a check; '
-            'there are: rule, role, nova, cinder, '
-            f'{", ".join(identity.CREDENTIALS)}'
+            f'rule {name!r}: {leaf.kind!r} in {str(leaf)!r} is not a check'
+            f'{messages.did_you_mean(leaf.kind, _KINDS)}; there are: '
+            f'{", ".join(_KINDS)}'
+        )
+    if _PLACEHOLDER.fullmatch(leaf.match):
+        raise opts.ConfigError(
+            f'rule {name!r}: {str(leaf)!r} still has a placeholder; write '
+            f'the value instead of {leaf.match}'
         )
     names = _VALUE.findall(leaf.match)
     if '%' in _VALUE.sub('', leaf.match) or set(names) - set(keys):

@@ -3,8 +3,9 @@
 """Checks before the guard is switched on: is this cloud ready for it?
 
 Each check is a function from what is configured to a :class:`Finding`, which
-says what to do.  Nothing is changed, and only Nova is queried, only if
-credentials for it are configured.
+says what to do.  Nothing is changed.  Nova is queried with the credentials of
+the guard or, if it queries Nova as the caller, with those of
+``[keystone_authtoken]``.
 """
 
 from __future__ import annotations
@@ -16,15 +17,26 @@ import dataclasses
 import enum
 import pathlib
 
+from keystoneauth1 import exceptions as ksa_exceptions
+from keystoneauth1 import identity
+from keystoneauth1 import loading
+from keystoneauth1.identity import access
 from oslo_config import cfg
+from oslo_policy import opts as policy_opts
 from oslo_utils import strutils
+import yaml
 
+from attachguard import messages
 from attachguard import opts
+from attachguard.guard import checks
+from attachguard.guard import decision_log
 from attachguard.guard import default_rules
 from attachguard.guard import paste_file
 from attachguard.guard import policy
 from attachguard.guard import service_config
 from attachguard.nova import client as nova_client
+
+_AS_CALLER = 'queries as the caller'
 
 
 class Result(enum.Enum):
@@ -62,17 +74,113 @@ def run(
     """
     try:
         yield from pipelines(paste_ini)
+        yield from sections(conf)
         opts.configure(conf, service_config.filter_options(paste_ini))
-        rules = policy.Policy(conf)
-        nova = nova_client.Nova(conf)
     except opts.ConfigError as exc:
         yield Finding('configuration', Result.WRONG, str(exc))
         return
     yield configuration(conf)
+    yield counters(conf)
+    yield cinders_policy(conf)
     yield authentication(conf)
+    try:
+        rules = policy.Policy(conf)
+    except opts.ConfigError as exc:
+        yield Finding('policy', Result.WRONG, str(exc))
+    else:
+        yield Finding('policy', Result.OK, 'the rules can be loaded')
+        yield service_tokens(rules, nova_confs)
+    try:
+        nova = nova_client.Nova(conf)
+    except opts.ConfigError as exc:
+        yield Finding('queries to Nova', Result.WRONG, str(exc))
+        return
     yield credentials(nova)
-    yield region(nova)
-    yield service_tokens(rules, nova_confs)
+    caller = None
+    if nova.visibility is not nova_client.Visibility.EVERY_PROJECT:
+        try:
+            caller = caller_auth(conf)
+        except opts.ConfigError as exc:
+            yield Finding(_AS_CALLER, Result.UNKNOWN, str(exc))
+        else:
+            yield as_caller(conf, nova, caller)
+    yield region(nova, caller)
+
+
+def sections(conf: cfg.ConfigOpts) -> Iterator[Finding]:
+    """Find sections whose name is nearly that of the guard's.
+
+    :param conf: as for :func:`run`
+    """
+    for path, found in opts.read_sections(conf):
+        for name in found:
+            if name.lower() != opts.GROUP and messages.did_you_mean(
+                name.lower(), [opts.GROUP], cutoff=0.8
+            ):
+                yield Finding(
+                    'configuration',
+                    Result.WRONG,
+                    f'{path} has a section [{name}], which nobody reads; the '
+                    f'filter uses its defaults and refuses: did you mean '
+                    f'[{opts.GROUP}]?',
+                )
+
+
+def counters(conf: cfg.ConfigOpts) -> Finding:
+    """Check that decisions can be counted.
+
+    :param conf: as for :func:`run`, with the guard's options
+    """
+    check = 'counters'
+    try:
+        decision_log.DecisionLog(conf)
+    except opts.ConfigError as exc:
+        return Finding(check, Result.WRONG, str(exc))
+    host = conf[opts.GROUP].statsd_host
+    if host is None:
+        return Finding(check, Result.OK, 'statsd_host is not set')
+    return Finding(check, Result.OK, f'are sent to statsd on {host}')
+
+
+def cinders_policy(conf: cfg.ConfigOpts) -> Finding:
+    """Check that the guard's rules are not in Cinder's own policy files.
+
+    :param conf: as for :func:`run`
+    """
+    check = "Cinder's policy"
+    for group, options in policy_opts.list_opts():
+        conf.register_opts(options, group=group)
+    names = [conf.oslo_policy.policy_file]
+    for directory in conf.oslo_policy.policy_dirs:
+        found = conf.find_file(directory)
+        if found is not None:
+            names += sorted(map(str, pathlib.Path(found).glob('*')))
+    for path in filter(None, map(conf.find_file, names)):
+        try:
+            rules = yaml.safe_load(pathlib.Path(path).read_text('utf-8'))
+        except (OSError, ValueError, yaml.YAMLError) as exc:
+            return Finding(check, Result.WRONG, f'{path}: {exc}')
+        wrong = [
+            name
+            for name, rule in (
+                rules if isinstance(rules, dict) else {}
+            ).items()
+            if str(name).startswith(default_rules.PREFIX)
+            or any(check in str(rule) for check in checks.CHECKS)
+        ]
+        if wrong:
+            return Finding(
+                check,
+                Result.WRONG,
+                f'{path} has rules of attachguard ({", ".join(wrong)}), which '
+                f'have no effect there; move them to {_policy_file(conf)}',
+            )
+    return Finding(check, Result.OK, "has none of the filter's rules")
+
+
+def _policy_file(conf: cfg.ConfigOpts) -> str:
+    name: str = conf[opts.GROUP].policy_file
+    return policy.find_file(conf) or f'{name}, beside cinder.conf'
 
 
 def configuration(conf: cfg.ConfigOpts) -> Finding:
@@ -95,8 +203,8 @@ def configuration(conf: cfg.ConfigOpts) -> Finding:
     return Finding(
         check,
         Result.OK,
-        f'{", ".join(conf.config_file)} and the rules can be loaded; the '
-        f'filter {does}; for Nova it uses {nova_auth}',
+        f'{", ".join(conf.config_file)} can be loaded; the filter {does}; '
+        f'for Nova it uses {nova_auth}',
     )
 
 
@@ -164,8 +272,12 @@ def _pipeline(
         if not any(
             config.has_section(f'{kind}:{word}') for kind in ('filter', 'app')
         ):
+            known = [name.partition(':')[2] for name in config.sections()]
             return Finding(
-                check, Result.WRONG, f'there is no section for {word}'
+                check,
+                Result.WRONG,
+                f'there is no section for {word}'
+                f'{messages.did_you_mean(word, known)}',
             )
     places = [place for place, word in enumerate(words) if word in filters]
     if not places:
@@ -210,9 +322,10 @@ def credentials(nova: nova_client.Nova) -> Finding:
             'was connected to a host; set [nova] auth_type',
         )
     try:
+        nova.check_query(None)
         nova.check_visibility()
     except nova_client.Unknown as exc:
-        return Finding(check, Result.WRONG, exc.detail)
+        return Finding(check, Result.WRONG, _explain(exc))
     if nova.visibility is nova_client.Visibility.EVERY_PROJECT:
         return Finding(
             check, Result.OK, "the credentials see every project's servers"
@@ -226,22 +339,118 @@ def credentials(nova: nova_client.Nova) -> Finding:
     )
 
 
-def region(nova: nova_client.Nova) -> Finding:
+def _explain(exc: nova_client.Unknown) -> str:
+    """What went wrong, and where to look."""
+    if isinstance(exc.__cause__, ksa_exceptions.CatalogException):
+        advice = (
+            'the catalog has no such endpoint: set region_name and '
+            'valid_interfaces, or endpoint_override'
+        )
+    elif exc.status == 401:
+        advice = 'set the user, password and project'
+    elif exc.status is not None:
+        advice = (
+            'the endpoint must be that of the Compute API with its version, '
+            'as in http://nova:8774/v2.1: see endpoint_override and the '
+            'catalog'
+        )
+    else:
+        advice = (
+            'check that the Compute API runs at this address, and can be '
+            'reached from here'
+        )
+    return f'{exc.detail}; {advice}'
+
+
+def caller_auth(conf: cfg.ConfigOpts) -> access.AccessInfoPlugin:
+    """Get a token as auth_token has it of a caller: Cinder's own.
+
+    :param conf: as for :func:`run`
+    :returns: a plugin with the token and its catalog
+    :raises attachguard.opts.ConfigError: if there is none
+    """
+    section = 'keystone_authtoken'
+    auth = opts.load_section_auth(conf, section)
+    loading.register_session_conf_options(conf, section)
+    session = loading.load_session_from_conf_options(conf, section, auth=auth)
+    session.timeout = conf[opts.GROUP].timeout
+    try:
+        if not isinstance(auth, identity.BaseIdentityPlugin):
+            raise opts.ConfigError(f'[{section}] has no user of Keystone')
+        return access.AccessInfoPlugin(auth.get_access(session))
+    except (ksa_exceptions.ClientException, OSError) as exc:
+        raise opts.ConfigError(
+            f'[{section}] no token: {type(exc).__name__}: {exc}'
+        ) from exc
+
+
+def as_caller(
+    conf: cfg.ConfigOpts,
+    nova: nova_client.Nova,
+    caller: access.AccessInfoPlugin,
+) -> Finding:
+    """Check that a query to Nova with a caller's token gets a response.
+
+    :param conf: as for :func:`run`, with the guard's options
+    :param nova: the guard's own client
+    :param caller: of :func:`caller_auth`
+    """
+    conf.register_opt(
+        cfg.BoolOpt('include_service_catalog', default=True),
+        group='keystone_authtoken',
+    )
+    if not (
+        conf.keystone_authtoken.include_service_catalog
+        or nova.endpoint_override
+    ):
+        return Finding(
+            _AS_CALLER,
+            Result.WRONG,
+            '[keystone_authtoken] include_service_catalog is false, so that '
+            "the callers' tokens have no catalog with the address of Nova; "
+            'remove it, or set [nova] auth_type, or endpoint_override',
+        )
+    try:
+        nova.check_query(caller)
+    except nova_client.Unknown as exc:
+        return Finding(_AS_CALLER, Result.WRONG, _explain(exc))
+    return Finding(
+        _AS_CALLER,
+        Result.OK,
+        'Nova responds (tried with the user of [keystone_authtoken])',
+    )
+
+
+def region(
+    nova: nova_client.Nova, caller: access.AccessInfoPlugin | None = None
+) -> Finding:
     """Check that the queries go to one known region.
 
     :param nova: the guard's own client
+    :param caller: of :func:`caller_auth`, for the catalog if the guard has no
+        credentials
     """
     check = 'region'
+    if nova.endpoint_override:
+        return Finding(check, Result.OK, 'endpoint_override chooses it')
     try:
-        regions = nova.unchosen_regions()
+        regions = nova.catalog_regions(None if nova.auth else caller)
     except nova_client.Unknown as exc:
         return Finding(check, Result.UNKNOWN, exc.detail)
-    if regions:
+    if nova.region is None and len(regions) > 1:
         return Finding(
             check,
             Result.WRONG,
             f'the catalog has Nova in {", ".join(regions)}: set [nova] '
             'region_name to the region of this Cinder',
+        )
+    if not regions or nova.region not in (None, *regions):
+        return Finding(
+            check,
+            Result.WRONG,
+            f'the catalog has Nova in {", ".join(regions) or "no region"}, '
+            f'and region_name is {nova.region or "not set"}'
+            f'{messages.did_you_mean(nova.region or "", regions)}',
         )
     return Finding(check, Result.OK, 'Nova is in one region, or it is chosen')
 

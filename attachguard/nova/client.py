@@ -28,6 +28,7 @@ import io
 import time
 from typing import Any
 from typing import TypeAlias
+import uuid
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import identity
@@ -58,6 +59,8 @@ _Response: TypeAlias = 'futures.Future[tuple[requests.Response, Any]]'
 _MAX_RESPONSE = 1024 * 1024
 _PIECE = 16 * 1024
 _SMALL_PIECE = 64
+
+_NO_SERVER = str(uuid.UUID(int=0))
 
 _TASK_STATE = 'OS-EXT-STS:task_state'
 _VM_STATE = 'OS-EXT-STS:vm_state'
@@ -224,17 +227,19 @@ class Nova:
         self.auth = opts.load_auth(conf)
         self._session = _load_session(conf, self.auth, self.max_concurrency)
         self._service_type: str = group.service_type
-        self._region = group.region_name or _region_of_cinder(conf)
-        self._endpoint_override: str | None = group.endpoint_override
+        #: the chosen region
+        self.region: str | None = group.region_name or _region_of_cinder(conf)
+        #: the address that replaces the catalog's
+        self.endpoint_override: str | None = group.endpoint_override
         self._clients = {
             version: client.Client(
                 version,
                 session=self._session,
                 service_type=self._service_type,
                 service_name=group.service_name,
-                region_name=self._region,
+                region_name=self.region,
                 endpoint_type=group.valid_interfaces,
-                endpoint_override=self._endpoint_override,
+                endpoint_override=self.endpoint_override,
             ).client
             for version in (SERVER_VERSION, ATTACHMENT_ID_VERSION)
         }
@@ -279,31 +284,45 @@ class Nova:
         """Which servers the queries see, as far as it is known."""
         return self._visibility
 
-    def unchosen_regions(self) -> list[str]:
-        """The regions of Nova in the catalog, if none is chosen.
+    def catalog_regions(
+        self, auth: plugin.BaseAuthPlugin | None = None
+    ) -> list[str]:
+        """The regions of Nova in a catalog.
 
-        :returns: empty if one is chosen, or there is one only
+        :param auth: whose catalog, by default that of the credentials
         :raises Unknown: if the catalog is not known: of the callers' tokens,
             or because there is no token
         """
-        if self._region or self._endpoint_override:
-            return []
-        if not isinstance(self.auth, identity.BaseIdentityPlugin):
+        auth = auth or self.auth
+        if not isinstance(auth, identity.BaseIdentityPlugin):
             raise Unknown(
                 "the catalog is the callers'; if it has Nova in several "
                 'regions, set [nova] region_name'
             )
         try:
-            access = self.auth.get_access(self._session)
+            access = auth.get_access(self._session)
         except (ksa_exceptions.ClientException, OSError) as exc:
             raise Unknown(f'{type(exc).__name__}: {exc}') from exc
+        if not access.has_service_catalog():
+            return []
         regions = {
             str(endpoint.get('region_id') or endpoint.get('region'))
             for service in access.service_catalog.normalize_catalog()
             if service['type'] == self._service_type
             for endpoint in service['endpoints']
         }
-        return sorted(regions) if len(regions) > 1 else []
+        return sorted(regions)
+
+    def unchosen_regions(self) -> list[str]:
+        """The regions of Nova in the catalog, if none is chosen.
+
+        :returns: empty if one is chosen, or there is one only
+        :raises Unknown: if the catalog is not known
+        """
+        if self.region or self.endpoint_override:
+            return []
+        regions = self.catalog_regions()
+        return regions if len(regions) > 1 else []
 
     def start(
         self,
@@ -440,6 +459,14 @@ class Nova:
             LOG.info('Nova shows the servers of every project')
         else:
             LOG.warning(_SOME_PROJECTS)
+
+    def check_query(self, auth: plugin.BaseAuthPlugin | None) -> None:
+        """Check that Nova responds to a query about a server.
+
+        :param auth: the caller, not used where the credentials see everything
+        :raises Unknown: if it does not
+        """
+        Queries(self, auth, None).server(_NO_SERVER)
 
     def _get(
         self,

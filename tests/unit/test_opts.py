@@ -67,7 +67,9 @@ def test_a_bad_value_is_an_error_that_names_the_allowed_ones(
 
 
 def test_an_unknown_option_is_an_error(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(opts.ConfigError, match='no option "enfroce"'):
+    with pytest.raises(
+        opts.ConfigError, match='no option "enfroce" .did you mean "enforce"'
+    ):
         opts.configure(conf(tmp_path), {'enfroce': 'false'})
 
 
@@ -77,6 +79,23 @@ def test_a_misspelt_name_in_the_configuration_is_an_error(
     with pytest.raises(opts.ConfigError, match='"enfore".*enforce') as caught:
         opts.configure(conf(tmp_path, 'enfore = false'), {})
     assert 'cinder.conf' in str(caught.value)
+
+
+def test_names_are_checked_whatever_the_case_of_the_section(
+    tmp_path: pathlib.Path,
+) -> None:
+    # oslo.config reads the options of such a section, too.
+    found = conf(tmp_path, '[AttachGuard]\nretry_after = 3\nenfore = false')
+    with pytest.raises(opts.ConfigError, match='enfore'):
+        opts.configure(found, {})
+    assert found.attachguard.retry_after == 3
+
+
+def test_a_bad_value_is_reported_with_its_file(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(opts.ConfigError) as caught:
+        opts.configure(conf(tmp_path, 'enforce = maybe'), {})
+    assert f'from {tmp_path}/cinder.conf is not valid' in str(caught.value)
+    assert 'LocationInfo' not in str(caught.value)
 
 
 def test_a_deprecated_name_is_not_unknown(tmp_path: pathlib.Path) -> None:
@@ -211,7 +230,7 @@ def test_a_section_of_cinder_without_credentials_is_not_used(
 @pytest.mark.parametrize(
     ('text', 'says'),
     [
-        ('auth_type = passwort', 'passwort.*password'),
+        ('auth_type = passwort', 'passwort.*did you mean "password"'),
         ('auth_type = password', 'auth_url'),
         ('auth_section = nova', r'\[nova\]'),
         ('[nova]\nauth_type = password', r'\[nova\] credentials.*auth_url'),

@@ -39,7 +39,8 @@ def test_rules_that_a_page_shows_can_be_used(
         assert list(rules) == ['volume_extension:volume_actions:attach']
         return
     path = tmp_path / 'rules.yaml'
-    path.write_text(block)
+    # As a reader does.
+    path.write_text(block.replace('<id>', '1234'))
     conf = cfg.ConfigOpts()
     conf([], default_config_files=[])
     opts.configure(conf, {'policy_file': str(path)})

@@ -121,8 +121,26 @@ def test_a_file_overrides_the_defaults(make: Make) -> None:
         ('"attachguard:os-reserve":', 'write a string'),
         ('"attachguard:os-reserve": []', 'write a string'),
         ('"attachguard:os-reserve": true', 'write a string'),
-        ('"attachguard:os-atach": "!"', 'there is no rule'),
-        ('"attachgaurd:os-attach": "!"', 'misspelt'),
+        (
+            '"attachguard:os-atach": "!"',
+            'there is no rule .*did you mean "attachguard:os-attach"',
+        ),
+        (
+            '"attachgaurd:os-attach": "!"',
+            'misspelt.*did you mean "attachguard:os-attach"',
+        ),
+        ('"attachguard:os-reserve": "not nva:idle"', 'did you mean "nova"'),
+        ('"attachguard:os-reserve": "nova:idl"', 'did you mean "nova:idle"'),
+        # As a page of the documentation has it.
+        (
+            '"attachguard:os-attach:no-server": "not project_id:<id>"',
+            "'project_id:<id>' still has a placeholder",
+        ),
+        (
+            '"attachguard:os-attach": "!"\n\n"attachguard:os-attach": "@"',
+            "'attachguard:os-attach' is there twice, in lines 1 and 3",
+        ),
+        ('{"a": "!", "a": "@"}', "'a' is there twice"),
         ('"attachguard:os-attach": "http://127.0.0.1/"', 'not supported'),
         (
             '"attachguard:os-attach": "role:%(host)9999999999s"',

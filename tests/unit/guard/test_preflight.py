@@ -68,7 +68,11 @@ def test_the_shipped_sample_is_right() -> None:
             WRONG,
             'twice',
         ),
-        ('authtoken keystonecontext atachguard apiv3', WRONG, 'atachguard'),
+        (
+            'authtoken keystonecontext atachguard apiv3',
+            WRONG,
+            'no section for atachguard (did you mean "attachguard"?)',
+        ),
     ],
 )
 def test_the_filter_has_one_place(
@@ -99,9 +103,12 @@ class Nova(nova_client.Nova):
     :param sees: whether the queries see every project, or an exception; None
         if they are made as the caller
     :param regions: the regions of the catalog
+    :param chosen: the region of the configuration
     """
 
-    def __init__(self, sees: Any = None, regions: Any = ()) -> None:
+    def __init__(
+        self, sees: Any = None, regions: Any = (), chosen: str | None = None
+    ) -> None:
         self._visibility = (
             nova_client.Visibility.CALLER
             if sees is None
@@ -109,6 +116,12 @@ class Nova(nova_client.Nova):
         )
         self._sees = sees
         self._regions = regions
+        self.auth = None
+        self.region = chosen
+        self.endpoint_override = None
+
+    def check_query(self, auth: Any) -> None:
+        pass
 
     def check_visibility(self, queries: Any = None) -> None:
         if isinstance(self._sees, Exception):
@@ -119,7 +132,7 @@ class Nova(nova_client.Nova):
             else nova_client.Visibility.SOME_PROJECTS
         )
 
-    def unchosen_regions(self) -> list[str]:
+    def catalog_regions(self, auth: Any = None) -> list[str]:
         if isinstance(self._regions, Exception):
             raise self._regions
         return list(self._regions)
@@ -146,17 +159,25 @@ def test_the_queries_must_see_every_project(
 
 
 @pytest.mark.parametrize(
-    ('regions', 'result', 'says'),
+    ('regions', 'chosen', 'result', 'says'),
     [
-        ([], OK, 'one region'),
-        (['east', 'west'], WRONG, 'east, west: set [nova] region_name'),
-        (UNANSWERED, UNKNOWN, 'Unauthorized'),
+        (['east'], None, OK, 'one region'),
+        (['east', 'west'], 'east', OK, 'chosen'),
+        (
+            ['east', 'west'],
+            None,
+            WRONG,
+            'east, west: set [nova] region_name',
+        ),
+        (['east', 'west'], 'eat', WRONG, 'did you mean "east"'),
+        ([], None, WRONG, 'in no region'),
+        (UNANSWERED, None, UNKNOWN, 'Unauthorized'),
     ],
 )
 def test_the_region_must_be_known(
-    regions: Any, result: preflight.Result, says: str
+    regions: Any, chosen: str | None, result: preflight.Result, says: str
 ) -> None:
-    found = preflight.region(Nova(True, regions))
+    found = preflight.region(Nova(True, regions, chosen))
     assert found.result is result
     assert says in found.text
 
@@ -188,6 +209,7 @@ class Catalog(identity.BaseIdentityPlugin):
         (['east', 'west'], '', WRONG),
         (['east', 'west'], '[nova]\nregion_name = east\n', OK),
         (['east', 'west'], '[attachguard]\nregion_name = west\n', OK),
+        (['east', 'west'], '[attachguard]\nregion_name = north\n', WRONG),
         (
             ['east', 'west'],
             '[attachguard]\nendpoint_override = http://x\n',
@@ -286,7 +308,19 @@ def test_the_command_prints_the_findings(
     code, found = run(capsys, '--config-file', cinder_conf)
     assert code == 0
     # Neither credentials nor a nova.conf are there to check.
-    assert [row['Result'] for row in found] == ['ok'] * 4 + ['unknown'] * 3
+    assert {row['Check']: row['Result'] for row in found} == {
+        'pipeline keystone': 'ok',
+        'pipeline keystone_nolimit': 'ok',
+        'configuration': 'ok',
+        'counters': 'ok',
+        "Cinder's policy": 'ok',
+        'authentication': 'ok',
+        'policy': 'ok',
+        'service tokens': 'unknown',
+        'queries to Nova': 'unknown',
+        'queries as the caller': 'unknown',
+        'region': 'unknown',
+    }
     text = found[2]['What was found, what to do']
     assert str(cinder_conf) in text
     assert 'refuses' in text
