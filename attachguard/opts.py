@@ -23,6 +23,7 @@ from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from oslo_config import cfg
+from oslo_config import types
 from oslo_log import log as logging
 
 from attachguard import messages
@@ -42,6 +43,30 @@ OPTS: list[cfg.Opt] = [
         'for a while to see which callers would be refused. (A body that is '
         'longer than max_body_size, or shorter than announced, is refused all '
         'the same.)',
+    ),
+    cfg.Opt(
+        'rule_modes',
+        type=types.Dict(
+            types.String(choices=['enforce', 'warn', 'off']),
+            key_value_separator='=',
+        ),
+        default={},
+        sample_default='*=warn,os-attach=enforce,os-reimage=off',
+        help='What happens to a request that a rule refuses, by the name of '
+        'the rule in the policy, without its prefix: "enforce" (refuse it), '
+        '"warn" (forward it, and add a Warning header to the response) or '
+        '"off" (the rule is not evaluated, and nothing is logged). The name * '
+        'stands for all other rules; without it they are enforced. With '
+        'enforce = false all rules but those that are off are in shadow mode.',
+    ),
+    cfg.IntOpt(
+        'enforce_percent',
+        default=100,
+        min=0,
+        max=100,
+        help='Percentage of the requests for which rules are enforced. For '
+        'the others they only warn. For a careful start: a caller that '
+        'repeats a refused request passes at some time.',
     ),
     cfg.StrOpt(
         'on_nova_error',

@@ -34,6 +34,7 @@ from attachguard.guard import facts as facts_
 from attachguard.guard import identity
 from attachguard.guard import request as request_parser
 from attachguard.guard.decision import Verdict
+from attachguard.guard.rollout import Mode
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -50,6 +51,7 @@ class Event:
     :param verdict: what was decided
     :param reason: the stable code of why
     :param enforced: False if the request was forwarded all the same
+    :param mode: of the rule, for this request
     :param service: whether the caller is a service
     :param operation: of :data:`attachguard.guard.operations.OPERATIONS`
     :param detail: for the operator: what went wrong
@@ -61,6 +63,7 @@ class Event:
     verdict: Verdict
     reason: str
     enforced: bool = True
+    mode: Mode = Mode.ENFORCE
     service: bool = False
     operation: str | None = None
     request_id: str | None = None
@@ -96,6 +99,7 @@ class Event:
             if value is not None
         }
         values['verdict'] = self.verdict.value
+        values['mode'] = self.mode.value
         values['nova_ms'] = round(self.nova_ms, 1)
         return values
 
@@ -103,6 +107,7 @@ class Event:
 def event(
     environ: WSGIEnvironment,
     decision: decision_.Decision,
+    mode: Mode,
     enforced: bool,
     request: request_parser.Request | None,
     caller: identity.Caller,
@@ -113,6 +118,7 @@ def event(
 
     :param environ: of the request
     :param decision: about it
+    :param mode: of the rule, for this request
     :param enforced: whether the decision is acted on
     :param request: as it was parsed, or None if it could not be
     :param caller: who sent it
@@ -136,6 +142,7 @@ def event(
         decision.verdict,
         decision.reason.value,
         enforced,
+        mode,
         decision.service,
         request_id=environ.get('openstack.request_id'),
         global_request_id=environ.get('openstack.global_request_id'),
@@ -199,6 +206,8 @@ class DecisionLog:
         if self._statsd is not None:
             operation = event.operation or 'unreadable'
             self._statsd.incr(f'{operation}.{event.verdict.value}')
+            if event.verdict in (Verdict.REFUSED, Verdict.UNKNOWN):
+                self._statsd.incr(f'{event.mode.value}.{event.verdict.value}')
             if event.verdict is Verdict.UNKNOWN:
                 self._statsd.incr(f'unknown.{event.reason}')
             if event.nova_queries:

@@ -10,9 +10,11 @@ is a stable code for programs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import http
+from typing import Any
 from typing import TYPE_CHECKING
 
 from oslo_serialization import jsonutils
@@ -153,6 +155,36 @@ def response_to(
     if status is http.HTTPStatus.SERVICE_UNAVAILABLE:
         headers['Retry-After'] = str(retry_after)
     return Fault(status, decision.reason, _message(decision), headers)
+
+
+def with_warning(
+    application: WSGIApplication, decision: decision_.Decision
+) -> WSGIApplication:
+    """Forward a request that is not allowed, and warn its caller.
+
+    The response has a header ``Warning`` in the form of :rfc:`7234`, section
+    5.5, as those of Kubernetes have it, where the request would be refused if
+    the rule were enforced.
+
+    :param application: what responds to the request
+    :param decision: about the request; any but :attr:`Verdict.ALLOWED`
+    """
+    if decision.verdict not in (Verdict.REFUSED, Verdict.UNKNOWN):
+        return application
+    text = _message(decision).replace('\\', '\\\\').replace('"', '\\"')
+    header = ('Warning', f'299 attachguard "{text}"')
+
+    def warned(
+        environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        def start(
+            status: str, headers: list[tuple[str, str]], *exc_info: Any
+        ) -> Callable[[bytes], object]:
+            return start_response(status, [*headers, header], *exc_info)
+
+        return application(environ, start)
+
+    return warned
 
 
 def _message(decision: decision_.Decision) -> str:

@@ -36,9 +36,11 @@ from attachguard.guard import healthcheck
 from attachguard.guard import identity
 from attachguard.guard import policy
 from attachguard.guard import request as request_parser
+from attachguard.guard import rollout
 from attachguard.guard import route_check
 from attachguard.guard.decision import Reason
 from attachguard.guard.decision import Verdict
+from attachguard.guard.rollout import Mode
 from attachguard.nova import client as nova_client
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class AttachGuard(base.ConfigurableMiddleware):
         super().__init__(application, conf)
         self.application: WSGIApplication = application
         with opts.configured(self.oslo_conf, self.conf) as group:
-            self._enforce: bool = group.enforce
+            self._rollout = rollout.Rollout(self.oslo_conf)
             self._allow_in_outage: bool = group.on_nova_error == 'allow'
             self._auth_strategy: str = group.auth_strategy
             self._retry_after: int = group.retry_after
@@ -101,13 +103,15 @@ class AttachGuard(base.ConfigurableMiddleware):
             nova = nova_client.Nova(self.oslo_conf, self._log.breaker_changed)
             nova_auth = opts.auth_section(self.oslo_conf) or 'caller'
         self._page_size = _page_size(self.oslo_conf)
-        healthcheck.watch(nova, self._enforce)
+        enforce = self._rollout.default is Mode.ENFORCE
+        healthcheck.watch(nova, enforce)
         self.nova: facts_.Nova = nova
         route_check.check(application)
         LOG.info(
-            'attachguard loaded: enforce=%s nova_auth=%s',
-            str(self._enforce).lower(),
+            'attachguard loaded: enforce=%s nova_auth=%s modes="%s"',
+            str(enforce).lower(),
             nova_auth,
+            self._rollout,
         )
         server = wsgi_server.detect()
         if server is not None and not server.runs_threads:
@@ -173,10 +177,13 @@ class AttachGuard(base.ConfigurableMiddleware):
     def _decide(
         self, environ: WSGIEnvironment, request: request_parser.Request
     ) -> WSGIApplication:
+        mode = self._rollout.mode(request.rule, environ)
+        if mode is Mode.OFF:
+            return self.application
         try:
             caller = identity.identify(environ, self._auth_strategy)
         except identity.NotAuthenticated:
-            return self._conclude(environ, _NOT_AUTHENTICATED, request)
+            return self._conclude(environ, _NOT_AUTHENTICATED, mode, request)
         queries = self.nova.queries(
             caller.auth, caller.credentials['project_id']
         )
@@ -190,43 +197,55 @@ class AttachGuard(base.ConfigurableMiddleware):
         facts = facts_.Facts(request, caller, reader, queries, self._settle)
         decision = decision_.decide(self.policy, caller, facts)
         return self._conclude(
-            environ, decision, request, caller, facts.known, queries
+            environ, decision, mode, request, caller, facts.known, queries
         )
 
     def _malformed(
         self, environ: WSGIEnvironment, reason: Reason, detail: str
     ) -> WSGIApplication:
         decision = decision_.Decision(Verdict.MALFORMED, reason, detail=detail)
-        return self._conclude(environ, decision)
+        return self._conclude(environ, decision, self._rollout.default)
 
     def _conclude(
         self,
         environ: WSGIEnvironment,
         decision: decision_.Decision,
+        mode: Mode,
         request: request_parser.Request | None = None,
         caller: identity.Caller = identity.NOBODY,
         known: facts_.Known = facts_.NOTHING,
         queries: facts_.NovaQueries | None = None,
     ) -> WSGIApplication:
         """Log a decision, and choose what responds to the request."""
-        enforced = self._is_enforced(decision)
+        enforced = self._is_enforced(decision, mode)
         self._log.record(
             decision_log.event(
-                environ, decision, enforced, request, caller, known, queries
+                environ,
+                decision,
+                mode,
+                enforced,
+                request,
+                caller,
+                known,
+                queries,
             )
         )
-        if decision.verdict is Verdict.ALLOWED or not enforced:
+        if decision.verdict is Verdict.ALLOWED:
+            return self.application
+        if not enforced:
+            if mode is Mode.WARN:
+                return faults.with_warning(self.application, decision)
             return self.application
         clears = request is not None and request.operation.clears
         return faults.response_to(
             decision, clears, known.headers, self._retry_after
         )
 
-    def _is_enforced(self, decision: decision_.Decision) -> bool:
+    def _is_enforced(self, decision: decision_.Decision, mode: Mode) -> bool:
         if decision.reason in (Reason.BODY_TOO_LARGE, Reason.BODY_CUT_OFF):
             # A body that is not read to its end cannot be forwarded.
             return True
-        return self._enforce and not (
+        return mode is Mode.ENFORCE and not (
             decision.outage and self._allow_in_outage
         )
 

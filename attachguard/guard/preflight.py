@@ -33,6 +33,7 @@ from attachguard.guard import decision_log
 from attachguard.guard import default_rules
 from attachguard.guard import paste_file
 from attachguard.guard import policy
+from attachguard.guard import rollout
 from attachguard.guard import service_config
 from attachguard.nova import client as nova_client
 
@@ -195,7 +196,17 @@ def configuration(conf: cfg.ConfigOpts) -> Finding:
             Result.WRONG,
             'no cinder.conf was found: name it with --config-file',
         )
-    does = 'refuses' if conf[opts.GROUP].enforce else 'only logs (shadow mode)'
+    try:
+        modes = rollout.Rollout(conf)
+    except opts.ConfigError as exc:
+        return Finding(check, Result.WRONG, str(exc))
+    does = (
+        'refuses'
+        if modes.default is rollout.Mode.ENFORCE
+        else 'only logs (shadow mode)'
+    )
+    if str(modes):
+        does = f'{does}, except for {modes}'
     section = opts.auth_section(conf)
     nova_auth = (
         f'the credentials of [{section}]' if section else "the caller's token"

@@ -142,6 +142,14 @@ def _mistype_option(cinder: Cinder) -> None:
     cinder.section('attachguard', enfroce='false')
 
 
+def _mistype_rule(cinder: Cinder) -> None:
+    cinder.section('attachguard', rule_modes='os-atach=warn')
+
+
+def _mistype_mode(cinder: Cinder) -> None:
+    cinder.section('attachguard', rule_modes='os-attach=log')
+
+
 def _no_statsd(cinder: Cinder) -> None:
     cinder.section('attachguard', statsd_host='127.0.0.1')
 
@@ -214,6 +222,8 @@ def _mistype_plugin(cinder: Cinder) -> None:
         (_mistype_section, 'configuration', 'did you mean [attachguard]?'),
         (_mistype_value, 'configuration', "cinder.conf is not valid: Unexp"),
         (_mistype_option, 'configuration', 'did you mean "enforce"?'),
+        (_mistype_rule, 'configuration', 'did you mean "os-attach"?'),
+        (_mistype_mode, 'configuration', 'enforce, warn, off'),
         (_no_statsd, 'counters', 'pip install attachguard[statsd]'),
         (_nobody_listens, 'queries to Nova', 'runs at this address'),
         (_nobody_listens_as_caller, 'queries as the caller', 'this address'),

@@ -16,6 +16,7 @@ import pytest
 from attachguard import opts
 from attachguard.guard import decision_log
 from attachguard.guard.decision import Verdict
+from attachguard.guard.rollout import Mode
 
 
 def make(**options: Any) -> decision_log.DecisionLog:
@@ -78,6 +79,7 @@ def test_a_line_has_what_is_known_and_stays_one_line(
         'verdict': 'refused',
         'reason': 'server-lacks-volume',
         'enforced': True,
+        'mode': 'enforce',
         'service': False,
         'operation': 'os-attach',
         'request_id': 'req-1',
@@ -112,17 +114,21 @@ def test_decisions_are_counted_in_statsd() -> None:
             decision_log.Event(
                 Verdict.UNKNOWN,
                 'nova-down',
+                enforced=False,
+                mode=Mode.WARN,
                 operation='os-detach',
             )
         )
         counting.breaker_changed(True)
         counting.breaker_changed(False)
-        sent = [daemon.recv(1024).decode() for _ in range(7)]
+        sent = [daemon.recv(1024).decode() for _ in range(9)]
     assert sent == [
         'cloud.x.os-attach.refused:1|c',
+        'cloud.x.enforce.refused:1|c',
         'cloud.x.nova:3.000000|ms',
         'cloud.x.unreadable.malformed:1|c',
         'cloud.x.os-detach.unknown:1|c',
+        'cloud.x.warn.unknown:1|c',
         'cloud.x.unknown.nova-down:1|c',
         'cloud.x.nova.breaker-opened:1|c',
         'cloud.x.nova.breaker-closed:1|c',

@@ -1245,3 +1245,66 @@ def test_paste_file_can_name_project_and_configuration_file(
         retry_after='8',
     )(fakes.FakeCinder())
     assert 'enforce=false' in caplog.text
+
+
+class TestRollout:
+    """What happens to a request that a rule refuses, in each mode."""
+
+    def test_a_warned_caller_gets_a_header(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(rule_modes='os-attach=warn')
+        status, headers, _body = cloud('POST', ACTION, attach())
+        assert status == 202
+        assert headers['Warning'].startswith(
+            '299 attachguard "The server does not have this volume. '
+        )
+        assert headers['Warning'].endswith(
+            '(attachguard: server-lacks-volume)"'
+        )
+        # Quotes within the text are escaped.
+        assert '\\"openstack server add volume' in headers['Warning']
+        assert len(cloud.cinder.performed) == 1
+        assert '"enforced": false, "mode": "warn"' in caplog.text
+        # The rule of another operation.
+        status, headers, _body = cloud('POST', ATTACHMENTS, create())
+        assert status == 403
+        assert 'Warning' not in headers
+
+    def test_a_caller_is_warned_of_what_cannot_be_verified(
+        self, make: Make
+    ) -> None:
+        cloud = make(**LIVE, rule_modes='*=warn')
+        cloud.nova.down = True
+        status, headers, _body = cloud(*DELETE)
+        assert status == 202
+        assert 'Cannot verify' in headers['Warning']
+
+    def test_nobody_is_warned_of_what_is_allowed(self, make: Make) -> None:
+        cloud = make(rule_modes='*=warn')
+        status, headers, _body = cloud(*DELETE)
+        assert (status, headers.get('Warning')) == (202, None)
+        # Nor of what Cinder itself refuses.
+        _status, headers, _body = cloud('POST', ACTION, b'{"os-attach":')
+        assert headers.get('Warning') is None
+
+    def test_shadow_mode_is_not_visible(self, make: Make) -> None:
+        cloud = make(enforce='false', rule_modes='os-attach=warn')
+        status, headers, _body = cloud('POST', ACTION, attach())
+        assert (status, headers.get('Warning')) == (202, None)
+
+    def test_a_rule_that_is_off_costs_nothing(
+        self, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        cloud = make(**LIVE, rule_modes='attachment-delete=off')
+        assert cloud(*DELETE)[0] == 202
+        assert cloud.cinder.reads == 0
+        assert cloud.nova.queried == []
+        assert 'attachguard decision' not in caplog.text
+
+    def test_a_body_that_is_too_large_is_refused_in_every_mode(
+        self, make: Make
+    ) -> None:
+        cloud = make(rule_modes='*=warn', max_body_size=1024)
+        body = {'os-attach': {'mountpoint': 'x' * 2000}}
+        assert cloud('POST', ACTION, body)[0] == 413
