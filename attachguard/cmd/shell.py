@@ -26,6 +26,7 @@ etc/api-paste.ini.sample. These commands are for operators. Start with:
 
     attachguard demo            show what the guard does, on a real Cinder API
     attachguard preflight       check whether this cloud is ready for the guard
+    attachguard learn LOG       list whom the guard refuses, or would refuse
     attachguard audit           list the volumes that are inconsistent now
     attachguard explain VOLUME  show what is wrong with one, and how to fix it
     attachguard help COMMAND    show what a command does, and its options

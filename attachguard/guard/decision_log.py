@@ -3,7 +3,8 @@
 
 The line is JSON behind a fixed word, so that a person can read it and a
 program can parse it.  What comes from a request is truncated and escaped, and
-a token is never in it.
+a token is never in it.  It has everything that the rule has read, so that
+:mod:`attachguard.decisions` can evaluate another rule on it.
 
 =======  ==========================================================
 level    decision
@@ -19,7 +20,9 @@ WARNING  refused or unknown; also where the request is forwarded
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
+import datetime
 import logging as python_logging
 from typing import Any
 from typing import TYPE_CHECKING
@@ -41,7 +44,13 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+#: what a decision's line in the log begins with, behind the log's own prefix
+MARKER = 'attachguard decision '
+
 _MAX_LENGTH = 256
+
+# Of the caller's credentials, what the line has by itself.
+_SEPARATE = frozenset(('user_id', 'project_id', 'service_user_id'))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +62,13 @@ class Event:
     :param enforced: False if the request was forwarded all the same
     :param mode: of the rule, for this request
     :param service: whether the caller is a service
+    :param time: when it was decided, in UTC
+    :param rule: the policy rule, if the request was parsed
     :param operation: of :data:`attachguard.guard.operations.OPERATIONS`
+    :param user_agent: of the client
+    :param credentials: of the caller, beside its user and project
+    :param checks: the results of the checks that the rules have read
+    :param host: the host that the body names
     :param detail: for the operator: what went wrong
     :param nova_answer: whether Nova has the volume on a claimed server
     :param nova_queries: how many servers Nova was queried about
@@ -65,6 +80,8 @@ class Event:
     enforced: bool = True
     mode: Mode = Mode.ENFORCE
     service: bool = False
+    time: str | None = None
+    rule: str | None = None
     operation: str | None = None
     request_id: str | None = None
     global_request_id: str | None = None
@@ -74,6 +91,13 @@ class Event:
     user_id: str | None = None
     project_id: str | None = None
     service_user_id: str | None = None
+    user_agent: str | None = None
+    credentials: Mapping[str, Any] | None = None
+    checks: Mapping[str, bool] | None = None
+    host: str | None = None
+    volume_status: str | None = None
+    volume_project_id: str | None = None
+    attachment_status: str | None = None
     nova_answer: bool | None = None
     nova_queries: int = 0
     nova_ms: float = 0.0
@@ -128,7 +152,9 @@ def event(
     named: dict[str, str | None] = {}
     if request is not None:
         named = {
+            'rule': request.rule,
             'operation': request.operation.name,
+            'host': request.host,
             'volume_id': request.volume_id,
             'attachment_id': request.attachment_id,
             'server_id': request.server_id,
@@ -137,18 +163,33 @@ def event(
         named['volume_id'] = known.volume_id
     if known.server_ids:
         named['server_id'] = ' '.join(known.server_ids)
+    if known.volume is not None:
+        named['volume_status'] = known.volume.status
+        named['volume_project_id'] = known.volume.project_id
+    if known.attachment is not None:
+        named['attachment_status'] = known.attachment.status
+    credentials = {
+        name: value
+        for name, value in caller.credentials.items()
+        if value and name not in _SEPARATE
+    }
     count = queries.count if queries else 0
+    now = datetime.datetime.now(datetime.UTC)
     return Event(
         decision.verdict,
         decision.reason.value,
         enforced,
         mode,
         decision.service,
+        time=now.isoformat(timespec='milliseconds'),
         request_id=environ.get('openstack.request_id'),
         global_request_id=environ.get('openstack.global_request_id'),
         user_id=caller.credentials['user_id'],
         project_id=caller.credentials['project_id'],
         service_user_id=caller.service_user_id,
+        user_agent=environ.get('HTTP_USER_AGENT'),
+        credentials=credentials or None,
+        checks=dict(known.checks) or None,
         nova_answer=known.presence
         in (facts_.Presence.HAS, facts_.Presence.HAS_BY_OTHER)
         if known.presence and count
@@ -200,7 +241,8 @@ class DecisionLog:
         if LOG.isEnabledFor(event.level):
             LOG.log(
                 event.level,
-                'attachguard decision %s',
+                '%s%s',
+                MARKER,
                 jsonutils.dumps(event.as_dict()),
             )
         if self._statsd is not None:

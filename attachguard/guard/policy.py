@@ -313,6 +313,22 @@ def load_rules(path: str, may_be_empty: bool = True) -> policy.Rules:
     return _parse(_read(path, may_be_empty))
 
 
+def rule_texts(path: str | None) -> dict[str, str]:
+    """The text of each rule in force.
+
+    :param path: of a policy file, or None for the default rules
+    :returns: the texts, by the names of the rules
+    :raises attachguard.opts.ConfigError: for the first invalid rule
+    :raises OSError: if the file cannot be read
+    """
+    overrides = {} if path is None else _read(path, may_be_empty=True)
+    _parse(overrides)
+    defaults = {
+        rule.name: rule.check_str for rule in default_rules.list_rules()
+    }
+    return {**defaults, **overrides}
+
+
 def _parse(overrides: Mapping[str, Any]) -> policy.Rules:
     return policy_validation.parse(overrides, Target.KEYS, checks.CHECKS)
 
