@@ -25,6 +25,7 @@ The guard itself is a filter in the pipeline of cinder-api: see
 etc/api-paste.ini.sample. These commands are for operators. Start with:
 
     attachguard demo            show what the guard does, on a real Cinder API
+    attachguard paste FILE      put the filter into api-paste.ini
     attachguard preflight       check whether this cloud is ready for the guard
     attachguard learn LOG       list whom the guard refuses, or would refuse
     attachguard audit           list the volumes that are inconsistent now

@@ -28,16 +28,28 @@ def read(path: pathlib.Path) -> configparser.RawConfigParser:
     :returns: its sections, each without the options of ``[DEFAULT]``
     :raises attachguard.opts.ConfigError: if it cannot be read
     """
+    try:
+        return parse(path.read_text(encoding='utf-8'))
+    except (OSError, opts.ConfigError, UnicodeDecodeError) as exc:
+        raise opts.ConfigError(f'{path}: {exc}') from exc
+
+
+def parse(text: str) -> configparser.RawConfigParser:
+    """Parse a configuration file as oslo.config and paste.deploy accept it.
+
+    :param text: of the file
+    :returns: its sections, each without the options of ``[DEFAULT]``
+    :raises attachguard.opts.ConfigError: if it cannot be parsed
+    """
     config = configparser.RawConfigParser(
         strict=False, interpolation=None, default_section='paste.DEFAULT'
     )
     # paste.deploy does not fold the case of names.
     config.optionxform = str  # type: ignore[assignment,method-assign]
     try:
-        with path.open(encoding='utf-8') as file:
-            config.read_file(file)
-    except (OSError, configparser.Error, UnicodeDecodeError) as exc:
-        raise opts.ConfigError(f'{path}: {exc}') from exc
+        config.read_string(text)
+    except configparser.Error as exc:
+        raise opts.ConfigError(str(exc)) from exc
     return config
 
 
