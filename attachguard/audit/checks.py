@@ -425,8 +425,8 @@ CLASSES: dict[str, Class] = {
             "A user's own os-reserve; a compute node that died while it "
             'attached.',
             'os-unreserve, unless Nova has it on a server that it is not '
-            'attached to in Cinder; else manually: complete the attachment, '
-            'then hard reboot the server.',
+            'attached to in Cinder; else manually: a new attachment for the '
+            'server, which keeps its disk.',
             stuck_attaching,
         ),
         Class(
@@ -460,8 +460,8 @@ CLASSES: dict[str, Class] = {
             'Nova has it by one of them.',
             'A migration that failed half-way; an attachment forged in '
             'addition to a real one.',
-            'Deleting the ones that Nova does not have, except one that is '
-            'connected to the host of the server.',
+            'Deleting the ones that Nova does not have; manually, while the '
+            'server is stopped, one that is connected to its host.',
             duplicate,
         ),
         Class(
@@ -470,15 +470,17 @@ CLASSES: dict[str, Class] = {
             'for it: another server can attach it, too, and damage it.',
             'An operator who reset the attach_status of a volume in use; a '
             'detach that failed in Nova.',
-            'Manually: a hard reboot of the server, in which Nova drops what '
-            'Cinder does not have.',
+            'Manually: a new attachment for the server (nova-manage '
+            'volume_attachment refresh), which keeps its disk. Not a hard '
+            'reboot, in which Nova drops the disk.',
             missing_in_cinder,
         ),
         Class(
             'volume-gone',
             'Nova has a volume on a server, and Cinder has no such volume.',
             'An operator who reset and deleted a volume in use.',
-            'Manually: a hard reboot of the server, in which Nova drops it.',
+            'Manually: a hard reboot of the server, in which Nova drops it, '
+            'if it is not the root disk, and Cinder has all its other disks.',
             volume_gone,
         ),
         Class(
@@ -487,8 +489,8 @@ CLASSES: dict[str, Class] = {
             'the server: after the next detach it stays in-use.',
             'A restored database; an attachment forged after the real one was '
             'deleted.',
-            'Manually, with the server stopped: delete the attachment, then '
-            'run nova-manage volume_attachment refresh.',
+            'Manually, while the server is stopped: deleting the attachment, '
+            'and a new one for the server, which keeps its disk.',
             attachment_id_mismatch,
         ),
         Class(

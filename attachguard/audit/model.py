@@ -16,25 +16,20 @@ import datetime
 import enum
 from typing import Any
 
-# The migration_status of a volume that is not being migrated
-# (cinder.objects.volume.Volume, api-ref "os-migrate_volume").
-_NOT_MIGRATING = (None, 'none', 'success', 'error')
+from attachguard.guard import cinder
 
-# Statuses in which Cinder is doing something else with a volume
-# (cinder.objects.fields.VolumeStatus).
-_BUSY_VOLUME = frozenset(
-    {
-        'backing-up',
-        'creating',
-        'deleting',
-        'downloading',
-        'extending',
-        'maintenance',
-        'managing',
-        'restoring-backup',
-        'retyping',
-        'uploading',
-    }
+# The statuses that attachments give a volume (cinder.db.api). When the last
+# attachment is deleted, Cinder writes "available" over any other, too.
+STATUSES_OF_ATTACHMENTS = frozenset(
+    (
+        'attaching',
+        'available',
+        'detaching',
+        'error_attaching',
+        'error_detaching',
+        'in-use',
+        'reserved',
+    )
 )
 
 # Statuses of servers that Nova is doing something with, or that wait for a
@@ -126,14 +121,32 @@ class Volume:
     def busy(self) -> bool:
         """Whether Cinder is doing something else with it, or migrates it."""
         return (
-            self.status in _BUSY_VOLUME
-            or self.migration_status not in _NOT_MIGRATING
+            self.status in cinder.STATUSES_OF_WORK
+            or self.migration_status not in cinder.NOT_MIGRATING
         )
+
+    @property
+    def has_own_status(self) -> bool:
+        """Whether its status says something else than its attachments."""
+        return self.status not in STATUSES_OF_ATTACHMENTS
 
     @property
     def changed(self) -> datetime.datetime | None:
         """When its record last changed."""
         return moment(self.updated_at)
+
+
+@dataclasses.dataclass(frozen=True)
+class Disk:
+    """A volume of a server, by Nova.
+
+    :param attachment_id: None for servers from before Queens
+    :param in_cinder: whether Cinder has that attachment
+    """
+
+    volume_id: str
+    attachment_id: str | None
+    in_cinder: bool
 
 
 class Presence(enum.Enum):
@@ -159,6 +172,9 @@ class Server:
     :param task_state: what Nova is doing with it
     :param status: ``ACTIVE``, …
     :param host: its compute host
+    :param device: the device of the volume on it; None where it is not known,
+        as ``root_device``, its root disk
+    :param disks: all its volumes; None where they were not read
     :param why: why the presence is not known
     """
 
@@ -168,7 +184,17 @@ class Server:
     task_state: str | None = None
     status: str | None = None
     host: str | None = None
+    device: str | None = None
+    root_device: str | None = None
+    disks: tuple[Disk, ...] | None = None
     why: str = ''
+
+    @property
+    def may_boot_from_it(self) -> bool:
+        """Whether the volume is its root disk, or may be."""
+        return None in (self.device, self.root_device) or (
+            self.device == self.root_device
+        )
 
     @property
     def busy(self) -> bool:

@@ -22,7 +22,8 @@ from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import inventory
-from attachguard.audit.repair import plan
+from attachguard.audit.repair import advice
+from attachguard.audit.repair import decide
 from attachguard.audit.report import content
 
 #: Findings, foreign attachments and unknown volumes that are kept, each. The
@@ -46,6 +47,22 @@ class Selection:
     projects: frozenset[str] = frozenset()
     classes: frozenset[str] = frozenset()
     older_than: datetime.timedelta | None = None
+
+    def __str__(self) -> str:
+        """What is selected, for people; empty if everything is."""
+        parts = [
+            f'{what} {value}'
+            for what, values in (
+                ('volume', self.volumes),
+                ('server', self.servers),
+                ('project', self.projects),
+                ('class', self.classes),
+            )
+            for value in sorted(values)
+        ]
+        if self.older_than is not None:
+            parts.append(f'older than {self.older_than}')
+        return ', '.join(parts)
 
     @property
     def few(self) -> bool:
@@ -78,7 +95,7 @@ class Selection:
     ) -> bool:
         """Whether an audit would find something again, if it still exists."""
         return (
-            (not self.few or volume_id in self.volumes)
+            not self.few
             and self.project(project_id)
             and (not self.classes or kind in self.classes)
             and self.older_than is None
@@ -127,6 +144,7 @@ class Audit:
         a second check in this audit
     :param min_age: how long ago a finding must have been seen first
     :param settle: without a state, how long to wait between the two checks
+    :param shell: how to write commands for a person
     :param sleep: for tests
     """
 
@@ -138,6 +156,7 @@ class Audit:
         state: confirmation.StateFile | None,
         min_age: datetime.timedelta,
         settle: datetime.timedelta = datetime.timedelta(),
+        shell: advice.Shell = advice.PLAIN,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._cloud = cloud
@@ -146,6 +165,7 @@ class Audit:
         self._state = state
         self._min_age = min_age
         self._settle = settle
+        self._shell = shell
         self._sleep = sleep
         #: what was found until now, also where the audit fails
         self.audited = Audited()
@@ -255,10 +275,13 @@ class Audit:
         ):
             again = self._read(volume_id)
             keys = {finding.key for finding in checks.find(again)}
-            for finding, case in group:
+            for finding, _before in group:
                 if finding.key in keys:
                     evidence = finding.evidence + again.evidence
-                    yield dataclasses.replace(finding, evidence=evidence), case
+                    yield (
+                        dataclasses.replace(finding, evidence=evidence),
+                        again,
+                    )
 
     def _entry(
         self, finding: checks.Finding, case: model.Case
@@ -269,6 +292,7 @@ class Audit:
             seen = self._state.see(finding, now)
             if not seen.is_confirmed(self._min_age, now):
                 state = content.State.PENDING
-        # Only a repair finds out whether the attachment is connected.
-        command = plan.make(finding, case, connected=False).command
-        return content.Entry(finding, state, seen.first, seen.times, command)
+        script = advice.script(
+            decide.plan_of(self._cloud, finding, case), case, self._shell
+        )
+        return content.Entry(finding, state, seen.first, seen.times, script)

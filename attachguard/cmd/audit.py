@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
 import datetime
 import os
 import pathlib
@@ -57,7 +59,7 @@ class Audit(selection.SelectingCommand, lister.Lister):
             ('all', 'Also list unconfirmed findings.'),
             ('foreign', 'List the foreign attachments instead of findings.'),
             ('unknown', 'List the volumes whose state is unknown instead.'),
-            ('long', 'Also list a description and the evidence.'),
+            ('long', 'Also list the evidence.'),
         ):
             group.add_argument(f'--{name}', action='store_true', help=text)
         group.add_argument(
@@ -81,9 +83,11 @@ class Audit(selection.SelectingCommand, lister.Lister):
         """
         audited = runner.Audited()
         totals = reader.Totals(0, 0, 0)
-        writers = _writers(parsed_args)
+        scope = str(self._selection(parsed_args))
+        writers = _writers(parsed_args, scope)
         started = model.now()
         cloud: api.Cloud | None = None
+        doubts: list[str] = []
         try:
             cloud = self._cloud(parsed_args)
             cloud.log_in()
@@ -94,20 +98,23 @@ class Audit(selection.SelectingCommand, lister.Lister):
                     audit.run()
                 finally:
                     totals = read.totals
-                for doubt in read.doubts:
-                    self._print(f'warning: {doubt}')
+                    doubts = read.doubts
+                    for doubt in doubts:
+                        self._print(f'warning: {doubt}')
         except Exception as exc:
-            report = _report(cloud, started, totals, audited, str(exc))
+            report = _report(
+                cloud, started, totals, audited, scope, doubts, str(exc)
+            )
             try:
                 for write in writers:
                     write(report)
             except files.NotWrittenError as second:
                 self._print(f'error: {second}')
             raise
-        report = _report(cloud, started, totals, audited, None)
+        report = _report(cloud, started, totals, audited, scope, doubts, None)
         for write in writers:
             write(report)
-        self._sum_up(audited, parsed_args)
+        self._sum_up(audited, scope, bool(doubts), parsed_args)
         if parsed_args.foreign:
             return _foreign(audited)
         if parsed_args.unknown:
@@ -117,8 +124,32 @@ class Audit(selection.SelectingCommand, lister.Lister):
             )
         return _findings(audited, parsed_args)
 
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        """Print the list; for people, findings one below the other.
+
+        :returns: the exit code
+        """
+        if (
+            parsed_args.formatter != 'table'
+            or parsed_args.columns
+            or base.TO_DO not in column_names
+        ):
+            code: int = super().produce_output(parsed_args, column_names, data)
+            return code
+        base.print_items(self.app.stdout, column_names, data)
+        return 0
+
     def _sum_up(
-        self, audited: runner.Audited, parsed_args: argparse.Namespace
+        self,
+        audited: runner.Audited,
+        scope: str,
+        doubts: bool,
+        parsed_args: argparse.Namespace,
     ) -> None:
         counts = audited.counts
         found = sum(counts.found.values())
@@ -127,6 +158,7 @@ class Audit(selection.SelectingCommand, lister.Lister):
         self._print(
             f'{found} found, {pending} unconfirmed, {foreign} foreign, '
             f'{counts.unknown} unknown, {audited.busy} busy'
+            + (f'; only within {scope}' if scope else '')
         )
         if pending and not parsed_args.all:
             self._print(
@@ -141,15 +173,16 @@ class Audit(selection.SelectingCommand, lister.Lister):
             self._print('more are unknown: --unknown lists them')
         if found:
             self.exit_code = base.FOUND
-        elif not counts.unknown:
+        elif not (counts.unknown or doubts):
             self.exit_code = base.CLEAN
 
 
 def _writers(
-    parsed_args: argparse.Namespace,
+    parsed_args: argparse.Namespace, scope: str
 ) -> list[Callable[[content.Report], None]]:
     """Return what writes the reports.
 
+    :param scope: to what the audit is restricted
     :raises BadInput: one cannot be written; better before hours of reading
     """
     html, prometheus = parsed_args.html, parsed_args.prometheus
@@ -159,6 +192,11 @@ def _writers(
     if prometheus is not None and prometheus.suffix != '.prom':
         raise base.BadInput(
             f'{prometheus}: node_exporter reads only files that end in .prom'
+        )
+    if prometheus is not None and scope:
+        raise base.BadInput(
+            '--prometheus needs an audit of the whole cloud, and this one is '
+            f'restricted to {scope}'
         )
     if html is None and prometheus is None:
         return []
@@ -180,6 +218,8 @@ def _report(
     started: datetime.datetime,
     totals: reader.Totals,
     audited: runner.Audited,
+    scope: str,
+    doubts: list[str],
     error: str | None,
 ) -> content.Report:
     return content.Report(
@@ -195,6 +235,8 @@ def _report(
         tuple(audited.entries),
         tuple(audited.foreign),
         tuple(audited.unknown),
+        scope,
+        tuple(doubts),
         error,
     )
 
@@ -204,6 +246,7 @@ def _findings(
 ) -> _Table:
     columns: tuple[str, ...] = (
         'Class',
+        'What is wrong',
         'Volume',
         'Project',
         'Server',
@@ -211,10 +254,10 @@ def _findings(
         'Since',
         'State',
         'First seen',
-        'What to do',
+        base.TO_DO,
     )
     if parsed_args.long:
-        columns += ('What was found', 'Evidence')
+        columns += ('Evidence',)
     rows: list[tuple[Any, ...]] = []
     for entry in audited.entries:
         if entry.state is content.State.PENDING and not parsed_args.all:
@@ -222,6 +265,7 @@ def _findings(
         finding = entry.finding
         row = (
             finding.kind,
+            finding.text,
             finding.volume_id,
             finding.project_id,
             finding.server_id,
@@ -229,8 +273,7 @@ def _findings(
             finding.since,
             entry.state.value,
             model.stamp(entry.first_seen),
-            entry.command,
-            finding.text,
+            entry.script,
             '\n'.join(map(base.describe, finding.evidence)),
         )
         rows.append(row[: len(columns)])

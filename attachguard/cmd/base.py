@@ -9,11 +9,15 @@ has options to log in of its own.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import functools
 import signal
 import sys
+import textwrap
+from typing import IO
 from typing import NoReturn
 from typing import TYPE_CHECKING
 
@@ -29,6 +33,9 @@ from attachguard.audit.repair import journal
 
 if TYPE_CHECKING:
     from openstack import connection as sdk_connection
+
+#: The column with a script.
+TO_DO = 'What to do'
 
 #: As "nova-manage placement audit".
 CLEAN, ERROR, FOUND, REPAIRED, BAD_INPUT = 0, 1, 3, 4, 127
@@ -191,6 +198,33 @@ def describe(evidence: model.Evidence) -> str:
         f'{evidence.at} {evidence.call}: HTTP {evidence.status} '
         f'{evidence.request_id or "-"} {evidence.result}'
     ).rstrip()
+
+
+def print_items(
+    stream: IO[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+) -> None:
+    """Print a list for people, one item below the other, at 80 columns.
+
+    :param columns: the first is the title; :data:`TO_DO` comes last, and
+        whole, so that it can be copied
+    :param rows: with values of all columns; empty ones are left out
+    """
+    for number, row in enumerate(rows, 1):
+        title, *values = zip(columns, row, strict=True)
+        print(f'{number}. {title[1]}', file=stream)
+        for name, value in values:
+            if value and name != TO_DO:
+                lines = [
+                    part
+                    for line in str(value).splitlines()
+                    for part in textwrap.wrap(line, 60, break_on_hyphens=False)
+                ]
+                for label, line in zip(
+                    (name, *[''] * len(lines)), lines, strict=False
+                ):
+                    print(f'   {label:<13} {line}', file=stream)
+        to_do = dict(values).get(TO_DO)
+        print(f'   {TO_DO}:\n{to_do}\n' if to_do else '', file=stream)
 
 
 def extra_is_missing(exc: ImportError) -> BadInput:

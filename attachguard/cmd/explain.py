@@ -20,7 +20,8 @@ from attachguard.audit import guard_preview
 from attachguard.audit import model
 from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import rest
-from attachguard.audit.repair import plan
+from attachguard.audit.repair import advice
+from attachguard.audit.repair import decide
 from attachguard.cmd import base
 from attachguard.cmd import options
 from attachguard.cmd import selection
@@ -43,8 +44,8 @@ class Explain(selection.InventoryCommand, show.ShowOne):
     """Show what is known of one volume, and how to repair it.
 
     Shows the records of Cinder and Nova, what the guard would allow, the
-    class of the inconsistency and its cause, and the safest command to repair
-    it. It changes nothing.
+    class of the inconsistency and its cause, and what to do about it, with the
+    risks. It changes nothing.
 
     It reads all servers of Nova, to find those that have the volume without
     an attachment in Cinder.
@@ -96,7 +97,12 @@ class Explain(selection.InventoryCommand, show.ShowOne):
                 cloud, volume_id, read.rules, holders
             )
             foreign_lines = _foreign(case, read.rules)
-        found = checks.find(case)
+            found = checks.find(case)
+            shell = self._shell(cloud, parsed_args)
+            scripts = [
+                advice.script(decide.plan_of(cloud, f, case), case, shell)
+                for f in found
+            ]
         unknown = bool(error or case.unknown) or any(
             server.presence is model.Presence.UNKNOWN
             for server in case.servers.values()
@@ -118,9 +124,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             'Verdict': _verdict(case, found, unknown),
             'How it comes about': [checks.CLASSES[f.kind].how for f in found],
             'What repairs it': [checks.CLASSES[f.kind].repair for f in found],
-            'Safest command': [
-                plan.make(f, case, connected=False).command for f in found
-            ],
+            base.TO_DO: scripts,
             'Evidence': list(map(base.describe, case.evidence)),
         }
         return tuple(rows), tuple(

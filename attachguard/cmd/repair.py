@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import pathlib
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from cliff import lister
 
+from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
 from attachguard.audit.collect import rest
@@ -86,6 +88,14 @@ class Repair(
             help='Repair at most N findings (default: %(default)s).',
         )
         group.add_argument(
+            '--fail-above',
+            metavar='N',
+            type=options.positive,
+            help='If more than N findings are confirmed, repair nothing: a '
+            'change of the cloud, and not many mistakes, may have caused '
+            'them.',
+        )
+        group.add_argument(
             '--grace',
             metavar='DURATION',
             type=options.duration,
@@ -155,8 +165,8 @@ class Repair(
                     'the repair again later, or see --once'
                 )
             outcomes: list[apply.Outcome] = []
+            self._check(read, audited, parsed_args)
             if found:
-                self._check(read, parsed_args)
                 outcomes = self._repair_all(
                     cloud, read, found, opened, parsed_args
                 )
@@ -172,32 +182,51 @@ class Repair(
             bool(audited.counts.unknown),
         )
         return (
-            ('Class', 'Volume', 'Attachment', 'Server', 'Result', 'Text'),
+            (
+                *('Class', 'Result', 'Text', 'Volume', 'Attachment', 'Server'),
+                base.TO_DO,
+            ),
             [
                 (
                     outcome.finding.kind,
+                    outcome.result.value,
+                    outcome.text,
                     outcome.finding.volume_id,
                     outcome.finding.attachment_id,
                     outcome.finding.server_id,
-                    outcome.result.value,
-                    outcome.text,
+                    outcome.script,
                 )
                 for outcome in outcomes
             ],
         )
 
     def _check(
-        self, read: inventory.Inventory, parsed_args: argparse.Namespace
+        self,
+        read: inventory.Inventory,
+        audited: runner.Audited,
+        parsed_args: argparse.Namespace,
     ) -> None:
-        """Check that the inventory looks right.
+        """Check that the inventory looks right, and the findings are few.
 
-        :raises attachguard.audit.collect.rest.CloudError: it does not
+        :raises attachguard.audit.collect.rest.CloudError: they do not
         """
+        found = sum(audited.counts.found.values())
+        most = parsed_args.fail_above
+        if most is not None and found > most:
+            raise rest.CloudError(
+                f'{found} findings are more than --fail-above {most}, so '
+                'nothing is repaired: list them with "attachguard audit"'
+            )
         read.check_cells()
         doubts = read.doubts
         for doubt in doubts:
             self._print(f'warning: {doubt}')
-        if doubts and parsed_args.yes and not parsed_args.trust_inventory:
+        if (
+            doubts
+            and found
+            and parsed_args.yes
+            and not parsed_args.trust_inventory
+        ):
             raise rest.CloudError(
                 'The inventory looks wrong, so nothing is repaired: '
                 f'{"; ".join(doubts)}. If you have checked that it is right, '
@@ -221,7 +250,11 @@ class Repair(
                 stack.enter_context(contextlib.closing(journal))
                 self._print(f'journal: {journal.path}')
             repair = apply.Repair(
-                cloud, read.rules, journal, read.cases.holders
+                cloud,
+                read.rules,
+                journal,
+                read.cases.holders,
+                self._shell(cloud, parsed_args),
             )
             outcomes = list(self._repair(repair, found, parsed_args.limit))
             if opened is not None:
@@ -278,22 +311,31 @@ class Repair(
             yield outcome
 
     def produce_output(
-        self, parsed_args: argparse.Namespace, *what: Any
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
     ) -> int:
         """Print the list, or the SQL.
 
         :returns: the exit code
         """
-        if not parsed_args.sql:
-            code: int = super().produce_output(parsed_args, *what)
+        if parsed_args.sql:
+            self._print_sql()
+            return 0
+        if parsed_args.formatter != 'table' or parsed_args.columns:
+            code: int = super().produce_output(parsed_args, column_names, data)
             return code
+        base.print_items(self.app.stdout, column_names, data)
+        return 0
+
+    def _print_sql(self) -> None:
         for change in self._changes:
             print(sql_change.script(change), file=self.app.stdout)
             # As a comment: it must not run where the rest is pasted.
             undo = sql_change.script(change, undo=True).splitlines()
             for line in ('To undo it:', *undo, ''):
                 print(f'-- {line}'.rstrip(), file=self.app.stdout)
-        return 0
 
 
 def _exit_code(results: set[apply.Result], left: int, unknown: bool) -> int:

@@ -19,6 +19,7 @@ from attachguard.audit import foreign
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
+from attachguard.audit.repair import advice
 from attachguard.cmd import base
 from attachguard.cmd import options
 from attachguard.cmd import state
@@ -66,6 +67,18 @@ class InventoryCommand(base.CloudCommand):
         ):
             yield opened
 
+    @staticmethod
+    def _shell(
+        cloud: api.Cloud, parsed_args: argparse.Namespace
+    ) -> advice.Shell:
+        """Return how to write commands for this cloud."""
+        words: list[str] = []
+        for key, pattern in parsed_args.foreign_pattern:
+            words += ['--foreign-pattern', f'{key}={pattern}']
+        for host in parsed_args.compute_host:
+            words += ['--compute-host', host]
+        return advice.Shell(cloud.login, tuple(words))
+
 
 class SelectingCommand(InventoryCommand):
     """A command that finds inconsistent volumes."""
@@ -110,7 +123,7 @@ class SelectingCommand(InventoryCommand):
             '--once',
             action='store_true',
             help='Check each finding twice in this run, and use no state '
-            'file.',
+            'file. So it is with --volume and --server.',
         )
         group.add_argument(
             '--settle',
@@ -137,6 +150,17 @@ class SelectingCommand(InventoryCommand):
             'cloud in $XDG_STATE_HOME/attachguard).',
         )
 
+    @staticmethod
+    def _selection(parsed_args: argparse.Namespace) -> runner.Selection:
+        """Return what to audit."""
+        return runner.Selection(
+            frozenset(parsed_args.volumes),
+            frozenset(parsed_args.servers),
+            frozenset(parsed_args.projects),
+            frozenset(parsed_args.classes),
+            parsed_args.older_than,
+        )
+
     def _audit(
         self,
         cloud: api.Cloud,
@@ -145,7 +169,8 @@ class SelectingCommand(InventoryCommand):
     ) -> runner.Audit:
         """Prepare an audit."""
         state_file = None
-        if not parsed_args.once:
+        few = parsed_args.volumes or parsed_args.servers
+        if not (parsed_args.once or few):
             digest = hashlib.sha256(cloud.identity.encode()).hexdigest()[:16]
             state_file = confirmation.StateFile(
                 parsed_args.state_file
@@ -155,16 +180,11 @@ class SelectingCommand(InventoryCommand):
         return runner.Audit(
             cloud,
             read,
-            runner.Selection(
-                frozenset(parsed_args.volumes),
-                frozenset(parsed_args.servers),
-                frozenset(parsed_args.projects),
-                frozenset(parsed_args.classes),
-                parsed_args.older_than,
-            ),
+            self._selection(parsed_args),
             state_file,
             parsed_args.min_age,
             parsed_args.settle,
+            self._shell(cloud, parsed_args),
         )
 
 

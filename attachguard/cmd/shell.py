@@ -38,8 +38,12 @@ exit codes:
   0  the command succeeded
   1  the command failed; the reason is on standard error
   2  the command line is wrong
+  130  the command was interrupted, by Ctrl-C or SIGTERM
 audit, explain, repair and undo have more exit codes: see their --help.
 """
+
+
+INTERRUPTED = 130
 
 
 class Shell(app.App):
@@ -83,4 +87,8 @@ def main(argv: abc.Sequence[str] | None = None) -> int:
     # futurist imports eventlet wherever it is installed.
     warnings.filterwarnings('ignore', r'\s*Eventlet is deprecated')
     # Without arguments, cliff would start its interactive mode.
-    return Shell().run(arguments or ['help'])
+    try:
+        return Shell().run(arguments or ['help'])
+    except KeyboardInterrupt:
+        # Before or after the command itself.
+        return INTERRUPTED

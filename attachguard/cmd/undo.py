@@ -91,7 +91,11 @@ class Undo(database.DatabaseCommand, lister.Lister):
         if not parsed_args.yes:
             self._print('Nothing was changed: add --yes to undo.')
         results = {outcome.result for outcome in outcomes}
-        if results & {undo.Result.FAILED, undo.Result.REFUSED}:
+        if results & {
+            undo.Result.FAILED,
+            undo.Result.PARTLY,
+            undo.Result.REFUSED,
+        }:
             self.exit_code = base.ERROR
         elif undo.Result.PLANNED in results:
             self.exit_code = base.FOUND

@@ -46,9 +46,9 @@ _MAX_PAGES = 20
 # or deletes the volume. What clears an attachment meanwhile, or os-detach
 # without any, writes available: Nova can attach the volume, and the end of the
 # work makes it available, or in-use by nothing, or removes it.
-_STATUSES_OF_WORK = frozenset(
+#: Statuses in which Cinder works on a volume.
+STATUSES_OF_WORK = frozenset(
     (
-        'awaiting-transfer',
         'backing-up',
         'creating',
         'deleting',
@@ -63,7 +63,8 @@ _STATUSES_OF_WORK = frozenset(
         'uploading',
     )
 )
-_NOT_MIGRATING = frozenset((None, '', 'none', 'success', 'error'))
+#: The migration_status of a volume that is not being migrated.
+NOT_MIGRATING = frozenset((None, '', 'none', 'success', 'error'))
 
 # Headers of the caller's request that do not apply to a read, and what layers
 # behind this one keep of a request in its environ.
@@ -143,12 +144,15 @@ class Volume:
     @property
     def is_migrating(self) -> bool:
         """Whether Cinder migrates it, or another volume to it."""
-        return self.migration_status not in _NOT_MIGRATING
+        return self.migration_status not in NOT_MIGRATING
 
     @property
     def is_busy(self) -> bool:
         """Whether Cinder works on it."""
-        return self.is_migrating or self.status in _STATUSES_OF_WORK
+        return self.is_migrating or (
+            self.status in STATUSES_OF_WORK
+            or self.status == 'awaiting-transfer'
+        )
 
     def is_older_than(self, seconds: float) -> bool:
         """Whether its record has not changed for some time.

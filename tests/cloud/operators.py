@@ -84,16 +84,24 @@ class Operator:
         output = json.loads(done.stdout) if done.stdout.strip() else None
         return Run(done.returncode, output, done.stderr)
 
-    def type(self, line: str) -> None:
-        """Run a command line that attachguard prints.
+    def type(self, script: str, where: pathlib.Path) -> None:
+        """Run a script that attachguard prints.
 
-        :param line: of a shell, with what is installed here in its PATH
-        :raises subprocess.CalledProcessError: it fails
+        :param script: for a shell, with what is installed here in its PATH
+        :param where: the directory to run it in; programs there come first
+        :raises AssertionError: it fails
         """
-        self._run('sh', '-euc', line).check_returncode()
+        # What is there on a controller.
+        conf = self._cloud.places.etc('cinder') / 'cinder.conf'
+        script = script.replace('/etc/cinder/cinder.conf', str(conf))
+        done = self._run('sh', '-euc', script, where=where)
+        assert done.returncode in (0, 4), (script, done.stdout, done.stderr)
 
     def _run(
-        self, program: str, *words: str | os.PathLike[str]
+        self,
+        program: str,
+        *words: str | os.PathLike[str],
+        where: pathlib.Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         inherited = {
             name: value
@@ -102,16 +110,20 @@ class Operator:
         }
         bin_directory = pathlib.Path(sys.prefix, 'bin')
         found = bin_directory / program
+        places = [] if where is None else [str(where)]
         return subprocess.run(
             [found if found.exists() else program, *words],
             env={
                 **inherited,
-                'PATH': f'{bin_directory}{os.pathsep}{os.environ["PATH"]}',
+                'PATH': os.pathsep.join(
+                    [*places, str(bin_directory), os.environ['PATH']]
+                ),
                 # What is tested is this tree, whatever is installed.
                 'PYTHONPATH': str(_ROOT),
                 'XDG_STATE_HOME': str(self._home),
                 **self._login,
             },
+            cwd=where,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

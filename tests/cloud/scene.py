@@ -7,6 +7,8 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import json
+import pathlib
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -184,6 +186,23 @@ class Scene(stages.Stage):
             stdin=subprocess.DEVNULL,
             capture_output=True,
         )
+
+    def places_for(self, server: str) -> pathlib.Path:
+        """A directory as a script of attachguard needs it on a controller.
+
+        With ``connector.json`` of a server's compute, and a ``nova-manage``
+        that reads this cloud's nova.conf.
+        """
+        where = self.cloud.directory / f'{self.request_id}.{server}'
+        where.mkdir(exist_ok=True)
+        shutil.copy(self.connector(server), where / 'connector.json')
+        program = where / 'nova-manage'
+        program.write_text(
+            f'#!/bin/sh\nexec {sys.prefix}/bin/nova-manage '
+            f'--config-file={self.cloud.places.etc("nova")}/nova.conf "$@"\n'
+        )
+        program.chmod(0o755)
+        return where
 
     def connector(self, server: str = 'server') -> str:
         """A file with what ``os_brick`` says of the server's compute."""

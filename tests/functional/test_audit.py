@@ -13,6 +13,7 @@ import os
 import pathlib
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -511,6 +512,51 @@ def test_the_servers_of_another_cloud_look_wrong(scene: Scene) -> None:
         assert scene.written() == []
 
 
+def _of_another_nova(scene: Scene) -> list[str]:
+    """Attachments of a second Nova, which uses the same Cinder."""
+    return [scene.forged().id for _ in range(25)]
+
+
+def test_another_nova_is_noticed_by_every_filter(scene: Scene) -> None:
+    volumes = _of_another_nova(scene)
+    for narrow in (
+        ['--volume', volumes[0]],
+        ['--class', 'server-gone'],
+        ['--project', scene.project],
+        [],
+    ):
+        dry = scene.repair(*narrow)
+        assert 'does another Nova use this Cinder' in dry.err
+        done = scene.repair('--yes', *narrow)
+        assert done.code == 1
+        assert 'does another Nova use this Cinder' in done.err
+    assert scene.written() == []
+    # An audit does not call that clean.
+    ran = scene.audit('--class', 'duplicate')
+    assert (ran.code, ran.rows) == (1, [])
+
+
+def test_one_project_with_some_damage_is_no_other_cloud(scene: Scene) -> None:
+    for server in list(scene.cloud.nova.servers.values()):
+        server.project_id = scene.project
+    stale = scene.forged()
+    # Its newest server has what Cinder has lost.
+    _missing_in_cinder(scene)
+    done = scene.repair('--yes', '--volume', stale.id)
+    assert [row['Result'] for row in done.rows] == ['repaired'], done.err
+    assert 'warning' not in done.err
+
+
+def test_many_findings_stop_a_repair(scene: Scene) -> None:
+    for _ in range(3):
+        scene.forged()
+    done = scene.repair('--yes', '--fail-above', '2')
+    assert done.code == 1
+    assert '3 findings are more than --fail-above 2' in done.err
+    assert scene.written() == []
+    assert scene.repair('--yes', '--fail-above', '3').code == 4
+
+
 def test_credentials_that_see_no_other_project_look_wrong(
     scene: Scene,
 ) -> None:
@@ -673,6 +719,35 @@ def test_manual_repairs_do_not_count_for_the_limit(
     assert [row['Result'] for row in done.rows].count('repaired') == 1
 
 
+def test_the_printed_command_repairs_now(scene: Scene) -> None:
+    volume = scene.forged()
+    scene.record(scene.volume(), str(uuid.uuid4()), host='old1')
+    options = ('--compute-host', 'old1', '--foreign-pattern', 'host=k8s *')
+    rows = {row['Volume']: row for row in scene.audit(*options).rows}
+    assert len(rows) == 2
+    name, *words = shlex.split(rows[volume.id]['What to do'])
+    assert name == 'attachguard'
+    # Without a state file, and without an earlier audit.
+    done = scene.run(*words, '--settle=0s', '--grace=0s', '-f', 'json')
+    assert [row['Result'] for row in done.rows] == ['repaired']
+    assert volume.status == 'available'
+
+
+def test_findings_fit_a_terminal(scene: Scene) -> None:
+    forged, missing = scene.forged(), _missing_in_cinder(scene)
+    ran = scene.run('audit', '--once', '--settle=0s')
+    assert ran.code == 3
+    for line in ran.out.splitlines():
+        if line.startswith((' ', '#')) or line[:1].isdigit():
+            assert len(line) <= 80
+    # Whole, to be copied.
+    assert f'\nattachguard repair --volume {forged.id} --yes\n' in ran.out
+    (script,) = scene.run('explain', missing.id, '-f', 'json').rows[
+        'What to do'
+    ]
+    assert script in ran.out
+
+
 def test_one_class_alone_can_be_repaired(scene: Scene) -> None:
     kept = scene.volume(status='reserved')
     scene.forged()
@@ -730,7 +805,7 @@ def test_a_finding_that_went_away_is_forgotten(scene: Scene) -> None:
 def test_a_selective_audit_forgets_nothing_else(scene: Scene) -> None:
     first, second = scene.forged(), scene.forged()
     scene.run('audit', '--min-age', '0s')
-    assert scene.run('audit', '--min-age', '0s', '--volume', first.id).code
+    assert scene.run('audit', '--settle', '0s', '--volume', first.id).code
     ran = scene.run('audit', '--min-age', '0s', '-f', 'json')
     assert {row['Volume'] for row in ran.rows} == {first.id, second.id}
 
@@ -850,6 +925,7 @@ def test_a_journal_that_cannot_be_written_stops_everything(
         ['audit', '--foreign-pattern', 'colour=blue'],
         ['audit', '--html', '/nowhere/page.html'],
         ['audit', '--prometheus', 'metrics.txt'],
+        ['audit', '--prometheus', 'a.prom', '--project', 'x'],
         ['repair', '--limit', '0'],
         ['repair', '--limit', 'all'],
         ['explain'],
@@ -978,6 +1054,25 @@ def test_the_reports_are_written(scene: Scene) -> None:
     assert re.search(r'attachguard_audit_success{[^}]*} 1\.0', text)
 
 
+def test_a_report_says_what_was_looked_at(scene: Scene) -> None:
+    scene.forged()
+    page = scene.directory / 'a.html'
+    healthy = scene.attached(scene.server())
+    ran = scene.audit('--volume', healthy.id, '--html', str(page))
+    assert ran.code == 0
+    assert f'only within volume {healthy.id}' in ran.err
+    assert f'Clean within volume {healthy.id}' in page.read_text()
+
+
+def test_a_page_shows_what_looks_wrong(scene: Scene) -> None:
+    _of_another_nova(scene)
+    page = scene.directory / 'a.html'
+    scene.audit('--class', 'duplicate', '--html', str(page))
+    text = page.read_text()
+    assert 'does another Nova use this Cinder' in text
+    assert 'Clean' not in text
+
+
 @pytest.mark.parametrize('trouble', ['nova', 'credentials'])
 def test_an_audit_that_fails_says_so_in_its_reports(
     scene: Scene, trouble: str
@@ -1017,7 +1112,8 @@ def test_explain_finds_the_server_that_cinder_does_not_name(
     volume_id = _missing_in_cinder(scene).id
     ran = scene.run('explain', volume_id, '-f', 'json')
     assert ran.code == 3
-    assert 'reboot --hard' in ran.rows['Safest command'][0]
+    (script,) = ran.rows['What to do']
+    assert 'nova-manage volume_attachment refresh' in script
 
 
 def _environment() -> dict[str, str]:

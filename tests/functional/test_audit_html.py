@@ -365,7 +365,7 @@ def test_the_command_can_be_copied(screen: Screen) -> None:
     screen.show(example.report(entry))
     screen.press('.command button', '\n')
     selected = screen.execute('return getSelection().toString()')
-    assert selected.strip() == entry.command
+    assert selected.strip() == entry.script
     [label] = screen.texts('.command button')
     assert label in ('Copy', 'Copied', 'Selected')
 

@@ -360,7 +360,12 @@ def test_the_result_is_that_of_cinder_itself(
     for table in TABLES:
         for mine, cinders in zip(ours[table], theirs[table], strict=True):
             key = 'id' if table == 'volumes' else 'volume_id'
-            assert mine == cinders, names[mine[key]]
+            name = names[mine[key]]
+            if table == 'volumes' and name == 'one of a volume in error':
+                # Cinder overwrites a status that is not the attachments'.
+                assert cinders['status'] == 'available'
+                cinders = {**cinders, 'status': 'error'}
+            assert mine == cinders, name
     assert ours != but_times(before, before)
 
 

@@ -81,6 +81,12 @@ class Cloud:
         return self._auth_url if name in _NAMELESS else name
 
     @property
+    def login(self) -> tuple[str, ...]:
+        """The options of the clients that name it; none where it has none."""
+        name = str(self._connection.config.name or '')
+        return () if name in _NAMELESS else ('--os-cloud', name)
+
+    @property
     def identity(self) -> str:
         """The URL of its Keystone and its region: the same under any name."""
         return f'{self._auth_url} {self.region or ""}'.strip()
@@ -259,6 +265,7 @@ class Cloud:
         found: str | None = None
         if response.status == 200 and isinstance(row, dict):
             found = row.get('attachment_id')
+            server = dataclasses.replace(server, device=row.get('device'))
         elif not response.not_found:
             server = dataclasses.replace(
                 server, presence=model.Presence.UNKNOWN, why=response.why
@@ -267,6 +274,40 @@ class Cloud:
             response.why if found is None else f'Nova: by {found}'
         )
         return dataclasses.replace(server, attachment_id=found), evidence
+
+    def disks(
+        self, server: model.Server
+    ) -> tuple[model.Server, list[model.Evidence]]:
+        """Read all volumes of a server, and which of them Cinder has there.
+
+        :param server: which Nova has
+        :returns: with ``disks`` of None where one of both sides fails
+        """
+        response = self.nova(
+            f'/servers/{guard_request.canonical_uuid(server.id)}'
+            '/os-volume_attachments',
+            ATTACHMENT_VERSION,
+        )
+        evidence = [response.evidence]
+        found = response.body.get('volumeAttachments')
+        if response.status != 200 or not isinstance(found, list):
+            return server, evidence
+        known: set[str] = set()
+        try:
+            for page in self.attachments(instance_id=server.id):
+                known.update(str(row['id']) for row in page.rows)
+                evidence.append(page.evidence)
+        except rest.CloudError:
+            return server, evidence
+        disks = tuple(
+            model.Disk(
+                str(row['volumeId']),
+                row.get('attachment_id'),
+                row.get('attachment_id') in known,
+            )
+            for row in found
+        )
+        return dataclasses.replace(server, disks=disks), evidence
 
     def compute_hosts(self) -> tuple[set[str], list[str]]:
         """Read the compute services.

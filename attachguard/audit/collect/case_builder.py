@@ -55,6 +55,7 @@ def read_case(
         for server_id in sorted(builder.named.union(servers)):
             builder.read_server(server_id)
             builder.read_attachment_id(server_id)
+            builder.read_disks(server_id)
     return builder.build(rules)
 
 
@@ -198,6 +199,16 @@ class CaseBuilder:
                 server, self._volume_id
             )
             self.evidence.append(evidence)
+
+    def read_disks(self, server_id: str) -> None:
+        """Read the other volumes of a server that has one that is gone.
+
+        A hard reboot drops all those that Cinder does not have.
+        """
+        server = self.servers[server_id]
+        if self.volume is None and server.presence is model.Presence.HAS:
+            self.servers[server_id], evidence = self._cloud.disks(server)
+            self.evidence += evidence
 
     def build(self, rules: foreign.Rules) -> model.Case:
         """The case of the volume.

@@ -162,14 +162,16 @@ class Cases:
             'SELECT server, query FROM suspects WHERE volume = ?', (volume_id,)
         ):
             self._progress('suspects', 1)
-            if query == comparison.Query.SERVER:
-                builder.read_server(server_id)
-            elif query == comparison.Query.ATTACHMENT_ID:
-                builder.read_attachment_id(server_id)
-            else:
+            if query == comparison.Query.VOLUME:
                 read_volume = True
+            if server_id:
+                builder.read_server(server_id)
+                builder.read_attachment_id(server_id)
         if read_volume:
             builder.read_volume()
+        if builder.volume is None and not builder.unknown:
+            for server_id in list(builder.servers):
+                builder.read_disks(server_id)
         if builder.volume is not None and builder.volume.status == 'attaching':
             # It waits for the attachment that Nova has, or for a forged one.
             for item in builder.attachments.values():
@@ -179,6 +181,7 @@ class Cases:
                     and server is not None
                     and server.attachment_id is None
                 ):
+                    builder.read_server(server.id)
                     builder.read_attachment_id(server.id)
 
 

@@ -9,15 +9,20 @@ So each difference is a suspect, which costs one query of its own.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import dataclasses
 import enum
 import sqlite3
 
 from attachguard.audit.collect import api
-from attachguard.audit.collect import reader
 
 # This many attachments that Nova does not have prove nothing.
 _FEW = 20
+
+# How often servers are listed again, to find some that still exist when Nova
+# is queried for them, and how many are tried.
+_TRIES = 3
+_SHOWN = 5
 
 
 class Query(enum.StrEnum):
@@ -122,26 +127,42 @@ def compare(tables: sqlite3.Connection) -> Agreement:
     return Agreement(total, total - missing)
 
 
-def compare_samples(cloud: api.Cloud, read: reader.Reader) -> Agreement:
-    """Compare some of Nova's attachments, where only Nova's side was read."""
-    for server_id, volume_id in read.samples.values():
-        for page in cloud.attachments(instance_id=server_id):
-            if any(row['volume_id'] == volume_id for row in page.rows):
-                return Agreement(1, 1)
-    return Agreement(len(read.samples), 0)
+def visibility_doubt(cloud: api.Cloud, others: Collection[str]) -> str:
+    """Check whether Nova shows servers of other projects.
 
+    Without the right to see them, all of them would seem not to exist.  Those
+    that were deleted since they were listed prove nothing: so some that are
+    listed just now are tried, too.
 
-def visibility_doubt(cloud: api.Cloud, server_id: str) -> str:
-    """Check whether Nova shows a server of another project.
-
-    Without the right to see them, all of them would seem not to exist.
-
-    :returns: the doubt; empty where Nova shows it
+    :param others: ids of servers of other projects
+    :returns: the doubt; empty where Nova shows one of them, or there is none
     """
-    response = cloud.nova(f'/servers/{server_id}')
-    if response.not_found or response.status == 403:
-        return (
-            f'Nova lists server {server_id} of another project, and does not '
-            f'show it ({response.why}): the credentials need the role admin'
-        )
-    return ''
+    why = _why_hidden(cloud, others)
+    own_project = cloud.project_id()
+    for _ in range(_TRIES if why else 0):
+        page = next(cloud.servers())
+        listed = [
+            row['id']
+            for row in page.rows
+            if row.get('tenant_id') != own_project
+            and row.get('status') != 'UNKNOWN'
+        ]
+        why = _why_hidden(cloud, listed[-_SHOWN:])
+        if not why:
+            return ''
+    return why
+
+
+def _why_hidden(cloud: api.Cloud, others: Collection[str]) -> str:
+    why = ''
+    for server_id in others:
+        response = cloud.nova(f'/servers/{server_id}')
+        if response.status == 200:
+            return ''
+        if response.not_found or response.status == 403:
+            why = (
+                f'Nova lists server {server_id} of another project, and does '
+                f'not show it ({response.why}): the credentials need the role '
+                'admin'
+            )
+    return why

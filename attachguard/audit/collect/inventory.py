@@ -93,12 +93,12 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         :raises attachguard.audit.collect.rest.CloudError: as :meth:`read`
         """
         wanted = self._reader.read_selected(volumes, servers)
-        self._agreement = comparison.compare_samples(self._cloud, self._reader)
+        self._agreement = comparison.Agreement(*self._reader.sample)
         self._check()
         return wanted
 
     def _check(self) -> None:
         self.check_cells()
-        server_id = self._reader.other_server
-        if server_id is not None:
-            self._hidden = comparison.visibility_doubt(self._cloud, server_id)
+        self._hidden = comparison.visibility_doubt(
+            self._cloud, self._reader.others
+        )

@@ -8,6 +8,7 @@ any size are compared in some 64 MiB of memory.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterator
@@ -27,9 +28,8 @@ from attachguard.audit.collect import rows
 #: Called with what is read, and how much more of it.
 Progress = Callable[[str, int], None]
 
-# Servers, each of another project, of which one has to have a volume in Cinder
-# that it has in Nova.
-_SAMPLES = 20
+# Servers that are remembered as witnesses: the first and the last ones.
+_WITNESSES = 10
 
 # Statuses that depend on attachments. A volume of another status that shows
 # no attachment is consistent, and not stored.
@@ -84,8 +84,6 @@ class Reader:
     :param cloud: to read
     :param tables: to fill
     :param progress: called with what is read
-    :ivar other_server: a server of another project
-    :ivar samples: by project, a server and a volume that it has
     """
 
     def __init__(
@@ -97,8 +95,27 @@ class Reader:
         self._last = model.Evidence('no call', None, '')
         self._pages = 0
         self._counts = {'volumes': 0, 'attachments': 0, 'servers': 0}
-        self.other_server: str | None = None
-        self.samples: dict[str, tuple[str, str]] = {}
+        self._first: list[str] = []
+        self._last_others: collections.deque[str] = collections.deque(
+            maxlen=_WITNESSES
+        )
+        self._sample: dict[tuple[str, str], bool] = {}
+
+    @property
+    def others(self) -> list[str]:
+        """Servers of other projects, the first ones of the list, and the last.
+
+        Of several, some still exist when Nova is queried.
+        """
+        return [*self._first, *self._last_others]
+
+    @property
+    def sample(self) -> tuple[int, int]:
+        """How many of some of Cinder's attachments Nova has.
+
+        :returns: how many were compared, and how many of them Nova has
+        """
+        return len(self._sample), sum(self._sample.values())
 
     @property
     def totals(self) -> Totals:
@@ -128,6 +145,7 @@ class Reader:
         """
         wanted = dict.fromkeys(volumes)
         with self._filling():
+            self._read_sample()
             for server_id in servers:
                 for page in self._cloud.attachments(instance_id=server_id):
                     for row in page.rows:
@@ -226,6 +244,16 @@ class Reader:
                 ],
             )
 
+    def _read_sample(self) -> None:
+        """Read the first page of attachments, to compare both sides by it."""
+        page = next(self._cloud.attachments(attach_status='attached'))
+        self._begin(page, 'attachments', 0)
+        self._sample = {
+            (row['volume_id'], found): False
+            for row in page.rows
+            if (found := rows.canonical(row['instance'])) is not None
+        }
+
     def _read_servers(self, wanted: Callable[[str, str], bool]) -> None:
         own_project = self._cloud.project_id()
         for page in self._cloud.servers():
@@ -238,13 +266,15 @@ class Reader:
                     # Its cell does not respond: a query shows that again.
                     continue
                 if row['tenant_id'] != own_project:
-                    self.other_server = self.other_server or server
+                    if len(self._first) < _WITNESSES:
+                        self._first.append(server)
+                    else:
+                        self._last_others.append(server)
                 if not volumes:
                     continue
-                if len(self.samples) < _SAMPLES:
-                    self.samples.setdefault(
-                        row['tenant_id'], (server, volumes[0]['id'])
-                    )
+                for item in volumes:
+                    if (item['id'], server) in self._sample:
+                        self._sample[item['id'], server] = True
                 task_state = row['OS-EXT-STS:task_state']
                 if model.is_busy(task_state, status):
                     busy.append((server, task_state, status))

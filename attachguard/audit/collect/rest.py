@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import dataclasses
 import http.client
 import json
+import time
 from typing import Any
 from typing import Protocol
 import urllib.parse
@@ -30,6 +31,12 @@ PAGE_SIZE = 1000
 # after it are deleted in the meantime; and how often that may happen.
 _MARKERS = 20
 _MAX_LOST = 100
+
+# Nova lists a server that is being built, and shortly afterwards the server
+# itself: the page after it can end with it again. So often in a row, after
+# so many seconds, is no coincidence.
+_MAX_REPEATED = 5
+_PAUSE = 0.5
 
 # The statuses with which a proxy or a rate limit asks for a retry.
 _RETRIABLE = (429, 502, 503, 504)
@@ -190,7 +197,7 @@ class Service:
         :raises CloudError: where a page cannot be read
         """
         markers: list[str] = []
-        lost = 0
+        lost = repeated = 0
         while True:
             query = {'all_tenants': '1', 'limit': str(PAGE_SIZE), **filters}
             if markers:
@@ -217,10 +224,15 @@ class Service:
             except (KeyError, TypeError):
                 raise cannot_list(key, response) from None
             if markers[-1:] == ids[-1:]:
-                raise CloudError(
-                    f'{key} cannot be listed: the pages have no end '
-                    f'({response.evidence.call})'
-                )
+                repeated += 1
+                if repeated > _MAX_REPEATED:
+                    raise CloudError(
+                        f'{key} cannot be listed: the pages have no end '
+                        f'({response.evidence.call})'
+                    )
+                time.sleep(_PAUSE)
+                continue
+            repeated = 0
             markers = [*markers, *ids][-_MARKERS:]
 
 

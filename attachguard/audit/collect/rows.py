@@ -108,4 +108,5 @@ def server(row: object, server_id: str, volume_id: str) -> model.Server:
         task_state=row.get('OS-EXT-STS:task_state'),
         status=row.get('status'),
         host=row.get('OS-EXT-SRV-ATTR:host'),
+        root_device=row.get('OS-EXT-SRV-ATTR:root_device_name'),
     )

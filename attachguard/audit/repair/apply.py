@@ -23,12 +23,21 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
+from attachguard.audit.collect import rest
+from attachguard.audit.repair import advice
+from attachguard.audit.repair import decide
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import writer
 
 # Seconds between the checks of a repaired volume.
 _WAITS = (0.5, 1.0, 2.0, 0.0)
+# Seconds before each try to change a volume that is reserved: together longer
+# than the option "settle" of the guard, as the reservation has changed it.
+_TRIES = (0.0, 5.0, 10.0, 20.0)
+
+
+_REFUSED = (writer.CallStatus.REFUSED, writer.CallStatus.UNVERIFIED)
 
 
 class Result(enum.Enum):
@@ -55,11 +64,13 @@ class Outcome:
     :param finding: as the audit found it
     :param result: the result
     :param text: what was done, or why nothing was
+    :param script: what a person can do then, if anything
     """
 
     finding: checks.Finding
     result: Result
     text: str
+    script: str = ''
 
 
 class Repair:
@@ -70,6 +81,7 @@ class Repair:
     :param journal: where each call is recorded before it is made; None for a
         dry run
     :param holders: returns the servers that have a volume, by Nova's list
+    :param shell: how to write commands for a person
     :param sleep: for tests
     """
 
@@ -79,6 +91,7 @@ class Repair:
         rules: foreign.Rules,
         journal: journal.Journal | None,
         holders: Callable[[str], Collection[str]],
+        shell: advice.Shell = advice.PLAIN,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._cloud = cloud
@@ -87,6 +100,7 @@ class Repair:
             None if journal is None else writer.Writer(cloud, journal)
         )
         self._holders = holders
+        self._shell = shell
         self._sleep = sleep
 
     def repair(self, finding: checks.Finding) -> Outcome:
@@ -101,30 +115,20 @@ class Repair:
             return Outcome(finding, Result.UNKNOWN, case.unknown)
         if current is None:
             return self.not_found(finding, case)
-        connected = is_connected(self._cloud, current.attachment_id)
-        if connected is False and _names_host(current, case):
+        for server in case.silent_servers:
             return Outcome(
                 finding,
-                Result.BY_HAND,
-                'the attachment names a host but was never connected to it. '
-                'Nova does not do so; Zun does. Find out who attached it, and '
-                'see --foreign',
+                Result.UNKNOWN,
+                f'Nova, of server {server.id}: {server.why}',
             )
-        planned = plan.make(current, case, connected)
+        before = case
+        planned = decide.plan_of(self._cloud, current, case)
         if not planned.steps:
-            return Outcome(finding, Result.BY_HAND, planned.why_not)
-        if (
-            current.attachment_id is not None
-            and connected is not False
-            and may_disconnect_another(self._cloud, current, case)
-        ):
             return Outcome(
                 finding,
                 Result.BY_HAND,
-                'the attachment may be connected to a host where something '
-                'other than Nova (for example Zun) has the volume too, and '
-                'would lose its connection. Find out what does, and see '
-                '--foreign',
+                planned.why_not,
+                advice.script(planned, case, self._shell),
             )
         if self._writer is None:
             return Outcome(finding, Result.PLANNED, _describe(planned.steps))
@@ -136,20 +140,17 @@ class Repair:
                     return self.not_found(finding, case)
             result = self._apply(self._writer, step, current, case)
             results.append(f'{step.call.name}: {result}')
-            if result.status is writer.CallStatus.REFUSED:
-                # Cinder, or the guard, reports that the volume is used. The
-                # next step could get around that.
+            if result.status in _REFUSED:
+                # Cinder, or the guard, reports that the volume is used, or
+                # may be. The next step could get around that.
                 return Outcome(finding, Result.UNKNOWN, '; '.join(results))
             case, repaired = self._verify(finding)
             if case.unknown:
                 results.append(f'then: {case.unknown}')
                 return Outcome(finding, Result.UNKNOWN, '; '.join(results))
             if repaired:
-                status = _status(case) or 'deleted'
-                return Outcome(
-                    finding,
-                    Result.REPAIRED,
-                    f'{step.call.name}; the volume is {status}',
+                return self._finish(
+                    self._writer, finding, step.call.name, before, case
                 )
         return Outcome(finding, Result.FAILED, '; '.join(results))
 
@@ -162,13 +163,19 @@ class Repair:
         checked = []
         for outcome in outcomes:
             if outcome.result is Result.REPAIRED:
-                _case, current = self.recheck(outcome.finding)
+                case, current = self.recheck(outcome.finding)
                 if current is not None:
                     outcome = dataclasses.replace(
                         outcome,
                         result=Result.FAILED,
                         text=f'{outcome.text}; then found again: '
                         f'{current.text}',
+                    )
+                elif case.unknown:
+                    outcome = dataclasses.replace(
+                        outcome,
+                        result=Result.UNKNOWN,
+                        text=f'{outcome.text}; then: {case.unknown}',
                     )
             checked.append(outcome)
         return checked
@@ -187,9 +194,21 @@ class Repair:
         case = case_builder.read_case(
             self._cloud, finding.volume_id, self._rules, sorted(servers)
         )
+        if not case.servers and not case.unknown:
+            # That no server has it is as true as Nova's list, of which Nova
+            # could not respond with a change since.
+            case = dataclasses.replace(case, unknown=self._why_silent())
         return case, next(
             (f for f in checks.find(case) if f.key == finding.key), None
         )
+
+    def _why_silent(self) -> str:
+        """Return why Nova does not respond now; empty if it does."""
+        try:
+            self._cloud.compute_hosts()
+        except rest.CloudError as exc:
+            return str(exc)
+        return ''
 
     @staticmethod
     def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
@@ -234,20 +253,25 @@ class Repair:
                 now, _current = self.recheck(finding)
                 if _status(now) != _status(case):
                     # Only the response was lost.
-                    _unreserve(calls, reservation, finding, now)
+                    self._unreserve(calls, reservation, finding, now)
             return writer.CallResult(
                 result.status
-                if result.status is writer.CallStatus.REFUSED
+                if result.status in _REFUSED
                 else writer.CallStatus.FAILED,
                 f'the volume cannot be reserved: {result}',
             )
         reserved = None
         try:
-            reserved, _current = self.recheck(finding)
-            why_not = changes(case, reserved)
-            if why_not:
-                return writer.CallResult(writer.CallStatus.FAILED, why_not)
-            return calls.call(step.call, _record('step', finding, case))
+            for wait in _TRIES:
+                self._sleep(wait)
+                reserved, _current = self.recheck(finding)
+                why_not = changes(case, reserved)
+                if why_not:
+                    return writer.CallResult(writer.CallStatus.FAILED, why_not)
+                result = calls.call(step.call, _record('step', finding, case))
+                if result.status is not writer.CallStatus.UNVERIFIED:
+                    break
+            return result
         finally:
             # Also where the journal cannot be written any more: a volume that
             # stays reserved is of no use to anybody.
@@ -257,7 +281,100 @@ class Repair:
                 or now.unknown
                 or _status(now) == _status(reserved)
             ):
-                _unreserve(calls, reservation, finding, now)
+                self._unreserve(calls, reservation, finding, now)
+
+    def _finish(
+        self,
+        calls: writer.Writer,
+        finding: checks.Finding,
+        done: str,
+        before: model.Case,
+        case: model.Case,
+    ) -> Outcome:
+        """Put back the volume's own status, and report what was repaired.
+
+        :param done: what was done
+        :param before: the volume before that
+        :param case: the volume after it
+        """
+        was, volume = before.volume, case.volume
+        if (
+            was is not None
+            and volume is not None
+            and was.has_own_status
+            and volume.status == 'available'
+        ):
+            case = self._put_back(calls, finding, was, case)
+            if _status(case) != was.status:
+                return Outcome(
+                    finding,
+                    Result.FAILED,
+                    f'{done}; but the volume was {was.status}, and is '
+                    f'{_status(case) or "unknown"} now: undo restores it',
+                )
+        return Outcome(
+            finding,
+            Result.REPAIRED,
+            f'{done}; the volume is {_status(case) or "deleted"}',
+        )
+
+    def _put_back(
+        self,
+        calls: writer.Writer,
+        finding: checks.Finding,
+        was: model.Volume,
+        case: model.Case,
+    ) -> model.Case:
+        """Set the status that Cinder has overwritten, unless it is in use.
+
+        :returns: the volume afterwards
+        """
+        reservation = plan.by_reserving(was)
+        reserved = calls.call(
+            reservation.reserve, _record('hold', finding, case)
+        )
+        if reserved.status not in (
+            writer.CallStatus.DONE,
+            writer.CallStatus.NO_RESPONSE,
+        ):
+            # Nova, or somebody else, attaches it.
+            return self.recheck(finding)[0]
+        try:
+            now, _current = self.recheck(finding)
+            if _status(now) == 'attaching' and not (
+                now.attachments or now.foreign
+            ):
+                calls.call(
+                    plan.set_status(was.id, was.status),
+                    _record('status', finding, case),
+                )
+        finally:
+            now, _current = self.recheck(finding)
+            if now.unknown or _status(now) == 'attaching':
+                self._unreserve(calls, reservation, finding, now)
+                now, _current = self.recheck(finding)
+        return now
+
+    def _unreserve(
+        self,
+        calls: writer.Writer,
+        reservation: plan.Reservation,
+        finding: checks.Finding,
+        case: model.Case,
+    ) -> None:
+        call = reservation.unreserve
+        for wait in _TRIES:
+            self._sleep(wait)
+            try:
+                result = calls.call(call, _record('release', finding, case))
+            except journal.JournalError:
+                calls.call_unrecorded(call)
+                raise
+            if result.status in (
+                writer.CallStatus.DONE,
+                writer.CallStatus.FAILED,
+            ):
+                return
 
     def _verify(self, finding: checks.Finding) -> tuple[model.Case, bool]:
         """Check the result of a step; Cinder may need a moment.
@@ -277,43 +394,6 @@ class Repair:
                 break
             self._sleep(wait)
         return case, repaired
-
-
-def is_connected(cloud: api.Cloud, attachment_id: str | None) -> bool | None:
-    """Return whether an attachment has a connection to a host.
-
-    :param cloud: the cloud
-    :param attachment_id: the attachment, if there is one
-    :returns: None where that is unknown. Cinder responds 400 where there is
-        none and the volume is on NFS
-    """
-    if attachment_id is None:
-        return None
-    response = cloud.cinder('GET', f'/attachments/{attachment_id}')
-    row = response.body.get('attachment')
-    if response.status != 200 or not isinstance(row, dict):
-        return None
-    return bool(row.get('connection_info'))
-
-
-def may_disconnect_another(
-    cloud: api.Cloud, finding: checks.Finding, case: model.Case
-) -> bool:
-    """Return whether another attachment may have a connection of its own.
-
-    No driver knows of such a one, as its record has no connector.
-
-    :param cloud: the cloud
-    :param finding: names the attachment that is to be removed
-    :param case: the volume
-    """
-    return any(
-        item.id != finding.attachment_id
-        and item.host
-        and case.servers[item.server_id or ''].presence is model.Presence.GONE
-        and not is_connected(cloud, item.id)
-        for item in case.attachments
-    )
 
 
 def changes(before: model.Case, reserved: model.Case) -> str:
@@ -376,20 +456,6 @@ def _record(
     }
 
 
-def _unreserve(
-    calls: writer.Writer,
-    reservation: plan.Reservation,
-    finding: checks.Finding,
-    case: model.Case,
-) -> None:
-    call = reservation.unreserve
-    try:
-        calls.call(call, _record('release', finding, case))
-    except journal.JournalError:
-        calls.call_unrecorded(call)
-        raise
-
-
 def _describe(steps: Sequence[plan.Step]) -> str:
     """Return what would be done, and what next if that is not enough."""
     return 'would ' + '; if that is not enough, '.join(
@@ -415,10 +481,3 @@ def _concerned(
         return list(case.servers.values())
     server = case.servers.get(finding.server_id or '')
     return [] if server is None else [server]
-
-
-def _names_host(finding: checks.Finding, case: model.Case) -> bool:
-    return any(
-        item.id == finding.attachment_id and item.host
-        for item in case.attachments
-    )

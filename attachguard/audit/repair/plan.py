@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
-import shlex
+import enum
 from typing import Any
 
 from attachguard.audit import checks
@@ -46,23 +46,53 @@ RECORD_CLASSES = (
     'stuck-reserved',
 )
 
-_REBOOT = (
-    'openstack server reboot --hard {server}   # Nova then drops what Cinder '
-    'does not have'
+
+class Manual(enum.Enum):
+    """What a person can do where no step is safe."""
+
+    #: give the server that has the volume a new attachment
+    REMAKE = 'remake'
+    #: let Nova drop a volume that is gone
+    DROP = 'drop'
+    #: delete the attachment, after a check
+    DELETE = 'delete'
+    #: change Cinder's database
+    SQL = 'sql'
+
+
+# The statuses in which Cinder creates an attachment of a volume.
+_OPEN = ('available', 'downloading', 'in-use', 'reserved')
+
+# The statuses of their own that os-reset_status sets, of those in which an
+# attachment is removed (cinder.objects.fields.VolumeStatus).
+_SETTABLE = (
+    'awaiting-transfer',
+    'error',
+    'error_backing-up',
+    'error_deleting',
+    'error_extending',
+    'error_managing',
+    'error_restoring',
 )
+
 _MANUAL = {
-    'missing-in-cinder': _REBOOT,
-    'volume-gone': _REBOOT,
-    # Cinder refuses a second attachment that is connected to the same host.
-    'attachment-id-mismatch': 'openstack server stop {server}   # when it is '
-    'stopped: {delete}; nova-manage volume_attachment refresh {server} '
-    '{volume} CONNECTOR (as "nova-manage volume_attachment get_connector" '
-    'prints it on its host); openstack server start {server}',
-    # A reboot gives the volume to the guest, but does not update Cinder.
-    'stuck-attaching': '{complete}   # then: openstack server reboot --hard '
-    '{server}',
-    'volume-deleted': 'attachguard repair --volume {volume} --sql --database '
-    'URL',
+    'missing-in-cinder': (
+        Manual.REMAKE,
+        'Nova has the volume, and Cinder has no attachment for it',
+    ),
+    'volume-gone': (Manual.DROP, 'only Nova can drop a volume that is gone'),
+    'attachment-id-mismatch': (
+        Manual.REMAKE,
+        'which of both attachments is connected is unknown',
+    ),
+    'stuck-attaching': (
+        Manual.REMAKE,
+        'Nova has the volume, and has not finished attaching it',
+    ),
+    'volume-deleted': (
+        Manual.SQL,
+        'Cinder deletes no attachment of a deleted volume',
+    ),
 }
 
 
@@ -119,12 +149,16 @@ class Plan:
 
     :param steps: to be tried in this order; empty where none is safe
     :param why_not: why there are no steps
-    :param command: the safest command for a person to run
+    :param manual: what a person can do then; None where nothing is known
+    :param server_id: on which server
+    :param attachment_id: with which attachment
     """
 
     steps: tuple[Step, ...]
-    why_not: str
-    command: str
+    why_not: str = ''
+    manual: Manual | None = None
+    server_id: str | None = None
+    attachment_id: str | None = None
 
 
 def action(volume_id: str, name: str, body: Any = None) -> Call:
@@ -159,22 +193,10 @@ def make(
             if finding.kind == 'duplicate':
                 return _remove_duplicate(attachment, finding, case, connected)
         steps, why_not = _correct_record(finding, volume, case)
-        if steps:
-            return Plan(steps, '', _repair(case))
-        if why_not:
-            return Plan((), why_not, '')
-    others = case.of(finding.server_id or '')
-    command = _MANUAL.get(finding.kind, '').format(
-        server=shlex.quote(finding.server_id or ''),
-        volume=shlex.quote(case.volume_id),
-        delete=' && '.join(_by_client('delete', a.id) for a in others),
-        complete=' && '.join(
-            _by_client('complete', a.id, api.COMPLETE_VERSION)
-            for a in others
-            if a.status == 'attaching'
-        ),
-    )
-    return Plan((), f'repair it by hand: {command}', command)
+        if steps or why_not:
+            return Plan(steps, why_not)
+    manual, why_not = _MANUAL.get(finding.kind, (None, 'no step is safe'))
+    return Plan((), why_not, manual, finding.server_id)
 
 
 def may_have_volume(server: model.Server) -> bool:
@@ -186,6 +208,11 @@ def may_have_volume(server: model.Server) -> bool:
         model.Presence.GONE,
         model.Presence.LACKS,
     )
+
+
+def set_status(volume_id: str, status: str) -> Call:
+    """Return the call that sets a status, and nothing else."""
+    return action(volume_id, 'os-reset_status', {'status': status})
 
 
 def _delete(attachment_id: str) -> Call:
@@ -207,20 +234,25 @@ def _remove(
             # missing-in-cinder, at least by Nova's list. The attachment to
             # remove is all that prevents the volume from being attached
             # elsewhere, or deleted.
-            command = _REBOOT.format(server=shlex.quote(server.id))
-            return _manual(
+            return Plan(
+                (),
                 f'Nova has the volume on server {server.id}, and Cinder has '
-                'no attachment to it. First run',
-                command,
+                'no attachment to it',
+                Manual.REMAKE,
+                server.id,
             )
-    by_client = _by_client('delete', attachment.id)
     if connected is not False and attachment.status != 'attached':
         # Cinder shows the host only of what is attached.
-        return _manual(
+        return _delete_by_hand(
+            attachment,
             f'the attachment is {attachment.status} and may be connected to a '
-            'host: by a brick client, or as the target of a volume migration. '
-            'When you have checked that, run',
-            by_client,
+            'host: by a brick client, or as the target of a volume migration',
+        )
+    if volume.has_own_status and volume.status not in _SETTABLE:
+        return _delete_by_hand(
+            attachment,
+            f'Cinder overwrites the status {volume.status} when the last '
+            'attachment is deleted, and nothing can restore it',
         )
     delete = _delete(attachment.id)
     in_use = any(map(may_have_volume, case.servers.values()))
@@ -229,11 +261,10 @@ def _remove(
     if connected is False:
         steps = [Step(delete)]
     elif case.foreign or in_use and not _driver_counts(volume, case):
-        return _manual(
+        return _delete_by_hand(
+            attachment,
             'the attachment may be connected to a host where another '
-            'attachment has the volume too, and would lose its connection. '
-            'When you have checked that, run',
-            by_client,
+            'attachment has the volume too, and would lose its connection',
         )
     elif _is_closed(volume) or volume.multiattach:
         # Nobody can attach it, or the driver counts who is connected.
@@ -243,11 +274,10 @@ def _remove(
         # host meanwhile, it would be disconnected as well.
         steps = [Step(delete, reservation)]
     else:
-        return _manual(
+        return _delete_by_hand(
+            attachment,
             'the attachment may be connected to a host, and nothing can '
-            'prevent Nova from attaching the volume there meanwhile. While '
-            'nothing is being attached, run',
-            by_client,
+            'prevent Nova from attaching the volume there meanwhile',
         )
     if (
         len(case.attachments) == 1
@@ -265,24 +295,11 @@ def _remove(
             # for os-reset_status it does not.
             reset = _reset(volume, 'available', 'detached')
             steps.append(Step(reset, reservation))
-    return Plan(tuple(steps), '', _repair(case))
+    return Plan(tuple(steps))
 
 
-def _repair(case: model.Case) -> str:
-    return f'attachguard repair --volume {shlex.quote(case.volume_id)} --yes'
-
-
-def _manual(why: str, command: str) -> Plan:
-    return Plan((), f'{why}: {command}', command)
-
-
-def _by_client(
-    what: str, attachment_id: str, version: str = api.VOLUME_VERSION
-) -> str:
-    return (
-        f'openstack --os-volume-api-version {version} volume attachment '
-        f'{what} {shlex.quote(attachment_id)}'
-    )
+def _delete_by_hand(attachment: model.Attachment, why: str) -> Plan:
+    return Plan((), why, Manual.DELETE, attachment_id=attachment.id)
 
 
 def _remove_duplicate(
@@ -305,12 +322,13 @@ def _remove_duplicate(
         and attachment.host != host
         and host == server.host
     ):
-        return Plan((Step(_delete(attachment.id)),), '', _repair(case))
-    return _manual(
+        return Plan((Step(_delete(attachment.id)),))
+    return Plan(
+        (),
         'the attachment may be connected to the host that the server runs '
-        'on, and the server would lose its connection. While the server is '
-        'stopped, run',
-        _by_client('delete', attachment.id),
+        'on, and the server would lose its connection',
+        Manual.REMAKE,
+        server.id,
     )
 
 
@@ -340,7 +358,7 @@ def _correct_record(
     if volume.status == 'available' or (
         volume.multiattach and volume.status == 'in-use'
     ):
-        reservation = _by_reserving(volume)
+        reservation = by_reserving(volume)
     elif volume.status == 'in-use':
         # By os-detach, a user could make it available meanwhile.
         reservation = _by_detaching(volume)
@@ -375,15 +393,13 @@ def _is_closed(volume: model.Volume) -> bool:
     As cinder.volume.api decides, in attachment_create and
     _attachment_reserve.
     """
-    return (
-        volume.status in ('attaching', 'detaching') or 'error' in volume.status
-    )
+    return volume.status not in _OPEN
 
 
 def _reservation(volume: model.Volume, case: model.Case) -> Reservation | None:
     """Return how to reserve a volume with attachments; None if impossible."""
     if volume.status == 'available':
-        return _by_reserving(volume)
+        return by_reserving(volume)
     # Otherwise Cinder refuses os-begin_detaching.
     if (
         volume.status == 'in-use'
@@ -398,7 +414,11 @@ def _reservation(volume: model.Volume, case: model.Case) -> Reservation | None:
     return None
 
 
-def _by_reserving(volume: model.Volume) -> Reservation:
+def by_reserving(volume: model.Volume) -> Reservation:
+    """Return how to reserve a volume that is available.
+
+    :param volume: it, or a multiattach volume in use
+    """
     return Reservation(
         action(volume.id, 'os-reserve'), action(volume.id, 'os-unreserve')
     )

@@ -11,7 +11,8 @@ it themselves, with the same text that
 The rows become what Cinder itself makes of them when an attachment is
 deleted: ``Volume.finish_detach`` of cinder/objects/volume.py, that is
 ``volume_detached`` and ``volume_admin_metadata_delete`` of cinder/db/api.py;
-and where the volume is deleted, ``volume_destroy``.  Cinder's driver and
+and where the volume is deleted, ``volume_destroy``.  Except that a status
+which says something else than the attachments is kept.  Cinder's driver and
 Nova's records are not changed.
 """
 
@@ -70,20 +71,6 @@ COLUMNS = {
 
 # cinder.db.api.ATTACH_STATUS_MAP
 _STATUS = {'attached': 'in-use', 'detached': 'available'}
-
-# The statuses that depend on attachments (cinder.objects.fields.VolumeStatus):
-# the others are not wrong without one.
-_OF_ATTACHMENTS = frozenset(
-    (
-        'attaching',
-        'available',
-        'detaching',
-        'error_attaching',
-        'error_detaching',
-        'in-use',
-        'reserved',
-    )
-)
 
 # How each dialect writes text that is not printable ASCII. Not by escapes: the
 # meaning of a backslash depends on settings of the server and the session. In
@@ -319,6 +306,10 @@ def _rows(
         for row in attached_mode:
             yield Row('volume_admin_metadata', row, deleted(row))
     after = {**volume, **_status(staying)}
+    kept = {None, *model.STATUSES_OF_ATTACHMENTS}
+    if not staying and volume['status'] not in kept:
+        # Cinder would write available over it.
+        after['status'] = volume['status']
     if after != volume:
         # Cinder assigns updated_at to itself, here and in the attachment. Its
         # ORM ignores that, and sets the column's default. In the other tables
@@ -361,7 +352,7 @@ def _check(volume: Mapping[str, Value], remove: Collection[str]) -> None:
             f'Cinder is busy with volume {seen.id}: status {status}, '
             f'migration_status {migration}'
         )
-    if not remove and status not in _OF_ATTACHMENTS:
+    if not remove and seen.has_own_status:
         raise Refused(
             f'the status of volume {seen.id} is {status}, which does not '
             'depend on attachments: use os-reset_status'

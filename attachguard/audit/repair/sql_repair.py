@@ -108,12 +108,15 @@ class SqlRepair:
                 done['refused'] = str(exc)
                 return apply.Result.FAILED, str(exc)
             done['rows'] = len(change.rows)
-        _case, current = self._repair.recheck(finding)
+        after, current = self._repair.recheck(finding)
         if current is not None:
             return (
                 apply.Result.FAILED,
                 f'by SQL; then found again: {current.text}',
             )
+        checked = self._repair.not_found(finding, after)
+        if checked.result is not apply.Result.CLEAR:
+            return checked.result, f'by SQL; then: {checked.text}'
         return apply.Result.REPAIRED, 'by SQL'
 
 

@@ -20,6 +20,7 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
+from attachguard.audit.collect import rows
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import sql_change
@@ -36,6 +37,8 @@ class Result(enum.Enum):
     PLANNED = 'planned'
     #: it is as it was before, as far as possible
     UNDONE = 'undone'
+    #: only a part of it is as it was before
+    PARTLY = 'partly undone'
     #: there is nothing to undo
     NOTHING = 'nothing to undo'
     #: it is not as the repair left it, or unknown: nothing was changed
@@ -99,7 +102,8 @@ class Undo:
     def _undo(self, step: _Step) -> Outcome:
         if step.change is not None:
             result, text = self._undo_sql(step, step.change)
-        elif (step.status or 0) >= 300:
+        elif 300 <= (step.status or 0) < 500:
+            # After a 5xx, it may have been done.
             result = Result.NOTHING
             text = f'Cinder refused it (HTTP {step.status})'
         else:
@@ -130,19 +134,10 @@ class Undo:
 
     def _undo_call(self, step: _Step) -> tuple[Result, str]:
         was, attached = step.volume, step.attachments
-        case = case_builder.read_case(
-            self._cloud,
-            step.volume_id,
-            foreign.Rules(),
-            sorted({a.server_id for a in attached if a.server_id}),
-        )
-        if case.unknown:
-            return Result.REFUSED, case.unknown
-        if was is None or case.volume is None:
-            return Result.REFUSED, 'the volume is deleted'
-        for server in case.servers.values():
-            if server.presence is model.Presence.UNKNOWN:
-                return Result.REFUSED, f'Nova: {server.why}'
+        case = self._read(step)
+        why_not = _why_not(case, was)
+        if was is None or case.volume is None or why_not:
+            return Result.REFUSED, why_not
         now = {item.id for item in (*case.attachments, *case.foreign)}
         if now - {a.id for a in attached} - {*self._restored.values()}:
             return Result.REFUSED, 'the volume has new attachments'
@@ -151,65 +146,90 @@ class Undo:
             for item in attached
             if item.id not in now and item.id not in self._restored
         ]
-        if lost:
-            return self._restore_attachments(lost, was)
         wanted = _status(was, case.volume)
-        if not wanted:
+        if not lost and not wanted:
             return Result.NOTHING, 'it is as it was before'
-        if wanted.get('status') == 'in-use' and not now:
-            return (
-                Result.REFUSED,
-                'Cinder sets no volume to in-use that has no attachment',
-            )
-        if wanted.get('status') == 'available' and (
-            now
-            or any(
-                server.presence is model.Presence.HAS
-                for server in case.servers.values()
-            )
-        ):
-            return (
-                Result.REFUSED,
-                'the volume is attached, and others could attach it too',
-            )
-        return self._reset_status(wanted, case.volume)
-
-    def _reset_status(
-        self, wanted: Mapping[str, str], volume: model.Volume
-    ) -> tuple[Result, str]:
-        text = ', '.join(f'{name} {value}' for name, value in wanted.items())
-        text += f'; the volume was {volume.status}'
+        why_not = _cannot_restore(lost, was, case)
+        if why_not:
+            return Result.REFUSED, why_not
+        text = '; '.join(filter(None, (_of_lost(lost), _of_status(wanted))))
+        text += f'; the volume was {case.volume.status}'
         if self._writer is None:
             return Result.PLANNED, text
-        result = self._writer.call(
-            plan.action(volume.id, 'os-reset_status', wanted),
-            {'undo': volume.id},
-        )
-        if not result.done:
-            return Result.FAILED, f'os-reset_status: {_why(result)}'
-        return Result.UNDONE, text
+        failure = self._restore_all(self._writer, lost, was, case.volume)
+        if failure:
+            return Result.FAILED, failure
+        return self._verify(step, was, text)
 
-    def _restore_attachments(
-        self, lost: list[model.Attachment], was: model.Volume
-    ) -> tuple[Result, str]:
-        """Create attachments again that were deleted."""
-        for attachment in lost:
-            if attachment.server_id is None:
-                return Result.REFUSED, (
-                    f'attachment {attachment.id} named no server, and cannot '
-                    'be created again'
-                )
-        text = '; '.join(
-            f'attachment {item.id} to {item.server_id}, with another id'
-            + (f', without its connection to {item.host}' if item.host else '')
-            for item in lost
+    def _read(self, step: _Step) -> model.Case:
+        return case_builder.read_case(
+            self._cloud,
+            step.volume_id,
+            foreign.Rules(),
+            sorted({a.server_id for a in step.attachments if a.server_id}),
         )
-        if self._writer is None:
-            return Result.PLANNED, text
-        for attachment in lost:
-            failure = self._restore(self._writer, attachment, was)
+
+    def _restore_all(
+        self,
+        calls: writer.Writer,
+        lost: list[model.Attachment],
+        was: model.Volume,
+        now: model.Volume,
+    ) -> str:
+        """Restore attachments, and then the statuses.
+
+        :returns: why that failed; empty if it did not
+        """
+        if lost and now.has_own_status:
+            # Cinder creates no attachment of it. It has none at present.
+            failure = self._reset(calls, was.id, {'status': 'available'})
             if failure:
-                return Result.FAILED, failure
+                return failure
+        for attachment in lost:
+            failure = self._restore(calls, attachment, was)
+            if failure:
+                return failure
+        if lost:
+            response, row = self._cloud.volume(was.id)
+            if row is None:
+                return f'the volume is unknown: {response.why}'
+            now = rows.volume(row)
+        wanted = _status(was, now)
+        return self._reset(calls, was.id, wanted) if wanted else ''
+
+    @staticmethod
+    def _reset(
+        calls: writer.Writer, volume_id: str, wanted: Mapping[str, str]
+    ) -> str:
+        result = calls.call(
+            plan.action(volume_id, 'os-reset_status', wanted),
+            {'undo': volume_id},
+        )
+        return '' if result.done else f'os-reset_status: {_why(result)}'
+
+    def _verify(
+        self, step: _Step, was: model.Volume, text: str
+    ) -> tuple[Result, str]:
+        """Compare the volume with what it was before the repair."""
+        case = self._read(step)
+        if case.unknown or case.volume is None:
+            return Result.FAILED, f'{text}; then: {case.unknown or "deleted"}'
+        differences = []
+        if case.volume.status != was.status:
+            differences.append(
+                f'the volume is {case.volume.status}, and was {was.status}'
+            )
+        by_id = {item.id: item for item in (*case.attachments, *case.foreign)}
+        for old in step.attachments:
+            new = by_id.get(self._restored.get(old.id, old.id))
+            if new is None or new.status != old.status:
+                differences.append(
+                    f'attachment {old.id} is '
+                    f'{"lost" if new is None else new.status}, and was '
+                    f'{old.status}'
+                )
+        if differences:
+            return Result.PARTLY, f'{text}; but {"; ".join(differences)}'
         return Result.UNDONE, text
 
     def _restore(
@@ -295,6 +315,64 @@ def _read(entry: journal.Entry) -> _Step:
         raise journal.JournalError(
             f'Entry {entry.number} of the journal is incomplete: {exc!r}'
         ) from None
+
+
+def _why_not(case: model.Case, was: model.Volume | None) -> str:
+    """Return why nothing can be undone; empty if something can."""
+    if case.unknown:
+        return case.unknown
+    if was is None or case.volume is None:
+        return 'the volume is deleted'
+    for server in case.servers.values():
+        if server.presence is model.Presence.UNKNOWN:
+            return f'Nova: {server.why}'
+    return ''
+
+
+def _cannot_restore(
+    lost: list[model.Attachment], was: model.Volume, case: model.Case
+) -> str:
+    """Return what Cinder would refuse, or would do harm."""
+    now = case.volume
+    if now is None:
+        return 'the volume is deleted'
+    held = any(
+        server.presence is model.Presence.HAS
+        for server in case.servers.values()
+    )
+    for attachment in lost:
+        if attachment.server_id is None:
+            return (
+                f'attachment {attachment.id} named no server, and cannot be '
+                'created again'
+            )
+    left = bool(case.attachments or case.foreign)
+    if lost and held and not was.multiattach:
+        return 'Nova has attached the volume since'
+    if lost and (now.busy or now.has_own_status and left):
+        return f'Cinder creates no attachment while it is {now.status}'
+    if was.status == 'in-use' != now.status and not (left or lost):
+        return 'Cinder sets no volume to in-use that has no attachment'
+    if was.status == 'available' != now.status and held:
+        return 'the volume is attached, and others could attach it too'
+    return ''
+
+
+def _of_lost(lost: list[model.Attachment]) -> str:
+    return '; '.join(
+        f'attachment {item.id} to {item.server_id}, with another id'
+        + (f', without its connection to {item.host}' if item.host else '')
+        + (
+            f', reserved and not {item.status}'
+            if item.status not in ('attached', 'reserved')
+            else ''
+        )
+        for item in lost
+    )
+
+
+def _of_status(wanted: Mapping[str, str]) -> str:
+    return ', '.join(f'{name} {value}' for name, value in wanted.items())
 
 
 def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:

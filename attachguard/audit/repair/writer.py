@@ -33,6 +33,8 @@ class CallStatus(enum.Enum):
     DONE = 'done'
     #: Cinder, or the guard, protects the volume (403, 409)
     REFUSED = 'refused'
+    #: the guard cannot verify it now (503)
+    UNVERIFIED = 'not verified'
     #: no response, or a 5xx: it may have been done
     NO_RESPONSE = 'no response'
     #: any other error; or the call was not made
@@ -98,8 +100,15 @@ class Writer:
 
 def _status(response: rest.Response) -> CallStatus:
     status = response.status
-    if status is None or status >= 500:
+    if status is None:
         return CallStatus.NO_RESPONSE
+    if status >= 500:
+        # Only the guard's faults have a reason.
+        by_guard = any(
+            isinstance(fault, dict) and 'reason' in fault
+            for fault in response.body.values()
+        )
+        return CallStatus.UNVERIFIED if by_guard else CallStatus.NO_RESPONSE
     if status < 300:
         return CallStatus.DONE
     return CallStatus.REFUSED if status in (403, 409) else CallStatus.FAILED

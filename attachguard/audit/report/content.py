@@ -33,15 +33,14 @@ class Entry:
     :param state: whether it is confirmed
     :param first_seen: when an audit found it first
     :param seen: how many audits in a row have found it
-    :param command: the shell command that repairs it; empty where there is
-        none
+    :param script: the shell commands that repair it, with comments
     """
 
     finding: checks.Finding
     state: State
     first_seen: datetime.datetime
     seen: int = 1
-    command: str = ''
+    script: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +129,8 @@ class Report:
     :param entries: findings to list
     :param foreign: attachments to list
     :param unknown: volumes to list
+    :param scope: to what the audit was restricted; empty if to nothing
+    :param doubts: why the inventory looks wrong
     :param error: why the audit failed; None where it did not. What a failed
         audit did not find may exist all the same
     """
@@ -145,6 +146,8 @@ class Report:
     entries: tuple[Entry, ...] = ()
     foreign: tuple[Foreign, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+    scope: str = ''
+    doubts: tuple[str, ...] = ()
     error: str | None = None
 
     @property

@@ -135,10 +135,10 @@ def _verdict(
         return 'found', _many(found, 'finding')
     if pending:
         return 'unsure', 'No findings yet'
-    if report.counts.unknown:
+    if report.counts.unknown or report.doubts:
         # "Clean" would claim more than was checked.
         return 'unsure', 'No findings'
-    return 'clean', 'Clean'
+    return 'clean', f'Clean within {report.scope}' if report.scope else 'Clean'
 
 
 def _many(number: int, one: str, more: str | None = None) -> str:

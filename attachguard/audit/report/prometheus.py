@@ -73,6 +73,11 @@ def render(report: content.Report) -> bytes:
     )
     if not report.success:
         return prometheus_client.generate_latest(registry)
+    gauge(
+        'doubts',
+        'Reasons why what was read looks wrong; repairs are refused then.',
+        len(report.doubts),
+    )
     counts = report.counts
     gauges('findings', 'Confirmed findings, by class.', counts.found, 'class')
     gauges(

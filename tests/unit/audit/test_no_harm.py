@@ -51,6 +51,7 @@ from attachguard.audit.collect import cases
 from attachguard.audit.collect import inventory
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply
+from attachguard.audit.repair import decide
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import undo
@@ -706,11 +707,11 @@ def _holders_are_ignored(patch: pytest.MonkeyPatch) -> None:
 
 
 def _nothing_is_connected(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(apply, 'is_connected', lambda *_args: False)
+    patch.setattr(decide, 'is_connected', lambda *_args: False)
 
 
 def _containers_are_ignored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(apply, 'may_disconnect_another', lambda *_args: False)
+    patch.setattr(decide, 'may_disconnect_another', lambda *_args: False)
 
 
 def _nothing_is_foreign(patch: pytest.MonkeyPatch) -> None:
@@ -736,7 +737,7 @@ def _everything_is_confirmed(patch: pytest.MonkeyPatch) -> None:
 
 
 def _one_step(call: plan.Call) -> plan.Plan:
-    return plan.Plan((plan.Step(call),), '', '')
+    return plan.Plan((plan.Step(call),))
 
 
 def _what_drops_all_comes_first(patch: pytest.MonkeyPatch) -> None:
@@ -904,12 +905,12 @@ def test_a_write_in_a_dry_run_would_be_seen(
     operator.audit()
     operator.repair(dry=True)
 
-    real = apply.is_connected
+    real = decide.is_connected
 
     def delete(cloud: api.Cloud, attachment_id: str | None) -> bool | None:
         cloud.cinder('DELETE', f'/attachments/{attachment_id}')
         return real(cloud, attachment_id)
 
-    monkeypatch.setattr(apply, 'is_connected', delete)
+    monkeypatch.setattr(decide, 'is_connected', delete)
     with pytest.raises(Harm, match='dry run'):
         operator.repair(dry=True)

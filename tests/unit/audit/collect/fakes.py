@@ -40,12 +40,19 @@ class Adapter:
         return self._respond(method, path)
 
 
+class Session:
+    """A session of a project that has no servers."""
+
+    def get_project_id(self) -> str:
+        return 'own'
+
+
 @dataclasses.dataclass
 class Connection:
     """Both services by one adapter."""
 
     compute: Adapter
-    session: Any = None
+    session: Any = dataclasses.field(default_factory=Session)
     config: Any = None
 
     @property

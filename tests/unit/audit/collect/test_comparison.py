@@ -4,9 +4,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from attachguard.audit.collect import comparison
+from tests.unit.audit.collect import fakes
 
 
 @pytest.mark.parametrize(
@@ -30,3 +33,34 @@ def test_both_sides_have_to_agree_on_enough_attachments(
     found = agreement.doubt(servers)
     assert doubt in found
     assert bool(doubt) == bool(found)
+
+
+def visibility(shown: str, listed: str, deleted: str = 'abc') -> str:
+    """The doubt about what Nova shows of the servers of other projects.
+
+    :param shown: the servers that it shows
+    :param listed: those that it lists when it is queried again
+    :param deleted: those that were listed before
+    """
+
+    def respond(method: str, path: str) -> Any:
+        if 'detail' in path:
+            servers = [{'id': name, 'tenant_id': 'x'} for name in listed]
+            return fakes.reply(200, {'servers': servers})
+        if path.removeprefix('/servers/') in shown:
+            return fakes.reply(200, {'server': {}})
+        return fakes.reply(404, fakes.NOT_FOUND)
+
+    cloud, _adapter = fakes.make(respond)
+    return comparison.visibility_doubt(cloud, list(deleted))
+
+
+def test_servers_that_were_deleted_since_prove_nothing() -> None:
+    assert visibility(shown='c', listed='') == ''
+    # All of them are, and new ones are there.
+    assert visibility(shown='de', listed='de') == ''
+    assert visibility(shown='', listed='', deleted='') == ''
+
+
+def test_servers_that_are_listed_and_never_shown_are_a_doubt() -> None:
+    assert 'need the role admin' in visibility(shown='', listed='de')

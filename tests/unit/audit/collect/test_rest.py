@@ -89,6 +89,27 @@ def test_a_list_whose_markers_are_never_found_is_an_error() -> None:
         ids(fakes.make(respond)[0], 'attachments')
 
 
+@pytest.mark.parametrize('repeats', [1, 5, 6])
+def test_a_server_that_is_listed_again_is_not_the_end(
+    monkeypatch: pytest.MonkeyPatch, repeats: int
+) -> None:
+    """While it is built, Nova lists its request, and then the server."""
+    monkeypatch.setattr(rest, '_PAUSE', 0)
+    pages = [['a']] * (1 + repeats) + [['b'], []]
+
+    def respond(method: str, path: str) -> requests.Response:
+        return fakes.reply(
+            200, {'servers': [{'id': name} for name in pages.pop(0)]}
+        )
+
+    cloud = fakes.make(respond)[0]
+    if repeats <= 5:
+        assert ids(cloud, 'servers').endswith('ab')
+    else:
+        with pytest.raises(rest.CloudError, match='have no end'):
+            ids(cloud, 'servers')
+
+
 @pytest.mark.parametrize(
     ('status', 'text'),
     [

@@ -57,8 +57,9 @@ def _fail(status: int, message: str) -> Response:
 class Fault(NamedTuple):
     """How a request fails.
 
-    :param kind: a status; ``proxy`` for a 404 of a proxy; ``timeout``; or
-        ``kill`` or ``stop``, which end the audit itself
+    :param kind: a status; ``proxy`` for a 404 of a proxy; ``guard`` for a 503
+        of the guard; ``timeout``; or ``kill`` or ``stop``, which end the audit
+        itself
     :param late: whether the service has done what was requested
     """
 
@@ -145,6 +146,9 @@ class Connection:
             raise KeyboardInterrupt
         if fault.kind == 'timeout':
             raise ksa_exceptions.ConnectTimeout('timed out')
+        if fault.kind == 'guard':
+            later = {'code': 503, 'message': 'later', 'reason': 'young'}
+            return _respond(503, {'serviceUnavailable': later})
         if fault.kind == 'proxy':
             return Response(404, b'<html>Not Found</html>')
         return _fail(int(fault.kind), 'it failed')

@@ -20,11 +20,8 @@ from tests.unit.audit.cases import HAS
 from tests.unit.audit.cases import LACKS
 from tests.unit.audit.cases import OTHER
 from tests.unit.audit.cases import SECOND
-from tests.unit.audit.cases import SERVER
 from tests.unit.audit.cases import server
-from tests.unit.audit.cases import THIRD
 from tests.unit.audit.cases import UNKNOWN
-from tests.unit.audit.cases import VOLUME
 from tests.unit.audit.cases import volume
 
 LIVE = (attachment(), server(HAS, FIRST, host='compute1'))
@@ -136,8 +133,7 @@ def test_the_only_attachment_of_a_volume_that_nova_has_is_kept(
     (finding,) = (f for f in checks.find(of) if f.kind == 'server-gone')
     planned = plan.make(finding, of, connected=False)
     assert not planned.steps
-    assert f'reboot --hard {OTHER}' in planned.command
-    assert planned.command in planned.why_not
+    assert (planned.manual, planned.server_id) == (plan.Manual.REMAKE, OTHER)
 
 
 def test_an_attachment_without_connector_may_lose_its_connection() -> None:
@@ -284,64 +280,30 @@ def test_what_makes_a_reservation_possible_drops_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ('of', 'command'),
+    ('of', 'manual'),
     [
-        (case(volume('available'), server(HAS, FIRST)), 'reboot --hard'),
-        (case(None, server(HAS, FIRST)), 'reboot --hard'),
+        (case(volume('available'), server(HAS, FIRST)), plan.Manual.REMAKE),
+        (
+            case(volume(), attachment(), server(HAS, SECOND)),
+            plan.Manual.REMAKE,
+        ),
+        (
+            case(
+                volume('attaching'),
+                attachment(status='attaching'),
+                server(HAS, FIRST),
+            ),
+            plan.Manual.REMAKE,
+        ),
+        (case(None, server(HAS, FIRST)), plan.Manual.DROP),
+        (case(None, attachment(), server(GONE)), plan.Manual.SQL),
     ],
 )
-def test_a_manual_repair_has_a_command(of: model.Case, command: str) -> None:
+def test_what_no_call_repairs_is_left_to_a_person(
+    of: model.Case, manual: plan.Manual
+) -> None:
     assert steps(of) == []
     (finding,) = checks.find(of)
     planned = plan.make(finding, of)
-    assert command in planned.command
-    assert SERVER in planned.command
-    assert planned.command in planned.why_not
-
-
-def test_another_attachment_is_deleted_before_novas_is_created() -> None:
-    """Cinder refuses a second one that is connected to the same host."""
-    of = case(
-        volume(),
-        attachment(),
-        attachment(found=THIRD),
-        server(HAS, SECOND),
-    )
-    (finding,) = checks.find(of)
-    planned = plan.make(finding, of)
-    assert not planned.steps
-    # Pasted into a shell, it only runs the first command.
-    now, _hash, later = planned.command.partition('#')
-    assert now.strip() == f'openstack server stop {SERVER}'
-    positions = [
-        later.index(text)
-        for text in (
-            FIRST,
-            THIRD,
-            f'nova-manage volume_attachment refresh {SERVER} {VOLUME} ',
-            f'openstack server start {SERVER}',
-        )
-    ]
-    assert positions == sorted(positions)
-    assert planned.command in planned.why_not
-
-
-def test_an_attachment_that_nova_has_is_completed_manually() -> None:
-    """A reboot alone does not do that."""
-    of = case(
-        volume('attaching'),
-        attachment(status='attaching'),
-        server(HAS, FIRST),
-    )
-    (finding,) = checks.find(of)
-    planned = plan.make(finding, of)
-    assert not planned.steps
-    assert f'volume attachment complete {FIRST} ' in planned.command
-    assert planned.command in planned.why_not
-
-
-def test_an_attachment_of_a_deleted_volume_is_left_to_sql() -> None:
-    of = case(None, attachment(), server(GONE))
-    assert steps(of) == []
-    (finding,) = checks.find(of)
-    assert f'--volume {VOLUME} --sql' in plan.make(finding, of).command
+    assert planned.manual is manual
+    assert planned.server_id == finding.server_id

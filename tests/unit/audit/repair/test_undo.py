@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from attachguard.audit import checks
+from attachguard.audit import foreign
+from attachguard.audit.collect import case_builder
+from attachguard.audit.repair import apply
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
 from attachguard.audit.repair import undo
@@ -78,3 +82,83 @@ def test_a_status_is_restored(
     outcome = undo_change(world, tmp_path, {'status': 'detaching'})
     assert outcome.result is undo.Result.UNDONE
     assert next(iter(world.cinder.volumes.values())).status == 'detaching'
+
+
+# A whole repair, and its undo
+
+
+def repaired(world: models.World, tmp_path: pathlib.Path) -> pathlib.Path:
+    """Repair everything that is found.
+
+    :returns: the journal
+    """
+    cloud = fakes.of_world(world)
+    rules = foreign.Rules(compute_hosts=models.HOSTS)
+    path = tmp_path / 'repair'
+    with contextlib.closing(journal.Journal(path, {})) as opened:
+        repair = apply.Repair(
+            cloud, rules, opened, lambda _id: [], sleep=lambda _seconds: None
+        )
+        for volume_id in world.cinder.volumes:
+            case = case_builder.read_case(cloud, volume_id, rules)
+            for finding in checks.find(case):
+                outcome = repair.repair(finding)
+                assert outcome.result is apply.Result.REPAIRED
+    return path
+
+
+def undone(
+    world: models.World, tmp_path: pathlib.Path, path: pathlib.Path
+) -> list[undo.Outcome]:
+    """Undo a repair."""
+    with contextlib.closing(journal.Journal(tmp_path / 'undo', {})) as opened:
+        found = undo.Undo(fakes.of_world(world), opened)
+        return list(found.undo(journal.read(path)[1]))
+
+
+@pytest.mark.parametrize(
+    'status',
+    ['in-use', 'available', 'detaching', 'error', 'error_deleting'],
+)
+def test_a_status_comes_back_with_its_attachment(
+    world: models.World, tmp_path: pathlib.Path, status: str
+) -> None:
+    world.act(models.Action('os_attach_gone'))
+    (volume, *_others) = world.cinder.volumes.values()
+    volume.status = status
+    path = repaired(world, tmp_path)
+    assert not world.cinder.of(volume.id)
+    (outcome,) = undone(world, tmp_path, path)
+    assert outcome.result is undo.Result.UNDONE
+    (back,) = world.cinder.of(volume.id)
+    assert (back.status, volume.status) == ('attached', status)
+
+
+def test_what_is_not_as_before_is_not_called_undone(
+    world: models.World, tmp_path: pathlib.Path
+) -> None:
+    """Nothing but a compute service makes an attachment attaching."""
+    world.act(models.Action('os_attach_gone'))
+    (volume, *_others) = world.cinder.volumes.values()
+    (item,) = world.cinder.of(volume.id)
+    item.status = volume.status = volume.attach_status = 'attaching'
+    path = repaired(world, tmp_path)
+    (outcome,) = undone(world, tmp_path, path)
+    assert outcome.result is undo.Result.PARTLY
+    assert 'is reserved, and was attaching' in outcome.text
+    assert volume.status == 'attaching'
+
+
+def test_what_may_have_been_done_is_undone(
+    world: models.World, tmp_path: pathlib.Path
+) -> None:
+    """A gateway's 504 does not say whether Cinder did it."""
+    world.act(models.Action('os_attach_gone'))
+    (volume, *_others) = world.cinder.volumes.values()
+    path = repaired(world, tmp_path)
+    text = path.read_text()
+    assert '"status": 200' in text
+    path.write_text(text.replace('"status": 200', '"status": 504'))
+    (outcome,) = undone(world, tmp_path, path)
+    assert outcome.result is undo.Result.UNDONE
+    assert world.cinder.of(volume.id)

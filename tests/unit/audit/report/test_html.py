@@ -124,7 +124,7 @@ def test_a_finding_is_shown_with_everything_known_about_it() -> None:
         entry.finding.text,
         '2026-11-02 01:15',
         'First seen 2026-11-23 19:08, 3 times in a row',
-        entry.command,
+        entry.script,
         kind.what,
         kind.how,
         kind.repair,

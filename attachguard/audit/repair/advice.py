@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+
+"""What to do about a finding, as a shell script for a person.
+
+Pure functions.  A script says what it risks and what to check before, in
+comments; its commands are complete, and each runs only if the one before it
+succeeded.  No script makes a server lose a disk: a server that has what
+Cinder does not have gets a new attachment (``nova-manage volume_attachment
+refresh``), and is never rebooted hard, because Nova then drops each of its
+disks that Cinder does not have, the root disk included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import dataclasses
+import shlex
+import textwrap
+
+from attachguard.audit import model
+from attachguard.audit.collect import api
+from attachguard.audit.repair import plan
+
+# Where the scripts expect the connector of the server's host.
+_CONNECTOR = 'connector.json'
+# Seconds that a guest may take to stop.
+_STOP_TIMEOUT = 600
+_WIDTH = 78
+
+# The statuses of a server from which it can be stopped, or is stopped.
+_RUNS, _STOPPED = 'ACTIVE', 'SHUTOFF'
+
+# The statuses in which Cinder creates another attachment for the same server.
+_OPEN = ('available', 'in-use', 'reserved')
+
+
+@dataclasses.dataclass(frozen=True)
+class Shell:
+    """How to write the clients' commands.
+
+    :param login: the options that name the cloud
+    :param audit: those that a repair needs, so that it sees what the audit saw
+    """
+
+    login: tuple[str, ...] = ()
+    audit: tuple[str, ...] = ()
+
+    def openstack(self, *words: str, version: str = '') -> str:
+        """A command of python-openstackclient.
+
+        :param version: the microversion of the Block Storage API
+        """
+        options = ('--os-volume-api-version', version) if version else ()
+        return shlex.join(('openstack', *self.login, *options, *words))
+
+    def repair(self, volume_id: str, *words: str) -> str:
+        """``attachguard repair`` of a volume."""
+        return shlex.join(
+            (
+                'attachguard',
+                'repair',
+                *self.login,
+                *self.audit,
+                '--volume',
+                volume_id,
+                *words,
+            )
+        )
+
+    def delete(self, attachment_id: str) -> str:
+        """The deletion of an attachment."""
+        return self.openstack(
+            *('volume', 'attachment', 'delete', attachment_id),
+            version=api.VOLUME_VERSION,
+        )
+
+
+#: For a cloud that the environment names.
+PLAIN = Shell()
+
+
+def script(planned: plan.Plan, case: model.Case, shell: Shell) -> str:
+    """Return what to do about a finding.
+
+    :param planned: how it can be repaired
+    :param case: the volume
+    :param shell: how to write commands
+    :returns: a shell script; comments only where no command is safe
+    """
+    if planned.steps:
+        return shell.repair(case.volume_id, '--yes')
+    comments, commands = _by_hand(planned, case, shell)
+    lines = [
+        line
+        for text in comments
+        for line in textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent='# ',
+            subsequent_indent='# ',
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    ]
+    return '\n'.join([*lines, ' &&\n'.join(commands)]).rstrip()
+
+
+def _by_hand(
+    planned: plan.Plan, case: model.Case, shell: Shell
+) -> tuple[list[str], list[str]]:
+    """Return comments and commands."""
+    server = case.servers.get(planned.server_id or '')
+    if planned.manual is plan.Manual.REMAKE and server is not None:
+        return _remake(case, server, shell)
+    if planned.manual is plan.Manual.DROP and server is not None:
+        return _drop(case, server, shell)
+    comments = [f'Not repaired: {planned.why_not}.']
+    if planned.manual is plan.Manual.DELETE and planned.attachment_id:
+        return (
+            [*comments, 'When you have checked that, delete the attachment:'],
+            [shell.delete(planned.attachment_id)],
+        )
+    if planned.manual is plan.Manual.SQL:
+        words = ('--execute-sql', '--cinder-conf', '/etc/cinder/cinder.conf')
+        return (
+            [
+                *comments,
+                'The API cannot repair it. Where cinder.conf is, with --sql '
+                'instead of --yes --execute-sql, this prints the SQL first:',
+            ],
+            [shell.repair(case.volume_id, '--yes', *words)],
+        )
+    return comments, []
+
+
+def _remake(
+    case: model.Case, server: model.Server, shell: Shell
+) -> tuple[list[str], list[str]]:
+    """Give a server that has a volume a new attachment in Cinder.
+
+    Tried on data and root disks: the guest keeps its disk.
+    """
+    comments = list(_no_reboot(server))
+    why_not = _cannot_remake(case, server)
+    if why_not:
+        return [*comments, why_not], []
+    volume = case.volume
+    own = [a for a in case.of(server.id) if a.id == server.attachment_id]
+    commands = [f'test -s {_CONNECTOR}']
+    runs = server.status == _RUNS
+    if runs:
+        commands += [
+            shell.openstack('server', 'stop', server.id),
+            _wait(server.id, shell),
+        ]
+    stale = _stale(case)
+    mine = [item for item in stale if item.server_id == server.id]
+    kept = set(case.attachments) - set(stale)
+    drop = not (own or kept or case.foreign)
+    commands += [
+        shell.delete(item.id) for item in stale if not (drop and item in mine)
+    ]
+    if drop and (mine or not stale):
+        # The guard protects the only attachment of a server that has it.
+        commands.append(
+            shell.openstack(
+                *('volume', 'set', '--state', 'available', '--detached'),
+                case.volume_id,
+            )
+        )
+    if own and volume is not None and volume.status not in _OPEN:
+        commands.append(
+            shell.openstack(
+                *('volume', 'set', '--state', 'in-use', case.volume_id)
+            )
+        )
+    commands.append(
+        shlex.join(
+            (
+                *('nova-manage', 'volume_attachment', 'refresh'),
+                *(server.id, case.volume_id, _CONNECTOR),
+            )
+        )
+    )
+    if runs:
+        commands.append(shell.openstack('server', 'start', server.id))
+    return [
+        'Give the server a new attachment; it keeps the disk.'
+        + (' Disruptive: the server is stopped and started.' if runs else ''),
+        *comments,
+        f'First, on its compute host {server.host or "(unknown)"}, run '
+        '"nova-manage volume_attachment get_connector --json", and save the '
+        f'output as {_CONNECTOR} here, where nova-manage and nova.conf are. '
+        'Check that nothing else uses the volume.',
+    ], commands
+
+
+def _drop(
+    case: model.Case, server: model.Server, shell: Shell
+) -> tuple[list[str], list[str]]:
+    """Let Nova drop a volume that Cinder does not have any more."""
+    if server.may_boot_from_it:
+        return [
+            'The volume is, or may be, the root disk of server '
+            f'{server.id}. Nothing brings it back. Do not reboot the server '
+            'hard: Nova would drop the disk, and the server could not be '
+            'rebuilt. Save what still runs, and restore a backup.'
+        ], []
+    if server.disks is None:
+        return [
+            f'The other volumes of server {server.id} are unknown. Do not '
+            'reboot it hard: Nova drops each volume that Cinder does not '
+            'have. Run the audit again.'
+        ], []
+    lost = sorted(
+        disk.volume_id
+        for disk in server.disks
+        if disk.volume_id != case.volume_id and not disk.in_cinder
+    )
+    if lost:
+        return [
+            f'Do not reboot server {server.id} hard yet: Nova would also drop '
+            f'{", ".join(lost)}, which Cinder does not have on it. Repair '
+            'these first, and run the audit again.'
+        ], []
+    if server.attachment_id is None:
+        return [
+            'Nova has no attachment id of the volume, so a reboot does not '
+            "drop it. On the server's cell database, while the server is "
+            'stopped, run:',
+            _unmap(server.id, case.volume_id),
+        ], []
+    return [
+        'Disruptive: the server is reset. Nova then drops the volume, which '
+        'Cinder does not have any more. Its other volumes were checked: it '
+        'keeps them.'
+    ], [shell.openstack('server', 'reboot', '--hard', server.id)]
+
+
+def _unmap(server_id: str, volume_id: str) -> str:
+    """Return the SQL that removes a volume from a server of Nova's."""
+    # Ids of Nova's and Cinder's, which are UUIDs.
+    return (
+        'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() '  # noqa: S608
+        f"WHERE instance_uuid = '{server_id}' AND volume_id = '{volume_id}' "
+        'AND deleted = 0;'
+    )
+
+
+def _no_reboot(server: model.Server) -> Iterator[str]:
+    if server.attachment_id is None:
+        yield (
+            'A hard reboot changes nothing here: Nova has no attachment id '
+            'of the volume.'
+        )
+        return
+    yield (
+        f'Do not reboot server {server.id} hard: Nova would drop the disk'
+        + (
+            ', which is or may be its root disk, and the server would be lost.'
+            if server.may_boot_from_it
+            else '.'
+        )
+    )
+
+
+def _cannot_remake(case: model.Case, server: model.Server) -> str:
+    """Return why a new attachment cannot be made; empty if it can."""
+    volume = case.volume
+    shared = volume is not None and volume.multiattach
+    for other in case.servers.values():
+        if other.id == server.id or not plan.may_have_volume(other):
+            continue
+        if not shared and other.presence is model.Presence.HAS:
+            return (
+                f'The servers {server.id} and {other.id} both write to the '
+                'volume, which is not multiattach: it is being damaged. Stop '
+                'one of them at once, and find out which has the right data.'
+            )
+        if not shared:
+            return f'First find out whether server {other.id} has the volume.'
+    if case.foreign and not shared:
+        return (
+            'The volume has an attachment that Nova did not make. First find '
+            'out who uses it.'
+        )
+    if server.status not in (_RUNS, _STOPPED):
+        return (
+            f'Server {server.id} is {server.status}. Bring it to {_RUNS} or '
+            f'{_STOPPED}, and run the audit again.'
+        )
+    return ''
+
+
+def _stale(case: model.Case) -> list[model.Attachment]:
+    """Return the attachments that no server has."""
+    kept = {
+        server.attachment_id
+        for server in case.servers.values()
+        if server.presence is model.Presence.HAS
+    }
+    legacy = {
+        server.id
+        for server in case.servers.values()
+        if server.presence is model.Presence.HAS
+        and server.attachment_id is None
+    }
+    return [
+        item
+        for item in case.attachments
+        if item.id not in kept and item.server_id not in legacy
+    ]
+
+
+def _wait(server_id: str, shell: Shell) -> str:
+    show = shell.openstack(
+        *('server', 'show', '-f', 'value', '-c', 'status'), server_id
+    )
+    loop = f'until {show} | grep -qx {_STOPPED}; do sleep 5; done'
+    return shlex.join(('timeout', str(_STOP_TIMEOUT), 'sh', '-c', loop))
