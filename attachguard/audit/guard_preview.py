@@ -173,7 +173,11 @@ class _Cinder:
     def attachments(self, volume_id: str) -> list[cinder.Attachment]:
         return self._attachments
 
+    own_attachment = attachment
     own_attachments = attachments
+
+    def api_headers(self) -> Mapping[str, str]:
+        return {}
 
 
 class _NovaQueries:

@@ -8,6 +8,8 @@ import importlib.util
 import pathlib
 from typing import Any
 
+from nova.conf import scheduler
+
 from tests.cloud import cloud as clouds
 from tests.cloud import compute_driver
 from tests.cloud import config
@@ -41,9 +43,12 @@ def _find(admin: Any) -> dict[str, Any]:
 
 
 def _options(places: config.Places, compute: dict[str, Any]) -> config.Options:
-    nova = configparser.ConfigParser(interpolation=None)
-    nova.read(places.etc('nova') / 'nova.conf')
-    filters = nova['filter_scheduler']['enabled_filters']
+    # Nova's defaults, which the cloud does not change.
+    (filters,) = [
+        option.default
+        for option in scheduler.filter_scheduler_opts
+        if option.name == 'enabled_filters'
+    ]
     return {
         'DEFAULT': {
             'debug': True,
@@ -76,7 +81,7 @@ def _options(places: config.Places, compute: dict[str, Any]) -> config.Options:
             'interface_attach': False,
             'live_migrate_back_and_forth': True,
             'resize': True,
-            'scheduler_enabled_filters': filters,
+            'scheduler_enabled_filters': ','.join(filters),
             'stable_rescue': True,
             'swap_volume': True,
             'vnc_console': False,
