@@ -23,10 +23,11 @@ from tests.outage.guarded_cloud import Caller
 from tests.outage.guarded_cloud import Response
 
 # Options of the guard, in seconds. They are short, because each fault that
-# hangs takes that long.
+# hangs takes that long, and because one fault comes so soon after the other
+# that the guard probes up to 16 times less often.
 NOVA_TIMEOUT = 1.0
 SOCKET_TIMEOUT = 1.5
-BREAKER_SECONDS = 0.25
+BREAKER_SECONDS = 0.1
 # How much longer a response may take: for Cinder's own work on a busy machine.
 MARGIN = 3.0
 LATEST = NOVA_TIMEOUT + MARGIN
@@ -34,6 +35,10 @@ LATEST = NOVA_TIMEOUT + MARGIN
 CONCURRENCY = 8
 #: what one project has of it
 SHARE = CONCURRENCY // 2
+# Seconds between two calls of each of many callers: as in Retry-After, or
+# longer so that the calls use no more than this share of a processor.
+_PERIOD = 5.0
+_PROCESSOR = 0.3
 # The time within which the guard has to notice that Nova responds again.
 RECOVERY = 8.0
 
@@ -117,6 +122,17 @@ class Cloud(guarded_cloud.GuardedCloud):
     def attach(self) -> Response:
         """Call os-attach as a member; the server does not exist."""
         return self.member.attach(self.volume_id)
+
+    def find_period(self, callers: int) -> float:
+        """Find out how often so many callers may attach on this machine.
+
+        :returns: seconds between two calls of a caller
+        """
+        start = time.monotonic()
+        for _ in range(20):
+            assert self.attach().status == 403
+        each = (time.monotonic() - start) / 20
+        return max(_PERIOD, callers * each / _PROCESSOR)
 
     def warm_up(self) -> None:
         """Let Cinder and the guard make their threads and connections."""

@@ -16,10 +16,6 @@ from tests.outage import process_usage
 from tests.outage.guarded_cloud import Response
 
 _CALLERS = 200
-# Seconds between two calls of a caller: as in Retry-After, or longer so that
-# the calls use no more than this share of a processor.
-_PERIOD = 5.0
-_SHARE = 0.3
 _RUN_SECONDS = 2.5
 # How much slower than without a fault the slowest hundredth may be. A caller
 # who waits for Nova waits a hundred times as long.
@@ -76,12 +72,7 @@ def _percentile_99(responses: list[Response]) -> float:
 def test_callers_who_wait_for_nova_do_not_delay_the_others(
     cloud: chaos_cloud.Cloud,
 ) -> None:
-    start = time.monotonic()
-    for _ in range(20):
-        assert cloud.attach().status == 403
-    each = (time.monotonic() - start) / 20
-    period = max(_PERIOD, _CALLERS * each / _SHARE)
-
+    period = cloud.find_period(_CALLERS)
     before = _Run(cloud, period)
     with cloud.nova.failing(_HANG):
         hanging = _Run(cloud, period)
