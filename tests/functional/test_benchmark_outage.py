@@ -96,10 +96,10 @@ def test_a_bound_is_exceeded(
     situation: str, change: dict[str, object]
 ) -> None:
     well = outage.Row('uwsgi-5x1', situation, 5.0, WELL)
-    assert all(bound.holds for bound in well.bounds())
+    assert all(bound.holds for bound in well.bounds(WELL))
     changed = outage_load.Measured(**{**vars(WELL), **change})
     row = outage.Row('uwsgi-5x1', situation, 5.0, changed)
-    assert [bound.holds for bound in row.bounds()].count(False) == 1
+    assert [bound.holds for bound in row.bounds(WELL)].count(False) == 1
 
 
 def test_the_page_has_a_table_for_each_server() -> None:
