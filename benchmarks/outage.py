@@ -85,15 +85,15 @@ class Situation:
 
 SITUATIONS = {
     'Nova well': Situation(
-        6.0, lambda _cloud: contextlib.nullcontext(), is_outage=False
+        _BETWEEN, lambda _cloud: contextlib.nullcontext(), is_outage=False
     ),
     'refused': Situation(6.0, _nova('refuses')),
+    '500': Situation(_BETWEEN, _nova('responds-500'), is_outage=False),
     'hung': Situation(10.0, _nova('hangs-before-responding')),
     'hung for 60 s': Situation(60.0, _nova('hangs-before-responding')),
     'drips': Situation(8.0, _nova('drips-headers')),
-    '500': Situation(6.0, _nova('responds-500'), is_outage=False),
-    'flapping': Situation(15.0, _flapping),
     'Keystone hung': Situation(6.0, _keystone_hung),
+    'flapping': Situation(15.0, _flapping),
 }
 _LONG = 'hung for 60 s'
 _MOST = [name for name in SITUATIONS if name != _LONG]
@@ -222,10 +222,14 @@ def measure(
     ):
         for rate in rates:
             with outage_load.Load(cloud, rate) as load:
+                after_outage = False
                 for name in _at(rate, situations):
-                    yield Row(
-                        shape, name, rate, _go_through(cloud, load, name)
-                    )
+                    is_outage = SITUATIONS[name].is_outage
+                    if after_outage and is_outage:
+                        time.sleep(_BETWEEN)
+                    after_outage = is_outage
+                    measured = _go_through(cloud, load, name)
+                    yield Row(shape, name, rate, measured)
 
 
 def _at(rate: float, situations: Sequence[str]) -> list[str]:
@@ -245,8 +249,6 @@ def _go_through(
         end = time.monotonic()
     load.wait_until_recovered()
     until = time.monotonic()
-    if situation.is_outage:
-        time.sleep(_BETWEEN)
     # Calls that are under way have responses by now, or soon.
     time.sleep(outage_load.PROBE_TIMEOUT)
     return outage_load.evaluate(list(load.calls), begin, end, until)
