@@ -16,13 +16,12 @@ import requests
 
 from attachguard.guard.preflight import Finding
 from attachguard.guard.preflight import Result
+from attachguard.nova.client import BoundedAdapter
 from attachguard.nova.client import Visibility
 
 _CHECK = 'running process'
-# Seconds to wait for a connection, and for more of the response.
+# Seconds to wait for a connection, and then for the response.
 _TIMEOUT = 5.0
-# A detailed response has the stacks of all threads.
-_MAX_RESPONSE = 16 * 1024 * 1024
 _PREFIX = 'attachguard: '
 _BACKEND = (
     'add attachguard to the backends of the health check application in '
@@ -61,26 +60,30 @@ def run(url: str) -> Iterator[Finding]:
 
 def _without_user(url: str) -> str:
     """The URL without user and password, for the terminal."""
-    parts = parse.urlsplit(url)
+    try:
+        parts = parse.urlsplit(url)
+    except ValueError:
+        return '--url'
     return parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()
 
 
 def _get(url: str) -> Any:
     """Get the parsed body of a response."""
+    session = requests.Session()
+    for scheme in ('http://', 'https://'):
+        session.mount(scheme, BoundedAdapter())
     try:
-        with requests.get(
+        response = session.get(
             url,
             headers={'Accept': 'application/json'},
             timeout=_TIMEOUT,
             allow_redirects=False,
-            stream=True,
-        ) as response:
-            body = response.raw.read(_MAX_RESPONSE, decode_content=True)
+        )
     except (requests.RequestException, OSError) as exc:
         # Its text can have the URL with the password.
         raise _NotUsable(f'no response: {type(exc).__name__}') from None
     try:
-        return json.loads(body)
+        return json.loads(response.content)
     except (ValueError, RecursionError):
         raise _NotUsable(
             f'HTTP {response.status_code} without JSON; {_NO_HEALTH_CHECK}'

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import contextlib
 import json
 import socket
+import time
 from typing import Any
 import weakref
 
@@ -199,7 +200,26 @@ def test_no_response(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 'secret' not in hung.text + refused.text
 
 
-@pytest.mark.parametrize('url', ['', 'cinder:8776', 'file:///etc/passwd'])
+def test_a_response_that_does_not_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def application(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response('200 OK', [])
+        for _ in range(100):
+            time.sleep(0.05)
+            yield b' '
+
+    monkeypatch.setattr(process_check, '_TIMEOUT', 0.2)
+    began = time.monotonic()
+    finding = only(serve(application))
+    assert time.monotonic() - began < 3
+    assert finding.result is WRONG
+    assert 'Timeout' in finding.text
+
+
+@pytest.mark.parametrize(
+    'url', ['', 'cinder:8776', 'file:///etc/passwd', 'http://[', 'http://']
+)
 def test_no_url(url: str) -> None:
     assert only(url).result is WRONG
 
