@@ -156,6 +156,7 @@ class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
         response = super().send(request, True, timeout, verify, cert, proxies)
         started = time.monotonic()
         body = bytearray()
+        unpaused = 0
         try:
             while piece := _read_piece(response.raw):
                 body += piece
@@ -163,9 +164,11 @@ class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
                     raise ResponseTooLong(f'more than {_MAX_RESPONSE} bytes')
                 if timeout and time.monotonic() - started > timeout:
                     raise requests.exceptions.ReadTimeout(request=request)
-                if len(piece) == _PIECE:
+                unpaused += len(piece)
+                if unpaused >= _PIECE:
                     # With greenthreads, data that is there comes without a
                     # pause: let the others run.
+                    unpaused = 0
                     time.sleep(0)
         except urllib3.exceptions.ReadTimeoutError as exc:
             raise requests.exceptions.ReadTimeout(exc) from exc
