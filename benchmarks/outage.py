@@ -266,14 +266,15 @@ deployment tools configure them, while Nova or Keystone fails. Times are in
 milliseconds (median / 99th percentile), for calls that are sent at fixed
 times: 10 unguarded calls (``GET`` of a volume) in a second, one of a service
 (an attachment is created, or deleted), and one or five guarded ones
-(``os-attach``). :doc:`/admin/nova-outages` explains what the guard does.
+(``os-attach``). The titles have the numbers of processes and of threads in
+each. :doc:`/admin/nova-outages` explains what the guard does.
 
 unguarded, service
     From the third second of an outage on. In a process with one thread, the
     first guarded call of an outage blocks the others for ``nova_timeout``, two
     seconds.
 waited
-    The number of guarded calls that took more than a second.
+    The number of guarded calls that queried, and took more than a second.
 probes
     The number of health probes that failed in a row. There is one in a second,
     and it waits for one second.

@@ -59,6 +59,12 @@ def _call(cloud: chaos_cloud.Cloud) -> list[Response]:
     return responses
 
 
+def test_a_server_without_threads_is_logged(cloud: chaos_cloud.Cloud) -> None:
+    without = cinder_servers.SHAPES['uwsgi-1x1-no-threads']
+    logged = 'The server runs no threads between requests' in cloud.log
+    assert logged is (cloud.cinder.shape is without)
+
+
 def test_one_request_of_an_outage_waits(cloud: chaos_cloud.Cloud) -> None:
     with cloud.nova.failing(faults.ALL['hangs-before-responding']):
         responses = _call(cloud)
