@@ -74,6 +74,10 @@ _GATEWAY_ERRORS = frozenset((502, 503, 504))
 # so that the next one follows soon.
 _PROBE_TIMEOUT = 1.0
 
+# A query without a response shows an outage only if it had this share of
+# nova_timeout: a caller can make the guard spend the rest beforehand.
+_SHARE_OF_EVIDENCE = 0.5
+
 # Seconds until the visibility of the credentials is checked again.
 _CHECK_SECONDS = 300.0
 _SOME_PROJECTS = (
@@ -549,6 +553,11 @@ class Query:
             # This includes what no timeout of a socket bounds: the lookup of a
             # name, a wait for a lock, a token.
             detail = f'no response within {self._timeout:g} s (nova_timeout)'
+            waited = time.monotonic() - self._started
+            if waited < _SHARE_OF_EVIDENCE * self._timeout:
+                # The request has spent its time before: on a volume of many
+                # attachments or servers, for example.
+                raise Unknown(detail, outage=False) from None
             self._breaker.failed(self._started, detail, self._probe)
             raise Unknown(detail) from None
         except Unknown as exc:

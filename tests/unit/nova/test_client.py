@@ -540,6 +540,25 @@ def test_the_queries_of_one_request_share_the_time(
     assert 0.4 <= queries.seconds < 2
 
 
+@pytest.mark.parametrize('before', ['other-queries', 'reads-of-cinder'])
+def test_a_query_that_had_little_time_shows_no_outage(
+    make: Make, compute: Compute, before: str
+) -> None:
+    """Otherwise a caller could cause one, with a volume of many servers."""
+    compute.delay = 0.4
+    nova = make(nova_timeout=1, nova_breaker_failures=1)
+    queries = nova.queries(noauth.NoAuth())
+    if before == 'other-queries':
+        assert queries.server(fakes.SERVER)
+        assert queries.server(fakes.SERVER)
+    else:
+        time.sleep(0.8)
+    with pytest.raises(nova_client.Unknown, match='nova_timeout') as caught:
+        queries.server(fakes.SERVER)
+    assert not caught.value.outage
+    assert nova.breaker.open_for is None
+
+
 def test_the_body_of_a_response_has_a_total_time(make: Make) -> None:
     """A thread does not stay with a server that sends byte after byte."""
     done = threading.Event()
