@@ -105,9 +105,11 @@ _ROWS: dict[str, tuple[str, str]] = {
         'Cinder does not work on the volume.',
     ),
     'transfer-create': (
-        'cinder:no_attachment',
+        'cinder:no_attachment and cinder:idle',
         'Allowed if the volume has no attachment, in any state: otherwise a '
-        'server could keep, or delete, a volume of another project.',
+        'server could keep, or delete, a volume of another project. And if '
+        'Cinder does not work on it: at the end of a migration, Cinder gives '
+        'the volume the project of its new copy.',
     ),
 }
 

@@ -81,7 +81,7 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
         case 'os-reimage':
             return False
         case 'transfer-create':
-            return not attachments
+            return not attachments and not moves
         case 'os-roll_detaching':
             return not moves and (
                 not of_servers

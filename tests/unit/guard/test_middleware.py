@@ -420,6 +420,16 @@ class TestOrdinaryCaller:
         status, _headers, body = cloud(*transfer)
         assert (status, body['forbidden']['reason']) == (403, 'has-attachment')
 
+    @pytest.mark.parametrize('transfer', TRANSFERS, ids=str)
+    @pytest.mark.parametrize('migration', ['migrating', 'target:x'])
+    def test_may_not_transfer_a_volume_that_is_migrated(
+        self, make: Make, transfer: Any, migration: str
+    ) -> None:
+        """At the end, Cinder exchanges the projects of the two volumes."""
+        cloud = make(volume={'migration_status': migration})
+        status, _headers, body = cloud(*transfer)
+        assert (status, body['forbidden']['reason']) == (403, 'volume-busy')
+
     def test_may_not_forge_an_attachment(self, make: Make) -> None:
         cloud = make(HAS_IT)
         answers = [

@@ -289,8 +289,6 @@ def violation(before: World, after: World) -> str | None:
     if before.is_worked_on and (
         (before.status, before.attachments)
         != (after.status, after.attachments)
-        # A volume may change its owner while it is copied.
-        and after.owner == before.owner
     ):
         return 'it changes a volume on which Cinder works'
     if any(item.server_id for item in new) and not after.agrees:
@@ -374,7 +372,7 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
                 and all(world.server(i).state != 'busy' for i in servers)
             )
         case 'transfer-create':
-            return not rows
+            return not rows and not world.is_worked_on
     return is_free
 
 
