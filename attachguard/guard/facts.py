@@ -311,8 +311,9 @@ class Facts:
         if not attachment_id:
             self._cinder.check_attachment(named or '')
             raise Malformed('The attachment is not named by a UUID')
-        own = self._cinder.own_attachment(attachment_id)
-        if own is None:
+        # Without a project, that list would have those of every project.
+        own = self._has_project and self._cinder.own_attachment(attachment_id)
+        if not own:
             return self._cinder.attachment(attachment_id)
         self._found['is_visible'] = True
         return own
@@ -326,6 +327,10 @@ class Facts:
             return own
         self.check_visible()
         return _first(self._cinder.attachments(volume_id))
+
+    @property
+    def _has_project(self) -> bool:
+        return bool(self._caller.credentials['project_id'])
 
     def _is_own(self, volume: cinder.Volume) -> bool:
         project_id = self._caller.credentials['project_id']

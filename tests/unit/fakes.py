@@ -193,7 +193,9 @@ class FakeCinder:
             return 200, {'volumes': rows}
         if path.endswith('/attachments/detail'):
             caller = environ['keystone.token_auth'].user.project_id
-            own = volume['os-vol-tenant-attr:tenant_id'] == caller
+            owner = volume['os-vol-tenant-attr:tenant_id']
+            # To an elevated context without a project, Cinder lists all.
+            own = caller in (owner, None)
             rows = [
                 item
                 for item in self.attachments
@@ -216,7 +218,7 @@ class FakeCinder:
 
 
 def token(
-    *roles: str, user: str = USER, project: str = PROJECT
+    *roles: str, user: str = USER, project: str | None = PROJECT
 ) -> access.AccessInfo:
     """What auth_token makes of a token."""
     data = fixture.V3Token(user_id=user, project_id=project)

@@ -12,6 +12,7 @@ import pathlib
 import sys
 from typing import Any
 
+from keystonemiddleware.auth_token import _user_plugin
 from oslo_config import cfg
 from oslo_serialization import jsonutils
 import pytest
@@ -612,6 +613,18 @@ class TestVolumeOfAnotherProject:
             assert (status, list(body)) == (404, ['itemNotFound'])
             assert cloud.nova.queried == []
             assert cloud.cinder.performed == []
+
+    def test_is_not_there_without_a_project(
+        self, hidden: Callable[..., Guarded]
+    ) -> None:
+        """A token of no project: the project's list would have all."""
+        nobody = _user_plugin.UserAuthPlugin(fakes.token(project=None), None)
+        for asked in (DELETE, UPDATE, COMPLETE):
+            cloud = hidden()
+            cloud.extra['keystone.token_auth'] = nobody
+            status, _headers, body = cloud(*asked)
+            assert (status, list(body)) == (404, ['itemNotFound'])
+            assert cloud.nova.queried == []
 
     def test_is_not_unknown(self, hidden: Callable[..., Guarded]) -> None:
         cloud = hidden()
