@@ -16,7 +16,7 @@ import requests
 
 from attachguard.guard.preflight import Finding
 from attachguard.guard.preflight import Result
-from attachguard.nova.client import BoundedAdapter
+from attachguard.nova import session as nova_session
 from attachguard.nova.client import Visibility
 
 _CHECK = 'running process'
@@ -71,7 +71,7 @@ def _get(url: str) -> Any:
     """Get the parsed body of a response."""
     session = requests.Session()
     for scheme in ('http://', 'https://'):
-        session.mount(scheme, BoundedAdapter())
+        session.mount(scheme, nova_session.BoundedAdapter())
     try:
         response = session.get(
             url,

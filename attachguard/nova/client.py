@@ -23,8 +23,6 @@ from concurrent import futures
 import contextlib
 import dataclasses
 import enum
-from http import cookiejar
-import io
 import time
 from typing import Any
 from typing import TypeAlias
@@ -32,19 +30,17 @@ import uuid
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import identity
-from keystoneauth1 import loading
 from keystoneauth1 import plugin
-from keystoneauth1 import session as ksa_session
 from novaclient import client
 from oslo_config import cfg
 from oslo_log import log as logging
 import requests
-import urllib3
 
 from attachguard import opts
 from attachguard import wsgi_server
 from attachguard.nova import circuit_breaker
 from attachguard.nova import places
+from attachguard.nova import session
 
 SERVER_VERSION = '2.1'
 ATTACHMENT_ID_VERSION = '2.89'
@@ -52,13 +48,6 @@ ATTACHMENT_ID_VERSION = '2.89'
 LOG = logging.getLogger(__name__)
 
 _Response: TypeAlias = 'futures.Future[tuple[requests.Response, Any]]'
-
-# One row of Nova's response is a few hundred bytes, a server with all the
-# metadata that it may have some ten thousand; a token with the catalog of a
-# cloud of many regions is some hundred kilobytes.
-_MAX_RESPONSE = 1024 * 1024
-_PIECE = 16 * 1024
-_SMALL_PIECE = 64
 
 _NO_SERVER = str(uuid.UUID(int=0))
 
@@ -131,70 +120,6 @@ class Busy(Unknown):
     code = 'nova-busy'
 
 
-class ResponseTooLong(requests.exceptions.RequestException):
-    """A response that is longer than it may be."""
-
-
-class BoundedAdapter(ksa_session.TCPKeepAliveAdapter):
-    """keystoneauth's adapter, which reads responses to a limit.
-
-    The timeout of ``requests`` bounds a single connect and a single read.
-    Here it also bounds the time for the whole body, and a response has a
-    maximum size.
-    """
-
-    def send(
-        self,
-        request: requests.PreparedRequest,
-        stream: bool = False,
-        timeout: Any = None,
-        verify: Any = True,
-        cert: Any = None,
-        proxies: Any = None,
-    ) -> requests.Response:
-        """Send a request, and read the response.
-
-        :raises ResponseTooLong: if it is longer than 1 MiB
-        :raises requests.exceptions.RequestException: if there is none in time
-        """
-        response = super().send(request, True, timeout, verify, cert, proxies)
-        started = time.monotonic()
-        body = bytearray()
-        unpaused = 0
-        try:
-            while piece := _read_piece(response.raw):
-                body += piece
-                if len(body) > _MAX_RESPONSE:
-                    raise ResponseTooLong(f'more than {_MAX_RESPONSE} bytes')
-                if timeout and time.monotonic() - started > timeout:
-                    raise requests.exceptions.ReadTimeout(request=request)
-                unpaused += len(piece)
-                if unpaused >= _PIECE:
-                    # With greenthreads, data that is there comes without a
-                    # pause: let the others run.
-                    unpaused = 0
-                    time.sleep(0)
-        except urllib3.exceptions.ReadTimeoutError as exc:
-            raise requests.exceptions.ReadTimeout(exc) from exc
-        except urllib3.exceptions.HTTPError as exc:
-            raise requests.exceptions.ConnectionError(exc) from exc
-        finally:
-            # Complete, the connection is in the pool again; else it is closed.
-            response.raw.close()
-        response.raw = io.BytesIO(body)
-        return response
-
-
-def _read_piece(raw: Any) -> bytes:
-    """Read what has arrived of a body; empty at its end."""
-    if hasattr(raw, 'read1'):
-        piece: bytes = raw.read1(_PIECE, decode_content=True)
-    else:
-        # urllib3 1.26 waits until the piece is complete: let it be small.
-        piece = raw.read(_SMALL_PIECE, decode_content=True)
-    return piece
-
-
 def _region_of_cinder(conf: cfg.ConfigOpts) -> str | None:
     """Where Cinder itself queries Nova, if the catalog has several regions."""
     try:
@@ -232,7 +157,7 @@ class Nova:
         )
         #: the configured credentials, or None
         self.auth = opts.load_auth(conf)
-        self._session = _load_session(conf, self.auth, self.max_concurrency)
+        self._session = session.load(conf, self.auth, self.max_concurrency)
         self._service_type: str = group.service_type
         #: the chosen region
         self.region: str | None = group.region_name or _region_of_cinder(conf)
@@ -371,9 +296,13 @@ class Nova:
             )
         future: _Response = futures.Future()
 
+        def get(**limits: float) -> tuple[requests.Response, Any]:
+            client_ = self._clients[version]
+            return _get(client_, path, auth, self.as_caller, **limits)
+
         def run() -> None:
             try:
-                response = self._get(auth, version, path)
+                response = get()
             except BaseException as exc:
                 self._places.release(project_id)
                 future.set_exception(exc)
@@ -391,27 +320,13 @@ class Nova:
             self._places.release(project_id)
             raise Busy(f'no thread for a query: {exc}', outage=False) from None
 
-        def probe() -> str | None:
-            return self._probe(auth, version, path)
-
-        return Query(future, deadline, self.timeout, self.breaker, probe)
-
-    def _probe(
-        self, auth: plugin.BaseAuthPlugin | None, version: str, path: str
-    ) -> str | None:
-        """Send a query.
-
-        :returns: None if Nova responds, whatever its response; else why not
-        """
-        try:
-            response, _body = self._get(
-                auth, version, path, timeout=_PROBE_TIMEOUT
-            )
-        except Unknown as exc:
-            return exc.detail if exc.outage else None
-        if response.status_code in _GATEWAY_ERRORS:
-            return _gateway_error(response)
-        return None
+        return Query(
+            future,
+            deadline,
+            self.timeout,
+            self.breaker,
+            lambda: _probe(get),
+        )
 
     def sees_every_project(self, queries: Queries) -> bool:
         """Whether the queries see the servers of every project.
@@ -475,41 +390,68 @@ class Nova:
         """
         Queries(self, auth, None).server(_NO_SERVER)
 
-    def _get(
-        self,
-        auth: plugin.BaseAuthPlugin | None,
-        version: str,
-        path: str,
-        **limits: float,
-    ) -> tuple[requests.Response, Any]:
-        """Query Nova, in this thread.
 
-        :param limits: a shorter ``timeout`` than the session's
-        :raises Unknown: for every failure to get a response
-        """
-        try:
-            response, body = self._clients[version].get(
-                path, raise_exc=False, auth=auth, **limits
-            )
-        except ksa_exceptions.CatalogException as exc:
-            # The catalog is in the caller's token, if there is one.
-            raise Unknown(
-                f'{type(exc).__name__}: {exc}', outage=not self.as_caller
-            ) from exc
-        except ksa_exceptions.HttpError as exc:
-            # Keystone's, when it is asked for a token.
-            status = exc.http_status
-            raise Unknown(
-                f'{type(exc).__name__}: {exc}',
-                outage=status in _GATEWAY_ERRORS,
-                status=status,
-            ) from exc
-        except (ksa_exceptions.ClientException, OSError) as exc:
-            raise Unknown(f'{type(exc).__name__}: {exc}') from exc
-        except Exception as exc:
-            # A proxy may send anything: the text is not for a log.
-            raise Unknown(f'{type(exc).__name__} while reading') from exc
-        return response, body
+def _get(
+    client_: client.HTTPClient,
+    path: str,
+    auth: plugin.BaseAuthPlugin | None,
+    as_caller: bool,
+    **limits: float,
+) -> tuple[requests.Response, Any]:
+    """Query Nova, in this thread.
+
+    :param client_: of the microversion
+    :param path: of the resource
+    :param auth: whose token it carries
+    :param as_caller: whether that is the caller's own
+    :param limits: a shorter ``timeout`` than the session's
+    :raises Unknown: for every failure to get a response
+    """
+    try:
+        response, body = client_.get(
+            path, raise_exc=False, auth=auth, **limits
+        )
+    except ksa_exceptions.CatalogException as exc:
+        # The catalog is in the caller's token, if there is one.
+        raise Unknown(
+            f'{type(exc).__name__}: {exc}', outage=not as_caller
+        ) from exc
+    except ksa_exceptions.HttpError as exc:
+        # Keystone's, when it is asked for a token.
+        status = exc.http_status
+        raise Unknown(
+            f'{type(exc).__name__}: {exc}',
+            outage=status in _GATEWAY_ERRORS,
+            status=status,
+        ) from exc
+    except (ksa_exceptions.ClientException, OSError) as exc:
+        # A caller can make a server's response long, by its metadata.
+        cause = getattr(exc, 'original', None)
+        too_long = isinstance(cause, session.ResponseTooLong)
+        raise Unknown(
+            f'{type(exc).__name__}: {exc}', outage=not too_long
+        ) from exc
+    except Exception as exc:
+        # A proxy may send anything: the text is not for a log.
+        raise Unknown(f'{type(exc).__name__} while reading') from exc
+    return response, body
+
+
+def _probe(
+    get: Callable[..., tuple[requests.Response, Any]],
+) -> str | None:
+    """Send a query again.
+
+    :param get: sends it, with a ``timeout``
+    :returns: None if Nova responds, whatever its response; else why not
+    """
+    try:
+        response, _body = get(timeout=_PROBE_TIMEOUT)
+    except Unknown as exc:
+        return exc.detail if exc.outage else None
+    if response.status_code in _GATEWAY_ERRORS:
+        return _gateway_error(response)
+    return None
 
 
 class Query:
@@ -742,36 +684,3 @@ class Queries:
             return query.result(key, kind)
         finally:
             self.seconds += time.monotonic() - started
-
-
-def _load_session(
-    conf: cfg.ConfigOpts,
-    auth: plugin.BaseAuthPlugin | None,
-    connections: int,
-) -> ksa_session.Session:
-    group = conf[opts.GROUP]
-    session = loading.load_session_from_conf_options(
-        conf,
-        opts.session_section(conf),
-        auth=auth,
-        # keystoneauth would keep the timings of all requests.
-        collect_timing=False,
-        # Nova does not redirect, and a token must not follow a redirect.
-        redirect=False,
-    )
-    if not session.timeout or session.timeout > group.nova_timeout:
-        session.timeout = group.nova_timeout
-    # Not every release of keystoneauth has these.
-    tls = {
-        name: getattr(session, name)
-        for name in ('tls_ciphers', 'tls_min_version')
-        if hasattr(session, name)
-    }
-    adapter = BoundedAdapter(pool_maxsize=connections, **tls)
-    for scheme in ('http://', 'https://'):
-        session.session.mount(scheme, adapter)
-    # The session is shared by all callers: no cookie of one is for another.
-    session.session.cookies.set_policy(
-        cookiejar.DefaultCookiePolicy(allowed_domains=[])
-    )
-    return session

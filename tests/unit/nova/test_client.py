@@ -582,8 +582,10 @@ def test_the_body_of_a_response_has_a_total_time(make: Make) -> None:
 
 def test_a_response_has_a_maximum_size(make: Make, compute: Compute) -> None:
     compute.body = {**found(), 'padding': 'x' * 1024 * 1024}
-    with pytest.raises(nova_client.Unknown, match='more than 1048576 bytes'):
+    with pytest.raises(nova_client.Unknown, match='1048576 bytes') as caught:
         query(make())
+    # The owner of a server can make it long, by metadata.
+    assert not caught.value.outage
 
 
 def test_cookies_of_one_caller_are_not_sent_for_another(
