@@ -106,6 +106,24 @@ class Sequence:
         """All calls."""
         return [call for burst in self.bursts for call in burst.calls]
 
+    def only(self, names: Collection[str]) -> Sequence:
+        """The same, with some of its calls.
+
+        :param names: of :data:`tests.explorer.calls.CALLS`
+        """
+        bursts = [
+            dataclasses.replace(
+                burst,
+                calls=tuple(
+                    call for call in burst.calls if call.what in names
+                ),
+            )
+            for burst in self.bursts
+        ]
+        return dataclasses.replace(
+            self, bursts=tuple(burst for burst in bursts if burst.calls)
+        )
+
     def without(self, number: int) -> Sequence:
         """The same, without one of its calls.
 

@@ -54,6 +54,14 @@ def test_each_call_can_be_left_out() -> None:
         assert less[:number] + [call] + less[number:] == sequence.calls
 
 
+def test_calls_can_be_chosen_by_name() -> None:
+    sequence = sequences.Choice().sequence(3)
+    names = {sequence.calls[0].what}
+    chosen = [call for call in sequence.calls if call.what in names]
+    assert sequence.only(names).calls == chosen
+    assert sequence.only(()).bursts == ()
+
+
 @pytest.fixture(scope='module')
 def cloud() -> Iterator[clouds.Cloud]:
     faulthandler.cancel_dump_traceback_later()
@@ -72,6 +80,7 @@ def test_with_the_guard_the_records_agree(cloud: clouds.Cloud) -> None:
     report = explore.run(_SEED, _MINUTES)
     print(report)
     assert not report.by_calls
+    assert len(report.unexplained) <= report.sequences / 200
     assert len(report.broken) <= report.sequences / 20
     assert report.moments > report.sequences > _MINUTES
 
