@@ -5,7 +5,12 @@
 
 A class checks one :class:`~attachguard.audit.model.Case`.  It finds nothing in
 what is not known, and nothing while Cinder or Nova is doing something with the
-volume or the server: their records rightly differ then.
+volume or the server: their records rightly differ then.  What has not changed
+for ``stuck_after`` is no such thing any more.
+
+Where no class finds anything, the owner of the volume can attach, detach or
+delete it, as its status says: ``tests/unit/audit/test_table.py`` goes through
+all combinations of statuses, attachments and what Nova says.
 """
 
 from __future__ import annotations
@@ -100,7 +105,8 @@ def find(case: model.Case) -> list[Finding]:
     :param case: of the volume, with foreign attachments set apart
     :returns: none where something needed is not known, or busy
     """
-    if case.unknown or case.volume is not None and case.volume.busy:
+    busy = case.volume is not None and case.volume.busy
+    if case.unknown or busy and not case.is_old:
         return []
     return [
         _finding(kind.name, case, problem)
@@ -162,6 +168,102 @@ def stuck_attachment(case: model.Case) -> Iterator[Problem]:
                 'idle',
                 attachment,
             )
+    for attachment in case.foreign:
+        if (
+            attachment.server_id is None
+            and attachment.status != 'attached'
+            and case.is_old
+        ):
+            yield Problem(
+                f'an attachment to no server is {attachment.status} in '
+                f'Cinder, and the volume has not changed since '
+                f'{case.volume.updated_at if case.volume else None}',
+                attachment,
+            )
+
+
+def stuck_operation(case: model.Case) -> Iterator[Problem]:
+    """Cinder or Nova has been doing something for too long."""
+    volume = case.volume
+    if volume is not None and volume.busy:
+        migration = volume.migration_status
+        yield Problem(
+            f'the volume is {volume.status} in Cinder'
+            + (f', with the migration status {migration}' if migration else '')
+            + f', and nothing has changed since {volume.updated_at}'
+        )
+    for server in case.servers.values():
+        if server.task_state and case.has_passed(server.updated):
+            yield Problem(
+                f'Nova is {server.task_state} server {server.id}, and nothing '
+                f'has changed since {server.updated}',
+                server_id=server.id,
+            )
+
+
+def multi_owner(case: model.Case) -> Iterator[Problem]:
+    """Two servers write to a volume that only one may have."""
+    volume = case.volume
+    owners = [
+        server
+        for server in case.servers.values()
+        if server.presence is model.Presence.HAS
+    ]
+    if volume is not None and not volume.multiattach and len(owners) > 1:
+        # The one that Cinder does not have there comes first.
+        owners.sort(key=lambda server: bool(case.of(server.id)))
+        yield Problem(
+            'the volume is not multiattach, and Nova has it on the servers '
+            + ' and '.join(server.id for server in owners)
+            + ': both guests write to it, and damage it. Stop one at once',
+            server_id=owners[0].id,
+        )
+
+
+def wrong_server(case: model.Case) -> Iterator[Problem]:
+    """Cinder has Nova's attachment for another server."""
+    for server in _holders(case):
+        for attachment in case.attachments:
+            if attachment.id == server.attachment_id and (
+                attachment.server_id != server.id
+            ):
+                yield Problem(
+                    f'Nova has the volume on server {server.id} by attachment '
+                    f'{attachment.id}, which names {attachment.server_id} in '
+                    'Cinder',
+                    server_id=server.id,
+                )
+
+
+def wrong_host(case: model.Case) -> Iterator[Problem]:
+    """The attachment is connected to another host than the server's."""
+    for _volume, attachment, server in _idle_pairs(case):
+        if (
+            server.presence is model.Presence.HAS
+            and server.attachment_id in (None, attachment.id)
+            and attachment.status == 'attached'
+            and server.host
+            and attachment.host != server.host
+            # Elsewhere, hypervisors connect by other names than Nova's.
+            and attachment.host in (case.hosts or ())
+        ):
+            yield Problem(
+                f'the attachment of server {server.id} is connected to '
+                f'{attachment.host} in Cinder; Nova runs the server on '
+                f'{server.host}',
+                server_id=server.id,
+            )
+
+
+def nova_duplicate(case: model.Case) -> Iterator[Problem]:
+    """Nova has a volume twice on a server."""
+    for server in _holders(case):
+        if server.mappings > 1:
+            yield Problem(
+                f'Nova has the volume {server.mappings} times on server '
+                f'{server.id}',
+                server_id=server.id,
+            )
 
 
 def in_use_without_attachment(case: model.Case) -> Iterator[Problem]:
@@ -182,18 +284,32 @@ def in_use_without_attachment(case: model.Case) -> Iterator[Problem]:
 def stuck_attaching(case: model.Case) -> Iterator[Problem]:
     """A volume waits for an attachment that nothing makes, or that failed."""
     yield from _waiting(case, 'attaching')
-    if _status(case) != 'attaching':
-        return
     for server in _holders(case):
-        if any(
-            a.status == 'attaching' and server.attachment_id in (None, a.id)
-            for a in case.of(server.id)
-        ):
-            yield Problem(
-                'the volume is attaching in Cinder; Nova has it on server '
-                f'{server.id}, which is idle',
-                server_id=server.id,
-            )
+        for attachment in case.of(server.id):
+            if server.attachment_id in (
+                None,
+                attachment.id,
+            ) and _is_unfinished(case, attachment, server):
+                yield Problem(
+                    f'the volume is {_status(case)} in Cinder, and its '
+                    f'attachment {attachment.status}; Nova has it on server '
+                    f'{server.id}, which is idle',
+                    server_id=server.id,
+                )
+                break
+
+
+def _is_unfinished(
+    case: model.Case, attachment: model.Attachment, server: model.Server
+) -> bool:
+    """Whether nothing will complete the attachment that Nova has."""
+    if attachment.status == 'reserved' and (
+        server.status in (None, *model.SHELVED)
+    ):
+        return False
+    return attachment.status != 'attached' and (
+        case.is_old or attachment.status == _status(case) == 'attaching'
+    )
 
 
 def stuck_reserved(case: model.Case) -> Iterator[Problem]:
@@ -239,9 +355,24 @@ def status_mismatch(case: model.Case) -> Iterator[Problem]:
     if volume is None or not _settled(case):
         return
     attached = [a for a in case.attachments if a.status == 'attached']
-    if volume.status == 'available' and attached:
+    wrong = volume.status == 'available' or (
+        volume.has_own_status and not volume.busy
+    )
+    if not attached and (
+        wrong or volume.status == 'attaching' and case.is_old
+    ):
+        for server in _holders(case):
+            if server.status in model.SHELVED and any(
+                a.status == 'reserved' for a in case.of(server.id)
+            ):
+                yield Problem(
+                    f'the volume is {volume.status} in Cinder, and reserved '
+                    f'for server {server.id}, which is shelved'
+                )
+                return
+    if attached and wrong:
         yield Problem(
-            'the volume is available in Cinder, and attached to '
+            f'the volume is {volume.status} in Cinder, and attached to '
             + ', '.join(a.server_id or a.host or 'no server' for a in attached)
         )
     elif (volume.status, volume.attach_status) in (
@@ -256,11 +387,21 @@ def status_mismatch(case: model.Case) -> Iterator[Problem]:
 
 def missing_in_cinder(case: model.Case) -> Iterator[Problem]:
     """Nova has a volume attached, and Cinder has no attachment for it."""
-    if _status(case) in (None, 'attaching', 'detaching', 'reserved'):
+    if (
+        case.volume is None
+        or not case.is_old
+        and _status(case)
+        in (
+            'attaching',
+            'detaching',
+            'reserved',
+        )
+    ):
         # Cinder is about to have one, or has just deleted it.
         return
+    known = {attachment.id for attachment in case.attachments}
     for server in _holders(case):
-        if not case.of(server.id):
+        if not case.of(server.id) and server.attachment_id not in known:
             yield Problem(
                 f'Nova has the volume on server {server.id}; Cinder has no '
                 f'such attachment, and the volume is {_status(case)}',
@@ -330,7 +471,17 @@ def _idle_pairs(
     volume = case.volume
     if volume is None:
         return
+    others = {
+        server.attachment_id: server.id
+        for server in case.servers.values()
+        if server.presence is model.Presence.HAS
+    }
     for attachment in case.attachments:
+        if others.get(attachment.id, attachment.server_id) != (
+            attachment.server_id
+        ):
+            # It is Nova's, of another server: see wrong_server.
+            continue
         server = case.servers.get(attachment.server_id or '')
         if (
             server is not None
@@ -387,6 +538,25 @@ CLASSES: dict[str, Class] = {
     kind.name: kind
     for kind in (
         Class(
+            'multi-owner',
+            'Several servers have a volume that is not multiattach: their '
+            'guests write to one disk, and damage it.',
+            'An operator who reset the state of a volume that was attached, '
+            'after which it was attached to another server.',
+            'Manually: stop one of the servers at once, and find out which '
+            'of them has the right data.',
+            multi_owner,
+        ),
+        Class(
+            'stuck-operation',
+            'Cinder works on the volume, or Nova on its server, and nothing '
+            'has changed for --stuck-after.',
+            'A service that was restarted while it worked.',
+            'Manually: check that nothing works on it, and reset the status. '
+            'What is wrong beside that is found, too.',
+            stuck_operation,
+        ),
+        Class(
             'server-gone',
             'Cinder has an attachment to a server that does not exist.',
             f'{_FORGED}; or the server was deleted while Cinder, or its '
@@ -421,9 +591,10 @@ CLASSES: dict[str, Class] = {
         ),
         Class(
             'stuck-attaching',
-            'The volume is attaching, and nothing attaches it.',
+            'The volume is attaching, and nothing attaches it; or the '
+            'attachment by which Nova has it is not attached.',
             "A user's own os-reserve; a compute node that died while it "
-            'attached.',
+            'attached, or never received the message to do so.',
             'os-unreserve, unless Nova has it on a server that it is not '
             'attached to in Cinder; else manually: a new attachment for the '
             'server, which keeps its disk.',
@@ -447,12 +618,37 @@ CLASSES: dict[str, Class] = {
         ),
         Class(
             'status-mismatch',
-            'Status, attach_status and attachments of the volume disagree.',
-            'An operator who reset the state of a volume that was attached; '
-            'manual SQL.',
+            'Status, attach_status and attachments of the volume disagree, as '
+            'in an error status while a server has it: it cannot be detached.',
+            'An extend, backup or migration that failed; an operator who '
+            'reset the state of a volume that was attached; manual SQL.',
             'os-reset_status to what the attachments imply, which deletes '
             'none of them.',
             status_mismatch,
+        ),
+        Class(
+            'wrong-server',
+            'Cinder has the attachment by which Nova has the volume, for '
+            'another server.',
+            'Manual SQL; a restored database.',
+            'Manually: a new attachment for the server, which keeps its disk.',
+            wrong_server,
+        ),
+        Class(
+            'wrong-host',
+            'The attachment is connected to another compute host than the '
+            'one of the server.',
+            'A live migration that was rolled back by half.',
+            'Manually: a new attachment for the server, which keeps its disk. '
+            'Not a hard reboot, or another migration.',
+            wrong_host,
+        ),
+        Class(
+            'nova-duplicate',
+            'Nova has the volume twice on a server.',
+            'Two attaches at the same moment; manual SQL.',
+            "Manually: SQL in Nova's database, which is printed.",
+            nova_duplicate,
         ),
         Class(
             'duplicate',

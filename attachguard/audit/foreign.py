@@ -15,8 +15,10 @@ from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import datetime
 import enum
 import fnmatch
+import shlex
 
 from attachguard.audit import model
 from attachguard.guard import request as guard_request
@@ -53,6 +55,15 @@ class Match:
     reason: Reason
     pattern: str = ''
 
+    def hint(self, attachment: model.Attachment) -> str:
+        """What to do if it is not foreign; empty without such a case."""
+        if self.reason is not Reason.OTHER_HOST:
+            return ''
+        return (
+            f'if {attachment.host} was a compute host of Nova, add '
+            f'--compute-host {shlex.quote(attachment.host or "")}'
+        )
+
     def __str__(self) -> str:
         return ':'.join(filter(None, (self.reason.value, self.pattern)))
 
@@ -64,12 +75,14 @@ class Rules:
     :param patterns: by one of :data:`KEYS`, shell patterns
     :param compute_hosts: where Nova runs servers; None where that is not
         known, so that the host decides nothing
+    :param stuck_after: what has not changed for so long is stuck
     """
 
     patterns: Mapping[str, Sequence[str]] = dataclasses.field(
         default_factory=dict
     )
     compute_hosts: Collection[str] | None = None
+    stuck_after: datetime.timedelta = model.STUCK_AFTER
 
     def match(
         self, case: model.Case, attachment: model.Attachment
@@ -100,6 +113,8 @@ class Rules:
             case,
             attachments=tuple(a for a in case.attachments if a not in apart),
             foreign=apart,
+            hosts=self.compute_hosts,
+            stuck_after=self.stuck_after,
         )
 
     def _reason(self, attachment: model.Attachment) -> Reason | None:

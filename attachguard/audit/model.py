@@ -10,6 +10,7 @@ calls that show it.  :mod:`attachguard.audit.collect` reads the facts, and
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
 import datetime
@@ -47,6 +48,28 @@ _BUSY_SERVER = frozenset(
         'VERIFY_RESIZE',
     }
 )
+
+
+def moment(text: str | None) -> datetime.datetime | None:
+    """Parse a time of the OpenStack APIs.
+
+    :param text: ISO 8601, with or without a zone; UTC by default
+    :returns: with a zone; None where it is not valid
+    """
+    try:
+        read = datetime.datetime.fromisoformat(text or '')
+    except ValueError:
+        return None
+    return read.replace(tzinfo=read.tzinfo or datetime.UTC)
+
+
+def now() -> datetime.datetime:
+    """The time, in UTC."""
+    return datetime.datetime.now(datetime.UTC)
+
+
+#: What has not changed for so long is stuck.
+STUCK_AFTER = datetime.timedelta(hours=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,11 +153,6 @@ class Volume:
         """Whether its status says something else than its attachments."""
         return self.status not in STATUSES_OF_ATTACHMENTS
 
-    @property
-    def changed(self) -> datetime.datetime | None:
-        """When its record last changed."""
-        return moment(self.updated_at)
-
 
 @dataclasses.dataclass(frozen=True)
 class Disk:
@@ -171,6 +189,8 @@ class Server:
         not read, or Nova does not know it (servers from before Queens)
     :param task_state: what Nova is doing with it
     :param status: ``ACTIVE``, …
+    :param updated: when Nova last changed its record, ISO 8601
+    :param mappings: how often Nova has the volume on it
     :param host: its compute host
     :param device: the device of the volume on it; None where it is not known,
         as ``root_device``, its root disk
@@ -183,6 +203,8 @@ class Server:
     attachment_id: str | None = None
     task_state: str | None = None
     status: str | None = None
+    updated: str | None = None
+    mappings: int = 1
     host: str | None = None
     device: str | None = None
     root_device: str | None = None
@@ -213,6 +235,9 @@ class Case:
     :param servers: by id: those that an attachment names, and those that have
         the volume
     :param evidence: the calls that show all that
+    :param hosts: where Nova runs servers; None where that is not known
+    :param at: when all that was read
+    :param stuck_after: what has not changed for so long is stuck
     :param unknown: why nothing can be concluded; empty where something can
     """
 
@@ -223,6 +248,24 @@ class Case:
     servers: Mapping[str, Server] = dataclasses.field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
     unknown: str = ''
+    hosts: Collection[str] | None = None
+    at: datetime.datetime = dataclasses.field(default_factory=now)
+    stuck_after: datetime.timedelta = STUCK_AFTER
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the record of the volume has not changed for long."""
+        return self.volume is not None and self.has_passed(
+            self.volume.updated_at
+        )
+
+    def has_passed(self, since: str | None) -> bool:
+        """Whether ``stuck_after`` has passed since a time.
+
+        :param since: ISO 8601; it has not, where that is not known
+        """
+        when = moment(since)
+        return when is not None and self.at - when >= self.stuck_after
 
     @property
     def project_id(self) -> str | None:
@@ -250,27 +293,13 @@ class Case:
         return tuple(a for a in self.attachments if a.server_id == server_id)
 
 
+#: Statuses of servers whose volumes are rightly reserved.
+SHELVED = frozenset(('SHELVED', 'SHELVED_OFFLOADED'))
+
+
 def is_busy(task_state: str | None, status: str | None) -> bool:
     """Whether Nova is doing something with a server of these states."""
     return task_state is not None or status in _BUSY_SERVER
-
-
-def moment(text: str | None) -> datetime.datetime | None:
-    """Parse a time of the OpenStack APIs.
-
-    :param text: ISO 8601, with or without a zone; UTC by default
-    :returns: with a zone; None where it is not valid
-    """
-    try:
-        read = datetime.datetime.fromisoformat(text or '')
-    except ValueError:
-        return None
-    return read.replace(tzinfo=read.tzinfo or datetime.UTC)
-
-
-def now() -> datetime.datetime:
-    """The time, in UTC."""
-    return datetime.datetime.now(datetime.UTC)
 
 
 def stamp(when: datetime.datetime | None = None) -> str:

@@ -26,6 +26,8 @@ from attachguard.cmd import selection
 
 # Unknown volumes that are listed on standard error.
 _MAX_UNKNOWN = 20
+# Hosts that Nova does not have, likewise.
+_MAX_HINTS = 5
 
 _Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
@@ -167,6 +169,11 @@ class Audit(selection.SelectingCommand, lister.Lister):
             )
         if found + pending > runner.MAX_LISTED:
             self._print(f'Only {runner.MAX_LISTED} findings are listed.')
+        hints = dict.fromkeys(
+            item.match.hint(item.attachment) for item in audited.foreign
+        )
+        for hint in list(filter(None, hints))[:_MAX_HINTS]:
+            self._print(f'foreign: {hint}')
         for unknown in audited.unknown[:_MAX_UNKNOWN]:
             self._print(f'unknown: volume {unknown.volume_id}: {unknown.why}')
         if counts.unknown > _MAX_UNKNOWN:

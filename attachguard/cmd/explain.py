@@ -183,9 +183,11 @@ def _nova(case: model.Case, error: str) -> list[str]:
 
 
 def _foreign(case: model.Case, rules: foreign.Rules) -> list[str]:
+    matches = [(item, rules.match(case, item)) for item in case.foreign]
     return [
-        f'attachment {item.id}: {rules.match(case, item)}'
-        for item in case.foreign
+        f'attachment {item.id}: {match}'
+        + (f' ({match.hint(item)})' if match and match.hint(item) else '')
+        for item, match in matches
     ]
 
 

@@ -16,6 +16,7 @@ from typing import IO
 from attachguard.audit import checks
 from attachguard.audit import confirmation
 from attachguard.audit import foreign
+from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
@@ -51,6 +52,15 @@ class InventoryCommand(base.CloudCommand):
             'there is not foreign. Can be repeated.',
         )
 
+        parser.add_argument(
+            '--stuck-after',
+            metavar='DURATION',
+            type=options.duration,
+            default='2h',
+            help='An operation of Cinder or Nova is stuck if nothing has '
+            'changed for so long (default: %(default)s).',
+        )
+
     @contextlib.contextmanager
     def _inventory(
         self, cloud: api.Cloud, parsed_args: argparse.Namespace
@@ -62,7 +72,11 @@ class InventoryCommand(base.CloudCommand):
         with (
             _progress(self.app.stderr) as show,
             inventory.Inventory(
-                cloud, patterns, parsed_args.compute_host, show
+                cloud,
+                patterns,
+                parsed_args.compute_host,
+                parsed_args.stuck_after,
+                show,
             ) as opened,
         ):
             yield opened
@@ -77,6 +91,9 @@ class InventoryCommand(base.CloudCommand):
             words += ['--foreign-pattern', f'{key}={pattern}']
         for host in parsed_args.compute_host:
             words += ['--compute-host', host]
+        if parsed_args.stuck_after != model.STUCK_AFTER:
+            seconds = int(parsed_args.stuck_after.total_seconds())
+            words += ['--stuck-after', f'{seconds}s']
         return advice.Shell(cloud.login, tuple(words))
 
 

@@ -279,9 +279,6 @@ def used(
 class TestEveryClass:
     """Made without the guard; found and repaired behind it, enforced."""
 
-    def test_each_class_is_there(self) -> None:
-        assert {way.kind for way in damage.WAYS} == set(checks.CLASSES)
-
     @every(FOUND)
     def test_it_is_found(
         self, damaged: scenes.Scene, found: Report, way: damage.Way

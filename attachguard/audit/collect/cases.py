@@ -36,9 +36,10 @@ LEFT JOIN volumes ON volumes.id = attachments.volume
                  AND volumes.attachment = attachments.id
 """
 _SERVERS = """
-SELECT server_volumes.server, task_state, status, evidence
+SELECT DISTINCT server_volumes.server, task_state, status, updated, host,
+       evidence
 FROM server_volumes JOIN pages ON pages.id = page
-LEFT JOIN busy_servers ON busy_servers.server = server_volumes.server
+LEFT JOIN servers ON servers.server = server_volumes.server
 WHERE volume = ?
 """
 _ATTACH_STATUS = """
@@ -148,6 +149,8 @@ class Cases:
                 model.Presence.HAS,
                 task_state=row['task_state'],
                 status=row['status'],
+                updated=row['updated'],
+                host=row['host'],
             )
             builder.evidence.append(
                 _evidence(row, f'Nova: server {server_id} has it')

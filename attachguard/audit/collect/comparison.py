@@ -10,10 +10,13 @@ So each difference is a suspect, which costs one query of its own.
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterable
 import dataclasses
+import datetime
 import enum
 import sqlite3
 
+from attachguard.audit import model
 from attachguard.audit.collect import api
 
 # This many attachments that Nova does not have prove nothing.
@@ -62,14 +65,58 @@ INSERT OR IGNORE INTO suspects
 SELECT volume, '', 'volume' FROM attachments
 WHERE NOT EXISTS (SELECT 1 FROM volumes WHERE volumes.id = attachments.volume);
 
--- A status that needs a reason. The volumes of a shelved server are reserved
--- rightly.
+-- Nova has it twice on a server.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'server' FROM server_volumes
+GROUP BY volume, server HAVING count(*) > 1;
+
+-- Several servers have what only one may have.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'server' FROM server_volumes
+WHERE volume IN (
+    SELECT volume FROM server_volumes
+    WHERE EXISTS (SELECT 1 FROM volumes
+                  WHERE volumes.id = volume AND NOT multiattach)
+    GROUP BY volume HAVING count(DISTINCT server) > 1);
+
+-- It is connected to another compute host than the server's.
+INSERT OR IGNORE INTO suspects
+SELECT attachments.volume, attachments.server, 'server' FROM volumes
+JOIN attachments ON attachments.volume = volumes.id
+                AND attachments.id = volumes.attachment
+JOIN server_volumes ON server_volumes.volume = attachments.volume
+                   AND server_volumes.server = attachments.server
+WHERE host_name != host AND host_name IN (SELECT host FROM compute_hosts);
+
+-- The volumes of a shelved server are reserved rightly, of others not.
+INSERT OR IGNORE INTO suspects
+SELECT attachments.volume, attachments.server, 'server' FROM volumes
+JOIN attachments ON attachments.volume = volumes.id
+WHERE volumes.status = 'reserved' AND server IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM servers WHERE servers.server = attachments.server);
+
+-- Something reserved it, and names no server.
+INSERT OR IGNORE INTO suspects
+SELECT volume, '', 'volume' FROM attachments
+WHERE server IS NULL AND status != 'attached';
+
+-- A status that needs a reason.
 INSERT OR IGNORE INTO suspects
 SELECT id, '', 'volume' FROM volumes
-WHERE status NOT IN ('in-use', 'reserved') OR NOT EXISTS (
+WHERE status NOT IN ('in-use', 'reserved')
+OR coalesce(migration_status, '') NOT IN ('', 'none', 'success', 'error')
+OR NOT EXISTS (
     SELECT 1 FROM attachments WHERE attachments.volume = volumes.id);
 
 INSERT OR IGNORE INTO suspects SELECT volume, '', 'volume' FROM mismatched;
+"""
+
+# Nova has been doing something with the server for long.
+_FIND_STUCK_SERVERS = """
+INSERT OR IGNORE INTO suspects
+SELECT volume, server_volumes.server, 'server' FROM servers
+JOIN server_volumes ON server_volumes.server = servers.server
+WHERE task_state IS NOT NULL AND datetime(updated) <= datetime(?)
 """
 
 
@@ -109,19 +156,33 @@ class Agreement:
         return ''
 
 
-def compare(tables: sqlite3.Connection) -> Agreement:
+def compare(
+    tables: sqlite3.Connection,
+    hosts: Iterable[str],
+    stuck_after: datetime.timedelta,
+) -> Agreement:
     """Find the suspects.
 
     :param tables: with everything that was read
+    :param hosts: the compute hosts
+    :param stuck_after: what has not changed for so long is stuck
     """
+    tables.executemany(
+        'INSERT OR IGNORE INTO compute_hosts VALUES (?)',
+        [(host,) for host in hosts],
+    )
     tables.executescript(_FIND_SUSPECTS)
+    tables.execute(
+        _FIND_STUCK_SERVERS, (model.stamp(model.now() - stuck_after),)
+    )
     total, missing = tables.execute(
         """
         SELECT (SELECT count(*) FROM attachments WHERE server IS NOT NULL), (
-            SELECT count(*) FROM suspects JOIN attachments
-            ON attachments.volume = suspects.volume
-            AND attachments.server = suspects.server
-            WHERE suspects.query = 'server')
+            SELECT count(*) FROM attachments
+            WHERE server IS NOT NULL AND NOT EXISTS (
+                SELECT 1 FROM server_volumes
+                WHERE server_volumes.volume = attachments.volume
+                  AND server_volumes.server = attachments.server))
         """
     ).fetchone()
     return Agreement(total, total - missing)

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Iterable
 import contextlib
+import datetime
 
 from attachguard.audit import foreign
+from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import cases
 from attachguard.audit.collect import comparison
@@ -25,6 +27,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     :param cloud: to read
     :param patterns: of the operator, for what is foreign
     :param compute_hosts: in addition to those that Nova lists
+    :param stuck_after: what has not changed for so long is stuck
     :param progress: called with what is read, and how much more of it
     """
 
@@ -33,12 +36,15 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         cloud: api.Cloud,
         patterns: dict[str, list[str]] | None = None,
         compute_hosts: Iterable[str] = (),
+        stuck_after: datetime.timedelta = model.STUCK_AFTER,
         progress: reader.Progress = lambda _what, _count: None,
     ) -> None:
         self._cloud = cloud
         hosts, self._down = cloud.compute_hosts()
         #: which attachments are foreign in this cloud
-        self.rules = foreign.Rules(patterns or {}, hosts.union(compute_hosts))
+        self.rules = foreign.Rules(
+            patterns or {}, hosts.union(compute_hosts), stuck_after
+        )
         self._tables = reader.open_tables()
         self._reader = reader.Reader(cloud, self._tables, progress)
         #: what was read of single volumes
@@ -79,7 +85,11 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
             be read, or not of all projects
         """
         self._reader.read()
-        self._agreement = comparison.compare(self._tables)
+        self._agreement = comparison.compare(
+            self._tables,
+            self.rules.compute_hosts or (),
+            self.rules.stuck_after,
+        )
         self._check()
 
     def read_selected(

@@ -24,6 +24,7 @@ from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
+from attachguard.guard import cinder
 
 #: Called with what is read, and how much more of it.
 Progress = Callable[[str, int], None]
@@ -31,9 +32,14 @@ Progress = Callable[[str, int], None]
 # Servers that are remembered as witnesses: the first and the last ones.
 _WITNESSES = 10
 
-# Statuses that depend on attachments. A volume of another status that shows
-# no attachment is consistent, and not stored.
-_DEPENDENT = frozenset(('attaching', 'detaching', 'in-use', 'reserved'))
+# Statuses that depend on attachments, or end by themselves. A volume of any
+# other status that shows no attachment is consistent, and not stored.
+_DEPENDENT = cinder.STATUSES_OF_WORK | {
+    'attaching',
+    'detaching',
+    'in-use',
+    'reserved',
+}
 
 # A volume has a row for each attachment that it shows, and one if none.
 _SCHEMA = """
@@ -46,8 +52,9 @@ CREATE TABLE volumes (id, project, status, migration_status, multiattach,
                       updated_at, page, attachment, host_name, device,
                       attached_at);
 CREATE TABLE attachments (volume, server, id, status, page);
-CREATE TABLE server_volumes (volume, server, page);
-CREATE TABLE busy_servers (server, task_state, status);
+CREATE TABLE server_volumes (volume, server, host, page);
+CREATE TABLE servers (server, task_state, status, updated);
+CREATE TABLE compute_hosts (host PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE mismatched (volume, status, attach_status, page);
 CREATE TABLE suspects (volume, server, query,
                        PRIMARY KEY (volume, server)) WITHOUT ROWID;
@@ -57,7 +64,7 @@ _INDEXES = """
 CREATE INDEX volumes_ids ON volumes (id);
 CREATE INDEX attachments_pairs ON attachments (volume, server);
 CREATE INDEX server_volumes_pairs ON server_volumes (volume, server);
-CREATE INDEX busy_servers_ids ON busy_servers (server);
+CREATE INDEX servers_ids ON servers (server);
 """
 
 
@@ -258,7 +265,7 @@ class Reader:
         own_project = self._cloud.project_id()
         for page in self._cloud.servers():
             number = self._begin(page, 'servers', len(page.rows))
-            attached, busy = [], []
+            attached, special = [], []
             for row in page.rows:
                 server, status = row['id'], row['status']
                 volumes = row.get('os-extended-volumes:volumes_attached')
@@ -276,15 +283,20 @@ class Reader:
                     if (item['id'], server) in self._sample:
                         self._sample[item['id'], server] = True
                 task_state = row['OS-EXT-STS:task_state']
-                if model.is_busy(task_state, status):
-                    busy.append((server, task_state, status))
+                if model.is_busy(task_state, status) or (
+                    status in model.SHELVED
+                ):
+                    special.append(
+                        (server, task_state, status, row.get('updated'))
+                    )
+                host = row.get('OS-EXT-SRV-ATTR:host')
                 attached += [
-                    (item['id'], server, number)
+                    (item['id'], server, host, number)
                     for item in volumes
                     if wanted(item['id'], server)
                 ]
             self._insert('server_volumes', attached)
-            self._insert('busy_servers', busy)
+            self._insert('servers', special)
 
 
 @contextlib.contextmanager
@@ -306,7 +318,11 @@ def _rare_garbage_collection() -> Iterator[None]:
 
 def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
     attachments, status = row['attachments'], row['status']
-    if not attachments and status not in _DEPENDENT:
+    if (
+        not attachments
+        and status not in _DEPENDENT
+        and row['migration_status'] in cinder.NOT_MIGRATING
+    ):
         return []
     volume = (
         row['id'],

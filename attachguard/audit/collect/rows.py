@@ -100,13 +100,14 @@ def server(row: object, server_id: str, volume_id: str) -> model.Server:
         return unknown('its cell does not respond')
     if row.get('id') != canonical(server_id):
         return unknown('Nova shows another server')
+    mappings = sum(item.get('id') == volume_id for item in attached)
     return model.Server(
         server_id,
-        model.Presence.HAS
-        if any(item.get('id') == volume_id for item in attached)
-        else model.Presence.LACKS,
+        model.Presence.HAS if mappings else model.Presence.LACKS,
         task_state=row.get('OS-EXT-STS:task_state'),
         status=row.get('status'),
+        updated=row.get('updated'),
+        mappings=mappings,
         host=row.get('OS-EXT-SRV-ATTR:host'),
         root_device=row.get('OS-EXT-SRV-ATTR:root_device_name'),
     )

@@ -20,6 +20,7 @@ import textwrap
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.repair import plan
+from attachguard.guard import cinder
 
 # Where the scripts expect the connector of the server's host.
 _CONNECTOR = 'connector.json'
@@ -115,6 +116,10 @@ def _by_hand(
     if planned.manual is plan.Manual.DROP and server is not None:
         return _drop(case, server, shell)
     comments = [f'Not repaired: {planned.why_not}.']
+    if planned.manual is plan.Manual.UNMAP and server is not None:
+        return [*comments, *_remove_mapping(case, server)], []
+    if planned.manual is plan.Manual.END_OPERATION and case.volume:
+        return [*comments, *_end_operation(case.volume)], []
     if planned.manual is plan.Manual.DELETE and planned.attachment_id:
         return (
             [*comments, 'When you have checked that, delete the attachment:'],
@@ -154,8 +159,13 @@ def _remake(
             _wait(server.id, shell),
         ]
     stale = _stale(case)
-    mine = [item for item in stale if item.server_id == server.id]
-    kept = set(case.attachments) - set(stale)
+    renamed = [
+        item
+        for item in case.attachments
+        if item.id == server.attachment_id and item.server_id != server.id
+    ]
+    mine = [item for item in stale if item.server_id == server.id] + renamed
+    kept = set(case.attachments) - set(stale) - set(renamed)
     drop = not (own or kept or case.foreign)
     commands += [
         shell.delete(item.id) for item in stale if not (drop and item in mine)
@@ -235,6 +245,53 @@ def _drop(
         'Cinder does not have any more. Its other volumes were checked: it '
         'keeps them.'
     ], [shell.openstack('server', 'reboot', '--hard', server.id)]
+
+
+def _end_operation(volume: model.Volume) -> Iterator[str]:
+    yield (
+        'See in the logs of cinder-volume and cinder-backup whether it still '
+        'works. If it does not, set the status that fits the attachments, '
+        'and run the audit again:'
+    )
+    if (volume.migration_status or '').startswith('target:'):
+        source = (volume.migration_status or '').partition(':')[2]
+        yield (
+            f'It is the target of the migration of volume {source}. If that '
+            'one does not need it any more: openstack volume delete --force '
+            f'{volume.id}'
+        )
+        return
+    if volume.migration_status not in cinder.NOT_MIGRATING:
+        yield (
+            f'cinder reset-state --reset-migration-status {volume.id}; then '
+            'delete its target, a volume with the migration status '
+            f'target:{volume.id}'
+        )
+    if volume.status in cinder.STATUSES_OF_WORK:
+        yield (
+            f'openstack volume set --state in-use {volume.id}, or, without '
+            f'attachments, openstack volume set --state available {volume.id}'
+        )
+
+
+def _remove_mapping(case: model.Case, server: model.Server) -> Iterator[str]:
+    """Return how to remove one of two mappings of a server."""
+    own = [item.id for item in case.of(server.id)]
+    yield (
+        f'Nova has the volume {server.mappings} times on server {server.id}. '
+        'Stop the server, and find the mappings in the database of its cell:'
+    )
+    where = f"instance_uuid = '{server.id}' AND volume_id = '{case.volume_id}'"
+    yield (
+        'SELECT id, attachment_id, device_name, created_at FROM '  # noqa: S608
+        f'block_device_mapping WHERE {where} AND deleted = 0;'
+    )
+    if len(own) == 1:
+        yield f'Remove the one that Cinder does not have, not {own[0]}:'
+    yield (
+        'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() '
+        'WHERE id = ID;'
+    )
 
 
 def _unmap(server_id: str, volume_id: str) -> str:

@@ -58,6 +58,10 @@ class Manual(enum.Enum):
     DELETE = 'delete'
     #: change Cinder's database
     SQL = 'sql'
+    #: remove one of two mappings from Nova's database
+    UNMAP = 'unmap'
+    #: end what Cinder works on no more
+    END_OPERATION = 'end operation'
 
 
 # The statuses in which Cinder creates an attachment of a volume.
@@ -84,6 +88,32 @@ _MANUAL = {
     'attachment-id-mismatch': (
         Manual.REMAKE,
         'which of both attachments is connected is unknown',
+    ),
+    'wrong-server': (
+        Manual.REMAKE,
+        'Nova has it on another server than Cinder',
+    ),
+    'wrong-host': (
+        Manual.REMAKE,
+        'it is connected to another host than the one of the server',
+    ),
+    'multi-owner': (
+        Manual.REMAKE,
+        'which server has the right data is only known to its owner',
+    ),
+    'nova-duplicate': (
+        Manual.UNMAP,
+        'only Nova can drop one of two mappings',
+    ),
+    'stuck-operation': (
+        None,
+        'Nova has not finished what it does with the server: see the log of '
+        'its compute service',
+    ),
+    'stuck-attachment': (
+        Manual.DELETE,
+        'it names neither a server nor a host, and only its maker knows what '
+        'it is for',
     ),
     'stuck-attaching': (
         Manual.REMAKE,
@@ -184,6 +214,13 @@ def make(
         host; None if that is not known
     """
     volume = case.volume
+    if volume is not None and volume.busy:
+        return Plan(
+            (),
+            f'Cinder works, or has worked, on the volume ({volume.status}, '
+            f'migration status {volume.migration_status})',
+            Manual.END_OPERATION,
+        )
     if volume is not None:
         for attachment in case.attachments:
             if attachment.id != finding.attachment_id:
@@ -196,7 +233,7 @@ def make(
         if steps or why_not:
             return Plan(steps, why_not)
     manual, why_not = _MANUAL.get(finding.kind, (None, 'no step is safe'))
-    return Plan((), why_not, manual, finding.server_id)
+    return Plan((), why_not, manual, finding.server_id, finding.attachment_id)
 
 
 def may_have_volume(server: model.Server) -> bool:
@@ -241,7 +278,11 @@ def _remove(
                 Manual.REMAKE,
                 server.id,
             )
-    if connected is not False and attachment.status != 'attached':
+    if (
+        connected is not False
+        and attachment.status != 'attached'
+        and not case.is_old
+    ):
         # Cinder shows the host only of what is attached.
         return _delete_by_hand(
             attachment,
@@ -348,6 +389,9 @@ def _correct_record(
     if kind == 'status-mismatch' and attached:
         # Drops nothing: this is the status that the attachments give it.
         return (Step(_reset(volume, 'in-use', 'attached')),), ''
+    if kind == 'status-mismatch' and case.attachments:
+        # Reserved for a shelved server.
+        return (Step(set_status(volume.id, 'reserved')),), ''
     if kind not in RECORD_CLASSES:
         return (), ''
     if case.attachments or case.foreign:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from attachguard.audit import model
@@ -21,15 +22,16 @@ HAS, LACKS = model.Presence.HAS, model.Presence.LACKS
 GONE, UNKNOWN = model.Presence.GONE, model.Presence.UNKNOWN
 
 
+#: When the volume last changed, when it is read, and a time long before.
+CHANGED = '2026-01-02T03:04:05.000000'
+NOW = datetime.datetime(2026, 1, 2, 3, 5, tzinfo=datetime.UTC)
+OLD = '2025-11-01T00:00:00.000000'
+
+
 def volume(status: str = 'in-use', **values: Any) -> model.Volume:
     """A volume."""
-    return model.Volume(
-        VOLUME,
-        PROJECT,
-        status,
-        updated_at='2026-01-02T03:04:05.000000',
-        **values,
-    )
+    values.setdefault('updated_at', CHANGED)
+    return model.Volume(VOLUME, PROJECT, status, **values)
 
 
 def attachment(
@@ -63,5 +65,5 @@ def case(
         of,
         tuple(t for t in things if isinstance(t, model.Attachment)),
         servers={t.id: t for t in things if isinstance(t, model.Server)},
-        **values,
+        **{'at': NOW, **values},
     )

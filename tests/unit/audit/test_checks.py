@@ -15,6 +15,7 @@ from tests.unit.audit.cases import FIRST
 from tests.unit.audit.cases import GONE
 from tests.unit.audit.cases import HAS
 from tests.unit.audit.cases import LACKS
+from tests.unit.audit.cases import OLD
 from tests.unit.audit.cases import OTHER
 from tests.unit.audit.cases import SECOND
 from tests.unit.audit.cases import SERVER
@@ -22,6 +23,7 @@ from tests.unit.audit.cases import server
 from tests.unit.audit.cases import UNKNOWN
 from tests.unit.audit.cases import volume
 
+HOSTS = ('compute1', 'compute2')
 LIVE = (attachment(), server(HAS, FIRST))
 
 
@@ -31,6 +33,16 @@ def of_status(status: str, *servers: model.Server) -> model.Case:
 
 
 FOUND = {
+    'stuck-operation': [
+        case(volume('backing-up', updated_at=OLD)),
+        case(volume('maintenance', updated_at=OLD), *LIVE),
+        case(volume(migration_status='migrating', updated_at=OLD), *LIVE),
+        case(
+            volume(),
+            attachment(),
+            server(HAS, FIRST, task_state='deleting', updated=OLD),
+        ),
+    ],
     'server-gone': [
         case(volume(), attachment(), server(GONE)),
         of_status('reserved', server(GONE)),
@@ -45,6 +57,11 @@ FOUND = {
         of_status('reserved', server(LACKS)),
         of_status('attaching', server(LACKS)),
         of_status('error_attaching', server(LACKS)),
+        # Nobody knows who reserved it.
+        case(
+            volume('reserved', updated_at=OLD),
+            foreign=(attachment(None, 'reserved'),),
+        ),
     ],
     'in-use-without-attachment': [
         case(volume()),
@@ -57,6 +74,12 @@ FOUND = {
         case(volume('attaching', multiattach=True), *LIVE),
         # The compute node failed while it attached.
         of_status('attaching', server(HAS, FIRST)),
+        # It has never received the message.
+        case(
+            volume('reserved', updated_at=OLD),
+            attachment(status='reserved'),
+            server(HAS, FIRST, status='ACTIVE'),
+        ),
     ],
     'stuck-reserved': [case(volume('reserved'))],
     'stuck-detaching': [
@@ -67,6 +90,35 @@ FOUND = {
         case(volume('available'), *LIVE),
         case(volume('available', attach_status='attached')),
         case(volume('in-use', attach_status='detached'), *LIVE),
+        # It can neither be used nor detached.
+        case(volume('error'), *LIVE),
+        case(volume('error_extending'), *LIVE),
+        # Others can attach what a shelved server needs.
+        case(
+            volume('available'),
+            attachment(status='reserved'),
+            server(HAS, FIRST, status='SHELVED_OFFLOADED'),
+        ),
+    ],
+    'wrong-server': [
+        case(volume(), attachment(OTHER), server(HAS, FIRST)),
+        case(
+            volume(),
+            attachment(OTHER),
+            server(LACKS, found=OTHER),
+            server(HAS, FIRST),
+        ),
+    ],
+    'wrong-host': [
+        case(
+            volume(),
+            attachment(host='compute2'),
+            server(HAS, FIRST, host='compute1'),
+            hosts=HOSTS,
+        ),
+    ],
+    'nova-duplicate': [
+        case(volume(), attachment(), server(HAS, FIRST, mappings=2)),
     ],
     'duplicate': [
         case(volume(), *LIVE, attachment(found=SECOND)),
@@ -75,7 +127,9 @@ FOUND = {
     'missing-in-cinder': [
         case(volume('available'), server(HAS, FIRST)),
         case(volume('available'), server(HAS)),
-        case(volume(), *LIVE, server(HAS, SECOND, OTHER)),
+        case(volume(multiattach=True), *LIVE, server(HAS, SECOND, OTHER)),
+        # Cinder is not about to have one.
+        case(volume('reserved', updated_at=OLD), server(HAS, FIRST)),
     ],
     'volume-gone': [case(None, server(HAS, FIRST))],
     'attachment-id-mismatch': [
@@ -89,7 +143,8 @@ FOUND = {
 
 
 def test_every_class_has_a_case() -> None:
-    assert list(FOUND) == list(checks.CLASSES)
+    # Two servers have it, of which Cinder knows one at most.
+    assert ['multi-owner', *FOUND] == list(checks.CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +168,18 @@ HEALTHY = {
     ),
     'being reserved by an old Nova': case(volume('attaching'), server(HAS)),
     'just detached in Cinder': case(volume('detaching'), server(HAS, FIRST)),
+    'connected by another name than the host of Nova': case(
+        volume(),
+        attachment(host='10.0.0.5'),
+        server(HAS, FIRST, host='compute1'),
+        hosts=HOSTS,
+    ),
+    'reserved just now for a server': of_status(
+        'reserved', server(HAS, FIRST, status='ACTIVE')
+    ),
+    'reserved just now by nobody': case(
+        volume('reserved'), foreign=(attachment(None, 'reserved'),)
+    ),
     'an error that is not about attachments': case(volume('error_extending')),
 }
 
@@ -139,6 +206,32 @@ def test_nothing_is_found_while_nova_is_busy_with_the_server(
     spare = attachment(found=SECOND)
     assert not checks.find(case(volume(), attachment(), spare, busy))
     assert not checks.find(case(volume('detaching'), busy))
+
+
+def test_two_servers_with_one_disk_are_found_loudly() -> None:
+    of = case(
+        volume(), attachment(OTHER), server(HAS, FIRST, OTHER), server(HAS)
+    )
+    loud, missing = checks.find(of)
+    assert loud.kind == 'multi-owner'
+    assert missing.kind == 'missing-in-cinder'
+    assert loud.server_id == missing.server_id == SERVER
+    shared = case(
+        volume(multiattach=True), *of.attachments, *of.servers.values()
+    )
+    assert 'multi-owner' not in [found.kind for found in checks.find(shared)]
+
+
+def test_what_is_not_stuck_yet_is_only_busy() -> None:
+    for busy in (
+        volume('backing-up'),
+        volume('backing-up', updated_at=None),
+        volume(migration_status='migrating'),
+    ):
+        assert not checks.find(case(busy, attachment(), server(GONE)))
+    # A resize waits for its confirmation as long as it takes.
+    waits = server(HAS, FIRST, status='VERIFY_RESIZE', updated=OLD)
+    assert not checks.find(case(volume(), attachment(), waits))
 
 
 def test_nothing_is_found_in_what_is_not_known() -> None:
