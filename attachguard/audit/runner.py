@@ -145,6 +145,8 @@ class Audit:
     :param min_age: how long ago a finding must have been seen first
     :param settle: without a state, how long to wait between the two checks
     :param shell: how to write commands for a person
+    :param announce: called before the wait, with its length and the number
+        of findings
     :param sleep: for tests
     """
 
@@ -157,6 +159,9 @@ class Audit:
         min_age: datetime.timedelta,
         settle: datetime.timedelta = datetime.timedelta(),
         shell: advice.Shell = advice.PLAIN,
+        announce: Callable[[float, int], None] = lambda _seconds, _number: (
+            None
+        ),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._cloud = cloud
@@ -166,6 +171,7 @@ class Audit:
         self._min_age = min_age
         self._settle = settle
         self._shell = shell
+        self._announce = announce
         self._sleep = sleep
         #: what was found until now, also where the audit fails
         self.audited = Audited()
@@ -269,6 +275,7 @@ class Audit:
         """Check each finding a second time, after the time to settle."""
         first = list(found)
         if first:
+            self._announce(self._settle.total_seconds(), len(first))
             self._sleep(self._settle.total_seconds())
         for volume_id, group in itertools.groupby(
             first, key=lambda item: item[0].volume_id

@@ -6,14 +6,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Sequence
 import datetime
 import os
 import pathlib
 from typing import Any
-
-from cliff import lister
 
 from attachguard.audit import files
 from attachguard.audit import model
@@ -32,7 +28,7 @@ _MAX_HINTS = 5
 _Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 
 
-class Audit(selection.SelectingCommand, lister.Lister):
+class Audit(selection.SelectingCommand, base.ListCommand):
     """Find the volumes whose records in Cinder and Nova disagree.
 
     Reads the volumes, attachments and servers of all projects, checks each
@@ -125,26 +121,6 @@ class Audit(selection.SelectingCommand, lister.Lister):
                 [(item.volume_id, item.why) for item in audited.unknown],
             )
         return _findings(audited, parsed_args)
-
-    def produce_output(
-        self,
-        parsed_args: argparse.Namespace,
-        column_names: Sequence[str],
-        data: Iterable[Sequence[Any]],
-    ) -> int:
-        """Print the list; for people, findings one below the other.
-
-        :returns: the exit code
-        """
-        if (
-            parsed_args.formatter != 'table'
-            or parsed_args.columns
-            or base.TO_DO not in column_names
-        ):
-            code: int = super().produce_output(parsed_args, column_names, data)
-            return code
-        base.print_items(self.app.stdout, column_names, data)
-        return 0
 
     def _sum_up(
         self,
@@ -277,7 +253,7 @@ def _findings(
             finding.project_id,
             finding.server_id,
             finding.attachment_id,
-            finding.since,
+            _utc(finding.since),
             entry.state.value,
             model.stamp(entry.first_seen),
             entry.script,
@@ -285,6 +261,12 @@ def _findings(
         )
         rows.append(row[: len(columns)])
     return columns, rows
+
+
+def _utc(text: str | None) -> str | None:
+    """A time with its zone, as all other times; unchanged if not valid."""
+    when = model.moment(text)
+    return text if when is None else model.stamp(when)
 
 
 def _foreign(audited: runner.Audited) -> _Table:

@@ -17,11 +17,13 @@ import functools
 import signal
 import sys
 import textwrap
+from typing import Any
 from typing import IO
 from typing import NoReturn
 from typing import TYPE_CHECKING
 
 from cliff import command
+from cliff import lister
 from keystoneauth1 import exceptions as ksa_exceptions
 
 from attachguard.audit import confirmation
@@ -187,6 +189,54 @@ class CloudCommand(command.Command):
                 f'cannot log in: {exc}; name a cloud of clouds.yaml with '
                 '--os-cloud, or set OS_AUTH_URL, OS_USERNAME and so on'
             ) from exc
+
+
+class ListCommand(CloudCommand, lister.Lister):
+    """A command that lists what it found or did."""
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        """Print the list, in a form that is safe and of use in each format.
+
+        :returns: the exit code
+        """
+        form = parsed_args.formatter
+        if (
+            form == 'table'
+            and TO_DO in column_names
+            and (not parsed_args.columns)
+        ):
+            print_items(self.app.stdout, column_names, data)
+            return 0
+        if form == 'csv':
+            data = [[_no_formula(cell) for cell in row] for row in data]
+        elif form == 'value':
+            data = [[_one_line(cell) for cell in row] for row in data]
+        code: int = super().produce_output(parsed_args, column_names, data)
+        return code
+
+
+def _no_formula(cell: object) -> object:
+    """Return a cell that a spreadsheet does not run.
+
+    Users choose the names of hosts and devices.
+    """
+    if isinstance(cell, str) and cell.startswith(('=', '+', '-', '@')):
+        return f"'{cell}"
+    return cell
+
+
+def _one_line(cell: object) -> object:
+    """Return a cell in one line, a script without its comments."""
+    if not isinstance(cell, str) or '\n' not in cell:
+        return cell
+    return ' '.join(
+        line for line in cell.splitlines() if not line.startswith('#')
+    )
 
 
 def describe(evidence: model.Evidence) -> str:

@@ -5,16 +5,16 @@
 from __future__ import annotations
 
 import argparse
+import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import pathlib
+import shlex
 import time
 from typing import Any
 from typing import TYPE_CHECKING
-
-from cliff import lister
 
 from attachguard.audit import runner
 from attachguard.audit.collect import api
@@ -45,7 +45,7 @@ _LIMITED = (
 
 
 class Repair(
-    selection.SelectingCommand, database.DatabaseCommand, lister.Lister
+    selection.SelectingCommand, database.DatabaseCommand, base.ListCommand
 ):
     """Repair the volumes whose records in Cinder and Nova disagree.
 
@@ -137,6 +137,7 @@ class Repair(
         :returns: columns and rows, for cliff
         """
         self._changes: list[sql_change.Change] = []
+        self._results: collections.Counter[str] = collections.Counter()
         with_sql = parsed_args.sql or parsed_args.execute_sql
         if with_sql and not (parsed_args.database or parsed_args.cinder_conf):
             raise base.BadInput(
@@ -249,6 +250,8 @@ class Repair(
                 )
                 stack.enter_context(contextlib.closing(journal))
                 self._print(f'journal: {journal.path}')
+                # Also after Ctrl-C.
+                stack.callback(self._sum_up, cloud, journal.path)
             repair = apply.Repair(
                 cloud,
                 read.rules,
@@ -256,7 +259,10 @@ class Repair(
                 read.cases.holders,
                 self._shell(cloud, parsed_args),
             )
-            outcomes = list(self._repair(repair, found, parsed_args.limit))
+            outcomes = []
+            for outcome in self._repair(repair, found, parsed_args.limit):
+                outcomes.append(outcome)
+                self._results[outcome.result.value] += 1
             if opened is not None:
                 by_sql = sql_repair.SqlRepair(
                     repair,
@@ -271,6 +277,15 @@ class Repair(
         if not parsed_args.yes:
             self._print('Nothing was changed: add --yes to repair.')
         return outcomes
+
+    def _sum_up(self, cloud: api.Cloud, path: pathlib.Path) -> None:
+        counts = [f'{n} {result}' for result, n in self._results.items()]
+        self._print(', '.join(counts) or 'nothing was repaired')
+        if self._results.keys() - {apply.Result.BY_HAND.value}:
+            undo = shlex.join(
+                ('attachguard', 'undo', *cloud.login, str(path), '--yes')
+            )
+            self._print(f'to undo it: {undo}')
 
     def _repair(
         self,
@@ -323,11 +338,8 @@ class Repair(
         if parsed_args.sql:
             self._print_sql()
             return 0
-        if parsed_args.formatter != 'table' or parsed_args.columns:
-            code: int = super().produce_output(parsed_args, column_names, data)
-            return code
-        base.print_items(self.app.stdout, column_names, data)
-        return 0
+        code: int = super().produce_output(parsed_args, column_names, data)
+        return code
 
     def _print_sql(self) -> None:
         for change in self._changes:

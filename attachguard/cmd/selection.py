@@ -178,6 +178,11 @@ class SelectingCommand(InventoryCommand):
             parsed_args.older_than,
         )
 
+    def _announce(self, seconds: float, number: int) -> None:
+        """Say that a wait begins, which would look like a hang."""
+        if seconds:
+            self._print(f'suspects: {number}; second check in {seconds:.0f} s')
+
     def _audit(
         self,
         cloud: api.Cloud,
@@ -202,6 +207,7 @@ class SelectingCommand(InventoryCommand):
             parsed_args.min_age,
             parsed_args.settle,
             self._shell(cloud, parsed_args),
+            self._announce,
         )
 
 

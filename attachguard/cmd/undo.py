@@ -9,8 +9,6 @@ import contextlib
 import pathlib
 from typing import Any
 
-from cliff import lister
-
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import undo
 from attachguard.cmd import base
@@ -18,7 +16,7 @@ from attachguard.cmd import database
 from attachguard.cmd import state
 
 
-class Undo(database.DatabaseCommand, lister.Lister):
+class Undo(database.DatabaseCommand, base.ListCommand):
     """Undo a repair, from its journal.
 
     Without --yes this is a dry run. The last change is undone first. Nothing

@@ -839,6 +839,61 @@ def test_findings_fit_a_terminal(scene: Scene) -> None:
     assert script in ran.out
 
 
+def test_a_repair_ends_with_the_command_that_undoes_it(scene: Scene) -> None:
+    volume = scene.forged()
+    done = scene.repair('--yes')
+    *_more, line = done.err.splitlines()
+    assert '1 repaired' in done.err
+    name, *words = shlex.split(line.removeprefix('to undo it: '))
+    assert name == 'attachguard'
+    assert volume.status == 'available'
+    assert scene.run(*words).code == 4
+    assert volume.status == 'in-use'
+
+
+def test_a_dry_run_of_undo_foresees_the_guard(scene: Scene) -> None:
+    scene.forged()
+    scene.repair('--yes')
+    (journal,) = _journals(scene)
+    dry = scene.run('undo', str(journal), '-f', 'json')
+    assert 'Where attachguard guards Cinder' in dry.rows[0]['Text']
+
+
+@pytest.mark.parametrize('start', '=+-@')
+def test_a_spreadsheet_runs_no_cell(scene: Scene, start: str) -> None:
+    volume = scene.volume()
+    scene.cloud.cinderclient('member').volumes.attach(
+        volume.id, None, '/dev/vdb', host_name=f'{start}cmd|calc'
+    )
+    once = ('audit', '--once', '--settle=0s', '--foreign')
+    assert f'"\'{start}cmd|calc"' in scene.run(*once, '-f', 'csv').out
+    assert scene.audit('--foreign').rows[0]['Host'] == f'{start}cmd|calc'
+
+
+def test_a_list_of_values_has_one_line_for_each(scene: Scene) -> None:
+    forged, missing = scene.forged(), _missing_in_cinder(scene)
+    ran = scene.run(
+        *('audit', '--once', '--settle=0s', '-f', 'value'),
+        *('-c', 'Volume', '-c', 'What to do'),
+    )
+    lines = dict(line.split(' ', 1) for line in ran.out.splitlines())
+    assert set(lines) == {forged.id, missing.id}
+    assert lines[missing.id].startswith('test -s connector.json && openstack')
+
+
+def test_all_times_have_their_zone(scene: Scene) -> None:
+    scene.forged()
+    (row,) = scene.audit().rows
+    assert row['Since'].endswith('+00:00')
+    assert row['First seen'].endswith('+00:00')
+
+
+def test_a_wait_is_announced(scene: Scene) -> None:
+    scene.forged()
+    ran = scene.run('audit', '--once', '--settle=1s')
+    assert 'suspects: 1; second check in 1 s' in ran.err
+
+
 def test_one_class_alone_can_be_repaired(scene: Scene) -> None:
     kept = scene.volume(status='reserved')
     scene.forged()
@@ -1284,9 +1339,11 @@ def test_an_interrupted_repair_can_be_run_again(
     # A process in the background has inherited that SIGINT is ignored.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert scene.repair('--yes').code == 130
+        interrupted = scene.repair('--yes')
+        assert interrupted.code == 130
     finally:
         signal.signal(signal.SIGINT, before)
+    assert 'to undo it: attachguard undo ' in interrupted.err
     states = {volume.status for volume in volumes}
     assert states in ({'available', 'in-use'}, {'in-use'})
     (journal,) = _journals(scene)

@@ -155,6 +155,11 @@ class Undo:
         text = '; '.join(filter(None, (_of_lost(lost), _of_status(wanted))))
         text += f'; the volume was {case.volume.status}'
         if self._writer is None:
+            if lost:
+                text += (
+                    '. Where attachguard guards Cinder, it refuses that: only '
+                    'Nova creates an attachment there'
+                )
             return Result.PLANNED, text
         failure = self._restore_all(self._writer, lost, was, case.volume)
         if failure:
