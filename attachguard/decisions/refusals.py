@@ -91,7 +91,7 @@ def collect(
                 left_out += 1
                 continue
             group = Group(*who, client, _true_checks(decision))
-            groups[*who, client] = group
+            groups[(*who, client)] = group
             clients[who] = clients.get(who, 0) + 1
         _add(group, decision)
     return Refusals(

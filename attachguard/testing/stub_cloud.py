@@ -8,6 +8,7 @@ requests to each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
 import contextlib
 import types
@@ -49,6 +50,8 @@ class StubCloud:
         version. By default, a stub of Cinder is served. With ``None``, the
         catalog has no Block Storage API until :meth:`register_cinder`.
     :param service_token: whether Nova sends its service token to Cinder
+    :param middleware: puts a filter in front of the stub of Cinder, behind
+        auth_token; called once with the application
 
     :ivar keystone: the :class:`~attachguard.testing.StubKeystone`
     :ivar nova: the :class:`~attachguard.testing.StubNova`
@@ -69,9 +72,17 @@ class StubCloud:
     cinder_server: server.Server
 
     def __init__(
-        self, cinder: str | None = STUB, *, service_token: bool = True
+        self,
+        cinder: str | None = STUB,
+        *,
+        service_token: bool = True,
+        middleware: (
+            Callable[[wsgi_types.WSGIApplication], wsgi_types.WSGIApplication]
+            | None
+        ) = None,
     ) -> None:
         self._cinder_url = cinder
+        self._middleware = middleware
         self._service_token = service_token
         self._stack = contextlib.ExitStack()
 
@@ -98,7 +109,7 @@ class StubCloud:
             if self._cinder_url == self.STUB:
                 self.cinder = stub_cinder.StubCinder()
                 self._guarded_cinder = request_id.RequestId(
-                    self.authenticated(self.cinder)
+                    self.authenticated(self._filtered(self.cinder))
                 )
                 self.cinder_server = stack.enter_context(
                     server.serve(self._block_storage)
@@ -110,6 +121,13 @@ class StubCloud:
             stack.callback(self.keystone.faults.clear)
             self._stack = stack.pop_all()
         return self
+
+    def _filtered(
+        self, application: wsgi_types.WSGIApplication
+    ) -> wsgi_types.WSGIApplication:
+        if self._middleware is None:
+            return application
+        return self._middleware(application)
 
     def _block_storage(
         self,

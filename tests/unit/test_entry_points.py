@@ -33,6 +33,9 @@ _ENTRY_POINTS: dict[str, dict[str, str]] = {
 )
 def test_target_can_be_called(group: str, name: str, target: str) -> None:
     found = pkgutil.resolve_name(target)
+    if group == 'pytest11':
+        assert found.stub_cloud
+        return
     # python-openstackclient's plugins are modules.
     assert callable(found) or callable(found.make_client)
 
