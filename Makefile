@@ -24,6 +24,7 @@ TEST_FILES := test-requirements.txt doc/requirements.txt \
 TEST := $(DEMO) $(addprefix -r ,$(TEST_FILES))
 RELEASES := $(patsubst tools/releases/%.txt,%,$(wildcard tools/releases/*.txt))
 RELEASE_VENVS := .venv-releases
+DEPLOY_VENV := .venv-deploy
 
 # All releases run on Python 3.11. Cinder 22 also needs a C compiler. Where
 # they are missing, `make test` leaves out Cinder 22, except in CI.
@@ -51,7 +52,7 @@ NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
 .PHONY: help demo test quick nightly lint mypy unit unit-optimised functional \
 	differential soak packaging docs chaos test-releases $(RELEASES) \
 	cloud cloud-down test-cloud flows explorer tempest bench genconfig \
-	constraints pins clean
+	constraints pins deploy clean
 
 # pbr reads the version from git; a tree that came without its history gets
 # one that cannot be mistaken for a release.
@@ -112,6 +113,9 @@ docs: $(VENV)/test.stamp  ## Build the documentation and the release notes
 	$(BIN)/sphinx-build -a -E -W --keep-going -q \
 	    -d releasenotes/build/doctrees -b html releasenotes/source \
 	    releasenotes/build/html
+
+deploy: $(VENV)/test.stamp $(DEPLOY_VENV)/deploy.stamp  ## Render the recipes of deploy/ with each tool
+	$(PYTEST) tests/deploy
 
 chaos: $(VENV)/test.stamp  ## Test the guard while Nova, Keystone and files fail
 	$(PYTEST) tests/chaos
@@ -212,7 +216,7 @@ clean:  ## Remove everything that make, tox and builds create
 	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/oldest \
 	        .cloud/tempest .cloud/explorer); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
-	rm -rf $(VENV) $(RELEASE_VENVS) .cloud .nightly .tox build dist cover \
+	rm -rf $(VENV) $(RELEASE_VENVS) $(DEPLOY_VENV) .cloud .nightly .tox build dist cover \
 	    doc/build releasenotes/build doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -255,6 +259,11 @@ $(RELEASE_VENVS)/%.stamp: $(RELEASE_VENVS)/%.pins.stamp Makefile \
 	@touch $@
 
 .SECONDARY: $(RELEASES:%=$(RELEASE_VENVS)/%.pins.stamp)
+
+$(DEPLOY_VENV)/deploy.stamp: tests/deploy/requirements.txt
+	$(PYTHON) -m venv --clear $(DEPLOY_VENV)
+	$(DEPLOY_VENV)/bin/python -m pip install -qq -r $<
+	@touch $@
 
 $(VENV)/tempest.stamp: $(VENV)/test.stamp tests/tempest/requirements.txt
 	$(PIP) install -qq -c $(CONSTRAINTS) $(TEMPEST)

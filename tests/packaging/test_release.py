@@ -53,7 +53,8 @@ def test_the_wheel_has_every_module(built: Built) -> None:
     }
     data = {
         path.relative_to(_ROOT).as_posix()
-        for path in (_ROOT / 'attachguard/audit/report/templates').iterdir()
+        for folder in ('audit/report', 'decisions')
+        for path in (_ROOT / 'attachguard' / folder / 'templates').iterdir()
     }
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
