@@ -16,7 +16,7 @@ CONSTRAINTS := tools/upper-constraints.txt
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 GATE := $(PYTEST) -m 'not nightly'
 
-DEMO := --editable '.[audit,demo,sql,statsd,testing]'
+DEMO := --editable '.[audit,demo,prometheus,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
 TEST_FILES := test-requirements.txt doc/requirements.txt \
 	tests/functional/real-requirements.txt tests/cloud/requirements.txt \

@@ -171,6 +171,14 @@ OPTS: list[cfg.Opt] = [
         default='attachguard',
         help='Prefix of the names of the counters.',
     ),
+    cfg.BoolOpt(
+        'prometheus',
+        default=False,
+        help='Count decisions for Prometheus, too. Needs the package '
+        '"prometheus_client", and the environment variable '
+        'PROMETHEUS_MULTIPROC_DIR of cinder-api: a directory that is emptied '
+        'before it starts. "attachguard metrics" serves the values.',
+    ),
 ]
 
 # The options of an adapter that apply to one known request.

@@ -35,6 +35,7 @@ from attachguard import opts
 from attachguard.guard import decision as decision_
 from attachguard.guard import facts as facts_
 from attachguard.guard import identity
+from attachguard.guard import prometheus
 from attachguard.guard import request as request_parser
 from attachguard.guard.decision import Verdict
 from attachguard.guard.rollout import Mode
@@ -73,6 +74,7 @@ class Event:
     :param nova_answer: whether Nova has the volume on a claimed server
     :param nova_queries: how many servers Nova was queried about
     :param nova_ms: the duration of these queries, in milliseconds
+    :param ms: the duration of the decision, in milliseconds
     """
 
     verdict: Verdict
@@ -101,6 +103,7 @@ class Event:
     nova_answer: bool | None = None
     nova_queries: int = 0
     nova_ms: float = 0.0
+    ms: float = 0.0
     detail: str | None = None
 
     @property
@@ -125,6 +128,7 @@ class Event:
         values['verdict'] = self.verdict.value
         values['mode'] = self.mode.value
         values['nova_ms'] = round(self.nova_ms, 1)
+        values['ms'] = round(self.ms, 1)
         return values
 
 
@@ -137,6 +141,7 @@ def event(
     caller: identity.Caller,
     known: facts_.Known,
     queries: facts_.NovaQueries | None,
+    ms: float,
 ) -> Event:
     """Describe a decision.
 
@@ -148,6 +153,7 @@ def event(
     :param caller: who sent it
     :param known: the facts that were looked up
     :param queries: the queries to Nova that were made
+    :param ms: the duration of the decision, in milliseconds
     """
     named: dict[str, str | None] = {}
     if request is not None:
@@ -196,6 +202,7 @@ def event(
         else None,
         nova_queries=count,
         nova_ms=1000 * queries.seconds if queries else 0.0,
+        ms=ms,
         detail=decision.detail,
         **named,
     )
@@ -208,14 +215,19 @@ def _truncate(value: Any) -> Any:
 
 
 class DecisionLog:
-    """Writes decisions to the log, and counts them in statsd.
+    """Writes decisions to the log, and counts them.
+
+    In statsd, and for Prometheus, if it is configured.
 
     :param conf: with the ``[attachguard]`` options
-    :raises attachguard.opts.ConfigError: if statsd is configured and missing
+    :raises attachguard.opts.ConfigError: if what is configured is missing
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         group = conf[opts.GROUP]
+        self._prometheus: prometheus.Metrics | None = None
+        if group.prometheus:
+            self._prometheus = prometheus.shared()
         self._statsd: Any = None
         if group.statsd_host:
             try:
@@ -245,6 +257,8 @@ class DecisionLog:
                 MARKER,
                 jsonutils.dumps(event.as_dict()),
             )
+        if self._prometheus is not None:
+            self._prometheus.record(event)
         if self._statsd is not None:
             operation = event.operation or 'unreadable'
             self._statsd.incr(f'{operation}.{event.verdict.value}')
@@ -260,6 +274,8 @@ class DecisionLog:
 
         :param is_open: whether it is open now
         """
+        if self._prometheus is not None:
+            self._prometheus.breaker_changed(is_open)
         if self._statsd is not None:
             self._statsd.incr(
                 'nova.breaker-opened' if is_open else 'nova.breaker-closed'

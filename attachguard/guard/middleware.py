@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterable
 import re
+import time
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -156,26 +157,36 @@ class AttachGuard(base.ConfigurableMiddleware):
         self, environ: WSGIEnvironment, path: re.Match[str]
     ) -> WSGIApplication:
         """What responds to a request that may be an attachment operation."""
+        started = time.monotonic()
         try:
             body = request_parser.read_body(environ, self._max_body_size)
             request = request_parser.parse(environ, path, body)
         except request_parser.Unreadable as exc:
-            return self._malformed(environ, Reason.MALFORMED, str(exc))
+            return self._malformed(
+                environ, Reason.MALFORMED, str(exc), started
+            )
         except request_parser.BodyTooLarge:
             detail = f'The body is longer than {self._max_body_size} bytes.'
-            return self._malformed(environ, Reason.BODY_TOO_LARGE, detail)
+            return self._malformed(
+                environ, Reason.BODY_TOO_LARGE, detail, started
+            )
         except OSError as exc:
             detail = f'The body ends before its announced end: {exc}'
-            return self._malformed(environ, Reason.BODY_CUT_OFF, detail)
+            return self._malformed(
+                environ, Reason.BODY_CUT_OFF, detail, started
+            )
         except webob.exc.HTTPException as exc:
             # The limit of a reader that sizelimit put around the body.
             return exc
         if request is None:
             return self.application
-        return self._decide(environ, request)
+        return self._decide(environ, request, started)
 
     def _decide(
-        self, environ: WSGIEnvironment, request: request_parser.Request
+        self,
+        environ: WSGIEnvironment,
+        request: request_parser.Request,
+        started: float,
     ) -> WSGIApplication:
         mode = self._rollout.mode(request.rule, environ)
         if mode is Mode.OFF:
@@ -183,7 +194,9 @@ class AttachGuard(base.ConfigurableMiddleware):
         try:
             caller = identity.identify(environ, self._auth_strategy)
         except identity.NotAuthenticated:
-            return self._conclude(environ, _NOT_AUTHENTICATED, mode, request)
+            return self._conclude(
+                environ, _NOT_AUTHENTICATED, mode, started, request
+            )
         queries = self.nova.queries(
             caller.auth, caller.credentials['project_id']
         )
@@ -197,20 +210,34 @@ class AttachGuard(base.ConfigurableMiddleware):
         facts = facts_.Facts(request, caller, reader, queries, self._settle)
         decision = decision_.decide(self.policy, caller, facts)
         return self._conclude(
-            environ, decision, mode, request, caller, facts.known, queries
+            environ,
+            decision,
+            mode,
+            started,
+            request,
+            caller,
+            facts.known,
+            queries,
         )
 
     def _malformed(
-        self, environ: WSGIEnvironment, reason: Reason, detail: str
+        self,
+        environ: WSGIEnvironment,
+        reason: Reason,
+        detail: str,
+        started: float,
     ) -> WSGIApplication:
         decision = decision_.Decision(Verdict.MALFORMED, reason, detail=detail)
-        return self._conclude(environ, decision, self._rollout.default)
+        return self._conclude(
+            environ, decision, self._rollout.default, started
+        )
 
     def _conclude(
         self,
         environ: WSGIEnvironment,
         decision: decision_.Decision,
         mode: Mode,
+        started: float,
         request: request_parser.Request | None = None,
         caller: identity.Caller = identity.NOBODY,
         known: facts_.Known = facts_.NOTHING,
@@ -228,6 +255,7 @@ class AttachGuard(base.ConfigurableMiddleware):
                 caller,
                 known,
                 queries,
+                1000 * (time.monotonic() - started),
             )
         )
         if decision.verdict is Verdict.ALLOWED:

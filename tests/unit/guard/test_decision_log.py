@@ -87,6 +87,7 @@ def test_a_line_has_what_is_known_and_stays_one_line(
         'nova_answer': False,
         'nova_queries': 1,
         'nova_ms': 12.3,
+        'ms': 0.0,
     }
     assert '\n' not in caplog.messages[0]
     assert '\x1b' not in caplog.messages[0]
