@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
+import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import time
 
 from oslo_config import cfg
 import pytest
@@ -49,6 +54,51 @@ def run(
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+@dataclasses.dataclass
+class Started:
+    """A program that runs.
+
+    :param log: the file with its output
+    """
+
+    log: pathlib.Path
+
+    def wait_for(self, pattern: str, seconds: float = 30) -> list[str]:
+        """Wait until the output matches.
+
+        :returns: the groups of the pattern
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            match = re.search(pattern, self.log.read_text())
+            if match:
+                return list(match.groups())
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+
+@contextlib.contextmanager
+def started(
+    command: Sequence[str | pathlib.Path], log: pathlib.Path
+) -> Iterator[Started]:
+    """Run a program while the test uses it.
+
+    :param log: the file for its output
+    """
+    with log.open('w') as file:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Started(log)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
 @pytest.fixture(scope='session')

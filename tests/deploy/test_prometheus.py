@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
+import requests
 import yaml
 
 from attachguard.guard.decision import Reason
@@ -56,3 +61,90 @@ def test_the_rules_name_reasons_that_exist() -> None:
     assert named
     for names in named:
         assert set(names.split('|')) <= known
+
+
+# A process of cinder-api that decides twice, with a second in between: a
+# counter that appears has not increased.
+_DECIDES = """
+import sys
+import time
+from oslo_config import cfg
+from attachguard import opts
+from attachguard.guard import decision_log
+from attachguard.guard.decision import Verdict
+
+conf = cfg.ConfigOpts()
+conf([], default_config_files=[])
+opts.configure(conf, {'prometheus': 'true'})
+log = decision_log.DecisionLog(conf)
+for reason in sys.argv[1:]:
+    verdict = Verdict.ALLOWED if reason == 'policy' else Verdict.UNKNOWN
+    for _time in range(2):
+        log.record(decision_log.Event(verdict, reason, operation='os-detach'))
+        time.sleep(4)
+"""
+
+
+def test_prometheus_scrapes_the_guard_and_fires(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The real server: no alert in a calm time, one after a failure."""
+    if not shutil.which('prometheus'):
+        pytest.skip('prometheus is not installed: see bindep.txt')
+    values = tmp_path / 'values'
+    values.mkdir()
+    command = [f'{sys.prefix}/bin/attachguard', 'metrics', str(values)]
+    with contextlib.ExitStack() as stack:
+        metrics = stack.enter_context(
+            conftest.started([*command, '--port', '0'], tmp_path / 'metrics')
+        )
+        [port] = metrics.wait_for(r'listening on port (\d+)')
+        (tmp_path / 'prometheus.yml').write_text(
+            yaml.safe_dump(
+                {
+                    'global': {
+                        'scrape_interval': '1s',
+                        'evaluation_interval': '1s',
+                    },
+                    'rule_files': [str(RULES)],
+                    'scrape_configs': [
+                        {
+                            'job_name': 'cinder-api',
+                            'static_configs': [
+                                {'targets': [f'127.0.0.1:{port}']}
+                            ],
+                        }
+                    ],
+                }
+            )
+        )
+        server = stack.enter_context(
+            conftest.started(
+                [
+                    'prometheus',
+                    f'--config.file={tmp_path}/prometheus.yml',
+                    f'--storage.tsdb.path={tmp_path}/data',
+                    '--web.listen-address=127.0.0.1:0',
+                ],
+                tmp_path / 'prometheus',
+            )
+        )
+        [address] = server.wait_for(r'address=(127\.0\.0\.1:[1-9]\d*)')
+
+        def firing(*reasons: str) -> set[str]:
+            subprocess.run(
+                [sys.executable, '-c', _DECIDES, *reasons],
+                env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(values)},
+                check=True,
+            )
+            found = requests.get(
+                f'http://{address}/api/v1/alerts', timeout=10
+            ).json()['data']['alerts']
+            return {
+                alert['labels']['alertname']
+                for alert in found
+                if alert['state'] == 'firing'
+            }
+
+        assert firing('policy') == set()
+        assert firing('guard-failed') == {'AttachguardFailed'}
