@@ -214,6 +214,34 @@ def _truncate(value: Any) -> Any:
     return value
 
 
+def statsd_client(conf: cfg.ConfigOpts) -> Any:
+    """Make a client of statsd.
+
+    :param conf: with the ``[attachguard]`` options
+    :returns: the client, or None if none is configured
+    :raises attachguard.opts.ConfigError: if the package is missing, or the
+        host is unknown
+    """
+    group = conf[opts.GROUP]
+    if not group.statsd_host:
+        return None
+    try:
+        import statsd
+    except ImportError:
+        raise opts.ConfigError(
+            f'[{opts.GROUP}] statsd_host needs the package "statsd": '
+            'pip install attachguard[statsd]'
+        ) from None
+    try:
+        return statsd.StatsClient(
+            group.statsd_host, group.statsd_port, prefix=group.statsd_prefix
+        )
+    except OSError as exc:
+        raise opts.ConfigError(
+            f'[{opts.GROUP}] statsd_host {group.statsd_host!r}: {exc}'
+        ) from None
+
+
 class DecisionLog:
     """Writes decisions to the log, and counts them.
 
@@ -228,25 +256,7 @@ class DecisionLog:
         self._prometheus: prometheus.Metrics | None = None
         if group.prometheus:
             self._prometheus = prometheus.shared()
-        self._statsd: Any = None
-        if group.statsd_host:
-            try:
-                import statsd
-            except ImportError:
-                raise opts.ConfigError(
-                    f'[{opts.GROUP}] statsd_host needs the package "statsd": '
-                    'pip install attachguard[statsd]'
-                ) from None
-            try:
-                self._statsd = statsd.StatsClient(
-                    group.statsd_host,
-                    group.statsd_port,
-                    prefix=group.statsd_prefix,
-                )
-            except OSError as exc:
-                raise opts.ConfigError(
-                    f'[{opts.GROUP}] statsd_host {group.statsd_host!r}: {exc}'
-                ) from None
+        self._statsd = statsd_client(conf)
 
     def record(self, event: Event) -> None:
         """Log and count a decision."""

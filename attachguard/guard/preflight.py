@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import configparser
 import dataclasses
 import enum
+import os
 import pathlib
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -33,6 +34,7 @@ from attachguard.guard import decision_log
 from attachguard.guard import default_rules
 from attachguard.guard import paste_file
 from attachguard.guard import policy
+from attachguard.guard import prometheus
 from attachguard.guard import rollout
 from attachguard.guard import service_config
 from attachguard.nova import client as nova_client
@@ -133,14 +135,24 @@ def counters(conf: cfg.ConfigOpts) -> Finding:
     :param conf: as for :func:`run`, with the guard's options
     """
     check = 'counters'
+    group = conf[opts.GROUP]
     try:
-        decision_log.DecisionLog(conf)
+        decision_log.statsd_client(conf)
+        if group.prometheus and prometheus.VARIABLE in os.environ:
+            prometheus.check()
     except opts.ConfigError as exc:
         return Finding(check, Result.WRONG, str(exc))
-    host = conf[opts.GROUP].statsd_host
-    if host is None:
-        return Finding(check, Result.OK, 'statsd_host is not set')
-    return Finding(check, Result.OK, f'are sent to statsd on {host}')
+    if group.prometheus and prometheus.VARIABLE not in os.environ:
+        return Finding(
+            check,
+            Result.UNKNOWN,
+            f'for Prometheus, if cinder-api has the environment variable '
+            f'{prometheus.VARIABLE}; set it as there to check it',
+        )
+    names = ['Prometheus'] * group.prometheus
+    if group.statsd_host:
+        names.append(f'statsd on {group.statsd_host}')
+    return Finding(check, Result.OK, f'are for {", ".join(names) or "nobody"}')
 
 
 def cinders_policy(conf: cfg.ConfigOpts) -> Finding:

@@ -10,6 +10,7 @@ metrics`` serves their sums.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from attachguard import opts
 if TYPE_CHECKING:
     from attachguard.guard import decision_log
 
-_VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
+#: where prometheus_client keeps the values of all processes
+VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 
 # Seconds. nova_timeout is 2 by default.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
@@ -34,6 +36,25 @@ def shared() -> Metrics:
     return Metrics()
 
 
+def check() -> None:
+    """Check that metrics can be written, and write none.
+
+    :raises attachguard.opts.ConfigError: if the package is missing, or the
+        directory is not set
+    """
+    if importlib.util.find_spec('prometheus_client') is None:
+        raise opts.ConfigError(
+            f'[{opts.GROUP}] prometheus needs the package '
+            '"prometheus_client": pip install attachguard[prometheus]'
+        )
+    if not os.path.isdir(os.environ.get(VARIABLE, '')):
+        raise opts.ConfigError(
+            f'[{opts.GROUP}] prometheus needs the environment variable '
+            f'{VARIABLE} of cinder-api, with a directory that is empty when '
+            'it starts'
+        )
+
+
 class Metrics:
     """The metrics of one process.
 
@@ -42,19 +63,9 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        try:
-            import prometheus_client
-        except ImportError:
-            raise opts.ConfigError(
-                f'[{opts.GROUP}] prometheus needs the package '
-                '"prometheus_client": pip install attachguard[prometheus]'
-            ) from None
-        if not os.path.isdir(os.environ.get(_VARIABLE, '')):
-            raise opts.ConfigError(
-                f'[{opts.GROUP}] prometheus needs the environment variable '
-                f'{_VARIABLE} of cinder-api, with a directory that is empty '
-                'when it starts'
-            )
+        check()
+        import prometheus_client
+
         # Not the library's own, which other filters use.
         registry = prometheus_client.CollectorRegistry()
         self._decisions = prometheus_client.Counter(

@@ -154,6 +154,10 @@ def _no_statsd(cinder: Cinder) -> None:
     cinder.section('attachguard', statsd_host='127.0.0.1')
 
 
+def _no_directory(cinder: Cinder) -> None:
+    cinder.section('attachguard', prometheus='true')
+
+
 def _nobody_listens(cinder: Cinder) -> None:
     cinder.section('attachguard', endpoint_override='http://127.0.0.1:1/v2.1')
 
@@ -225,6 +229,7 @@ def _mistype_plugin(cinder: Cinder) -> None:
         (_mistype_rule, 'configuration', 'did you mean "os-attach"?'),
         (_mistype_mode, 'configuration', 'enforce, warn, off'),
         (_no_statsd, 'counters', 'pip install attachguard[statsd]'),
+        (_no_directory, 'counters', 'a directory that is empty'),
         (_nobody_listens, 'queries to Nova', 'runs at this address'),
         (_nobody_listens_as_caller, 'queries as the caller', 'this address'),
         (_no_version, 'queries to Nova', 'with its version'),
@@ -249,10 +254,32 @@ def test_a_mistake_is_a_row_that_says_what_to_do(
     says: str,
 ) -> None:
     monkeypatch.setitem(sys.modules, 'statsd', None)
+    monkeypatch.setenv('PROMETHEUS_MULTIPROC_DIR', '/nowhere')
     cinder.section('attachguard', policy_file=str(cinder.rules))
     cinder.rules.write_text('{}')
     mistake(cinder)
     assert says in wrong(cinder, capsys)[check]
+
+
+def test_what_only_cinder_api_has_is_unknown(
+    cinder: Cinder,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cinder.section('attachguard', prometheus='true')
+    monkeypatch.delenv('PROMETHEUS_MULTIPROC_DIR', raising=False)
+    _code, found = upgrade_check(cinder, capsys)
+    results = {row['check']: row['result'] for row in found['checks']}
+    assert results['counters'] == 1
+    values = tmp_path / 'values'
+    values.mkdir()
+    monkeypatch.setenv('PROMETHEUS_MULTIPROC_DIR', str(values))
+    _code, found = upgrade_check(cinder, capsys)
+    results = {row['check']: row['result'] for row in found['checks']}
+    assert results['counters'] == 0
+    # Nothing was written.
+    assert list(values.iterdir()) == []
 
 
 def upgrade_check(
