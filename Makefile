@@ -45,7 +45,7 @@ PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
 
 # The parts of `make nightly`.
 NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
-	chaos outage cloud cloud-oldest explorer tempest bench
+	chaos outage cloud cloud-oldest explorer tempest deploy bench
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
