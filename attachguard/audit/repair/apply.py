@@ -114,7 +114,7 @@ class Repair:
         if case.unknown:
             return Outcome(finding, Result.UNKNOWN, case.unknown)
         if current is None:
-            return self.not_found(finding, case)
+            return not_found(finding, case)
         for server in case.silent_servers:
             return Outcome(
                 finding,
@@ -137,7 +137,7 @@ class Repair:
             if results:
                 case, current = self.recheck(finding)
                 if current is None:
-                    return self.not_found(finding, case)
+                    return not_found(finding, case)
             result = self._apply(self._writer, step, current, case)
             results.append(f'{step.call.name}: {result}')
             if result.status in _REFUSED:
@@ -209,29 +209,6 @@ class Repair:
         except rest.CloudError as exc:
             return str(exc)
         return ''
-
-    @staticmethod
-    def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
-        """Return why a finding is not found again: it is gone, or unknown.
-
-        :param finding: as the audit found it
-        :param case: the volume as it is now
-        """
-        if case.unknown:
-            return Outcome(finding, Result.UNKNOWN, case.unknown)
-        if finding.attachment_id in [item.id for item in case.foreign]:
-            return Outcome(finding, Result.CLEAR, 'the attachment is foreign')
-        for server in _concerned(finding, case):
-            if server.presence is model.Presence.UNKNOWN:
-                return Outcome(finding, Result.UNKNOWN, f'Nova: {server.why}')
-            if server.busy:
-                return Outcome(
-                    finding,
-                    Result.UNKNOWN,
-                    f'Nova is busy with server {server.id} '
-                    f'({server.task_state or server.status})',
-                )
-        return Outcome(finding, Result.CLEAR, 'nothing is wrong now')
 
     def _apply(
         self,
@@ -388,12 +365,35 @@ class Repair:
             if finding.attachment_id is not None:
                 repaired = finding.attachment_id not in ids
             else:
-                repaired = self.not_found(finding, case).result is Result.CLEAR
+                repaired = not_found(finding, case).result is Result.CLEAR
             repaired = repaired and current is None and not case.unknown
             if repaired:
                 break
             self._sleep(wait)
         return case, repaired
+
+
+def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
+    """Return why a finding is not found again: it is gone, or unknown.
+
+    :param finding: as the audit found it
+    :param case: the volume as it is now
+    """
+    if case.unknown:
+        return Outcome(finding, Result.UNKNOWN, case.unknown)
+    if finding.attachment_id in [item.id for item in case.foreign]:
+        return Outcome(finding, Result.CLEAR, 'the attachment is foreign')
+    for server in _concerned(finding, case):
+        if server.presence is model.Presence.UNKNOWN:
+            return Outcome(finding, Result.UNKNOWN, f'Nova: {server.why}')
+        if server.busy:
+            return Outcome(
+                finding,
+                Result.UNKNOWN,
+                f'Nova is busy with server {server.id} '
+                f'({server.task_state or server.status})',
+            )
+    return Outcome(finding, Result.CLEAR, 'nothing is wrong now')
 
 
 def changes(before: model.Case, reserved: model.Case) -> str:

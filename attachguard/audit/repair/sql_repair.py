@@ -70,7 +70,7 @@ class SqlRepair:
         """
         case, current = self._repair.recheck(outcome.finding)
         if current is None:
-            return self._repair.not_found(outcome.finding, case)
+            return apply.not_found(outcome.finding, case)
         result, text = self._change(current, case)
         return dataclasses.replace(outcome, result=result, text=text)
 
@@ -114,7 +114,7 @@ class SqlRepair:
                 apply.Result.FAILED,
                 f'by SQL; then found again: {current.text}',
             )
-        checked = self._repair.not_found(finding, after)
+        checked = apply.not_found(finding, after)
         if checked.result is not apply.Result.CLEAR:
             return checked.result, f'by SQL; then: {checked.text}'
         return apply.Result.REPAIRED, 'by SQL'
