@@ -282,10 +282,7 @@ class Repair(
         counts = [f'{n} {result}' for result, n in self._results.items()]
         self._print(', '.join(counts) or 'nothing was repaired')
         if self._results.keys() - {apply.Result.BY_HAND.value}:
-            undo = shlex.join(
-                ('attachguard', 'undo', *cloud.login, str(path), '--yes')
-            )
-            self._print(f'to undo it: {undo}')
+            self._print(f'to undo it: {_undo_command(cloud, path)}')
 
     def _repair(
         self,
@@ -335,19 +332,22 @@ class Repair(
 
         :returns: the exit code
         """
-        if parsed_args.sql:
-            self._print_sql()
-            return 0
-        code: int = super().produce_output(parsed_args, column_names, data)
-        return code
-
-    def _print_sql(self) -> None:
+        if not parsed_args.sql:
+            code: int = super().produce_output(parsed_args, column_names, data)
+            return code
         for change in self._changes:
             print(sql_change.script(change), file=self.app.stdout)
             # As a comment: it must not run where the rest is pasted.
             undo = sql_change.script(change, undo=True).splitlines()
             for line in ('To undo it:', *undo, ''):
                 print(f'-- {line}'.rstrip(), file=self.app.stdout)
+        return 0
+
+
+def _undo_command(cloud: api.Cloud, path: pathlib.Path) -> str:
+    return shlex.join(
+        ('attachguard', 'undo', *cloud.login, str(path), '--yes')
+    )
 
 
 def _exit_code(results: set[apply.Result], left: int, unknown: bool) -> int:
