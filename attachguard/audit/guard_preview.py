@@ -143,6 +143,12 @@ class _Cinder:
     def check_attachment(self, attachment_id: str) -> Mapping[str, str]:
         return {}
 
+    def check_group(self, groups: str, group_id: str) -> Mapping[str, str]:
+        return {}
+
+    def group_volumes(self, group_id: str) -> tuple[cinder.Volume, ...]:
+        raise cinder.Unknown('the volumes of a group were not read')
+
     def volume(self, volume_id: str) -> cinder.Volume:
         volume = self._case.volume
         if volume is None:

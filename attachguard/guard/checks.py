@@ -46,6 +46,23 @@ def has_no_attachment(facts: Facts) -> bool:
     return not facts.attachments
 
 
+def group_is_idle(facts: Facts) -> bool:
+    """Whether each volume of the group is available or failed.
+
+    And Cinder does not migrate it.
+    """
+    return not any(
+        volume.is_busy
+        or not (volume.status or '').startswith(('available', 'error'))
+        for volume in facts.group_volumes
+    )
+
+
+def group_has_no_attachment(facts: Facts) -> bool:
+    """Whether no volume of the group has an attachment, in any state."""
+    return not facts.group_has_attachment
+
+
 def names_no_connector(facts: Facts) -> bool:
     """Whether the body connects no host."""
     return not facts.request.has_connector
@@ -175,6 +192,8 @@ def server_has_by_attachment(facts: Facts) -> bool:
 CHECKS: Mapping[str, Callable[[Facts], bool]] = {
     'cinder:consistent': is_consistent,
     'cinder:detaching': is_detaching,
+    'cinder:group_idle': group_is_idle,
+    'cinder:group_no_attachment': group_has_no_attachment,
     'cinder:idle': is_idle,
     'cinder:migrating': is_migrating,
     'cinder:names_no_connector': names_no_connector,

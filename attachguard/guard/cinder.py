@@ -132,6 +132,7 @@ class Volume:
     :param changed_at: when its record last changed, in UTC without a time
         zone, or None if it is not shown
     :param attached: the ids of its attachments in the status ``attached``
+    :param group_id: of its group, or None
     """
 
     id: str
@@ -140,6 +141,7 @@ class Volume:
     migration_status: str | None = None
     changed_at: datetime.datetime | None = None
     attached: frozenset[str] = frozenset()
+    group_id: str | None = None
 
     @property
     def is_migrating(self) -> bool:
@@ -188,7 +190,8 @@ class Cinder:
 
     :param application: the rest of the pipeline
     :param environ: the caller's request
-    :param root: the part of its path before ``/volumes`` or ``/attachments``
+    :param root: the part of its path before ``/volumes`` or ``/attachments``,
+        for example
     :param deadline: until when lists may be read, by the monotonic clock
     :param page_size: rows of a page; not more than Cinder's osapi_max_limit
     """
@@ -225,20 +228,36 @@ class Cinder:
         """
         return self._check('/attachments/', attachment_id)
 
+    def check_group(self, groups: str, group_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows a group to the caller.
+
+        Otherwise as :meth:`check_volume`.
+
+        :param groups: the collection: ``groups`` or ``consistencygroups``
+        :param group_id: as the caller wrote it
+        """
+        return self._check(f'/{groups}/', group_id)
+
     def volume(self, volume_id: str) -> Volume:
         """Read a volume, whoever it belongs to.
 
         :param volume_id: its canonical UUID
         :raises Unknown: if Cinder's response does not say
         """
-        rows = self._list('/volumes/detail', 'volumes', {'id': volume_id})
-        for row in rows:
-            try:
-                if row['id'] == volume_id:
-                    return _volume(row)
-            except (KeyError, TypeError, ValueError, AttributeError) as exc:
-                raise Unknown('a volume without id or status') from exc
+        for volume in self._volumes({'id': volume_id}):
+            if volume.id == volume_id:
+                return volume
         raise Unknown('the volume is not listed')
+
+    def group_volumes(self, group_id: str) -> Iterator[Volume]:
+        """Read all volumes of a group, whoever they belong to.
+
+        :param group_id: its canonical UUID
+        :raises Unknown: if Cinder's response does not say
+        """
+        for volume in self._volumes({'group_id': group_id}):
+            if volume.group_id == group_id:
+                yield volume
 
     def attachment(self, attachment_id: str) -> Attachment:
         """Read an attachment, whoever it belongs to.
@@ -295,6 +314,14 @@ class Cinder:
         if not _EXACT_VERSION.fullmatch(version):
             return None
         return {'OpenStack-API-Version': version, 'Vary': _API_VERSION}
+
+    def _volumes(self, query: dict[str, str]) -> Iterator[Volume]:
+        for row in self._list('/volumes/detail', 'volumes', query):
+            try:
+                volume = _volume(row)
+            except (KeyError, TypeError, ValueError, AttributeError) as exc:
+                raise Unknown('a volume without id or status') from exc
+            yield volume
 
     def _attachments(
         self,
@@ -445,4 +472,5 @@ def _volume(row: Mapping[str, Any]) -> Volume:
         frozenset(
             item['attachment_id'] for item in row.get('attachments', ())
         ),
+        row.get('group_id'),
     )

@@ -96,6 +96,8 @@ _PRESENCE = {
 # all others, by the presence.
 _CHECKS = {
     'cinder:consistent': Reason.NO_ATTACHMENT,
+    'cinder:group_idle': Reason.VOLUME_BUSY,
+    'cinder:group_no_attachment': Reason.HAS_ATTACHMENT,
     'cinder:idle': Reason.VOLUME_BUSY,
     'cinder:names_no_server': Reason.NAMES_SERVER,
     'cinder:no_attachment': Reason.HAS_ATTACHMENT,

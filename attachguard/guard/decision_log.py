@@ -69,6 +69,7 @@ class Event:
     :param user_agent: of the client
     :param credentials: of the caller, beside its user and project
     :param checks: the results of the checks that the rules have read
+    :param group_id: the group in the path
     :param host: the host that the body names
     :param detail: for the operator: what went wrong
     :param nova_answer: whether Nova has the volume on a claimed server
@@ -90,6 +91,7 @@ class Event:
     volume_id: str | None = None
     attachment_id: str | None = None
     server_id: str | None = None
+    group_id: str | None = None
     user_id: str | None = None
     project_id: str | None = None
     service_user_id: str | None = None
@@ -164,6 +166,7 @@ def event(
             'volume_id': request.volume_id,
             'attachment_id': request.attachment_id,
             'server_id': request.server_id,
+            'group_id': request.group_id,
         }
     if known.volume_id is not None:
         named['volume_id'] = known.volume_id

@@ -111,6 +111,14 @@ _ROWS: dict[str, tuple[str, str]] = {
         'Cinder does not work on it: at the end of a migration, Cinder gives '
         'the volume the project of its new copy.',
     ),
+    'group-delete': (
+        'cinder:group_no_attachment and cinder:group_idle',
+        'Allowed if no volume of the group has an attachment, in any state, '
+        'and each is available or failed: Cinder deletes what a server is '
+        'about to use, and what is reserved for a shelved server. Also '
+        'DELETE /groups/{group_id}, and the calls that delete a consistency '
+        'group. To delete a group without its volumes is left to Cinder.',
+    ),
 }
 
 # Without service tokens, Nova's own calls look like a user's. These lines open

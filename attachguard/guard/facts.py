@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import enum
+import time
 from typing import Any
 from typing import Protocol
 from typing import TypeVar
@@ -50,8 +51,14 @@ class CinderReader(Protocol):
     def check_attachment(self, attachment_id: str) -> Mapping[str, str]:
         """Check that Cinder shows an attachment to the caller."""
 
+    def check_group(self, groups: str, group_id: str) -> Mapping[str, str]:
+        """Check that Cinder shows a group to the caller."""
+
     def volume(self, volume_id: str) -> cinder.Volume:
         """Read a volume, whoever it belongs to."""
+
+    def group_volumes(self, group_id: str) -> Iterable[cinder.Volume]:
+        """Read all volumes of a group."""
 
     def attachment(self, attachment_id: str) -> cinder.Attachment:
         """Read an attachment, whoever it belongs to."""
@@ -242,6 +249,16 @@ class Facts:
         return self._once('attachments', self._read_attachments)
 
     @property
+    def group_volumes(self) -> tuple[cinder.Volume, ...]:
+        """All volumes of the group."""
+        return self._once('group_volumes', self._read_group_volumes)
+
+    @property
+    def group_has_attachment(self) -> bool:
+        """Whether a volume of the group has an attachment, in any state."""
+        return self._once('group_attachment', self._find_group_attachment)
+
+    @property
     def is_about_attachment(self) -> bool:
         """Whether the path names an attachment."""
         source = self.request.operation.server_source
@@ -270,6 +287,10 @@ class Facts:
             known = self._cinder.api_headers()
             if known is not None:
                 return known
+        if self.request.group_id is not None:
+            return self._cinder.check_group(
+                self.request.groups, self.request.group_id
+            )
         if not self.is_about_attachment:
             if self.request.volume_id is None:
                 raise Malformed('The body names no volume by a UUID')
@@ -327,6 +348,24 @@ class Facts:
             return own
         self.check_visible()
         return _first(self._cinder.attachments(volume_id))
+
+    def _read_group_volumes(self) -> tuple[cinder.Volume, ...]:
+        named = self.request.group_id
+        group_id = named and request_parser.canonical_uuid(named)
+        if not group_id:
+            self.check_visible()
+            raise Malformed('The group is not named by a UUID')
+        return tuple(self._cinder.group_volumes(group_id))
+
+    def _find_group_attachment(self) -> bool:
+        # The volume's status is not enough: a volume that is attached while
+        # Cinder writes an image to it becomes available.
+        for volume in self.group_volumes:
+            if time.monotonic() > self._nova.deadline:
+                raise cinder.Unknown('no time is left for the group')
+            if any(True for _ in self._cinder.attachments(volume.id)):
+                return True
+        return False
 
     @property
     def _has_project(self) -> bool:

@@ -60,7 +60,8 @@ _REFUSALS = {
     Reason.OTHER_ATTACHMENT: 'The server has this volume by another '
     'attachment.',
     Reason.OTHER_VOLUME: 'The attachment is not one of this volume.',
-    Reason.HAS_ATTACHMENT: 'The volume has an attachment.',
+    Reason.HAS_ATTACHMENT: 'The volume, or a volume of the group, has an '
+    'attachment.',
     Reason.NO_ATTACHMENT: 'The volume is in use without any attachment. Ask '
     'an administrator of this cloud.',
     Reason.VOLUME_BUSY: 'The volume is being migrated, or the Block Storage '
@@ -199,5 +200,5 @@ def _message(decision: decision_.Decision) -> str:
             'later.'
         )
     if decision.verdict is Verdict.MISSING:
-        return 'The volume or attachment does not exist.'
+        return 'The volume, attachment or group does not exist.'
     return decision.detail or 'Malformed request body'

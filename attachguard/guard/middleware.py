@@ -141,11 +141,15 @@ class AttachGuard(base.ConfigurableMiddleware):
         if environ['REQUEST_METHOD'] != 'GET' or (
             '_method' in environ.get('QUERY_STRING', '')
         ):
-            path = environ.get('PATH_INFO', '')
+            try:
+                path = environ['PATH_INFO']
+            except KeyError:
+                path = ''
             if (
                 '/attachments' in path
                 or '/action' in path
                 or '-transfer' in path
+                or 'groups/' in path
             ):
                 match = request_parser.match_path(environ)
                 if match is not None:

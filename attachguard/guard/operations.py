@@ -2,10 +2,10 @@
 """The table of what is guarded: Cinder's calls that change an attachment.
 
 Also those that take away what protects one: a volume that is being attached
-can be overwritten, or given to another project.
+can be overwritten, given to another project, or deleted with its group.
 
-Source: the Block Storage API v3 reference, "Volume actions", "Attachments" and
-"Volume transfers".
+Source: the Block Storage API v3 reference, "Volume actions", "Attachments",
+"Volume transfers" and "Generic volume groups".
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ class ServerSource(enum.Enum):
     BODY = 'the request body'
     VOLUME = "the volume's attachments"
     ATTACHMENT = 'the attachment'
+    GROUP = "the attachments of the group's volumes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +94,14 @@ TRANSFER_CREATE = Operation(
     'Offer a volume to another project.',
 )
 
+GROUP_DELETE = Operation(
+    'group-delete',
+    'POST',
+    '/groups/{group_id}/action',
+    ServerSource.GROUP,
+    'Delete a group and its volumes.',
+)
+
 #: Actions of a volume, by their key in the body.
 VOLUME_ACTIONS: dict[str, Operation] = {
     operation.name: operation
@@ -145,5 +154,6 @@ OPERATIONS: dict[str, Operation] = {
         ATTACHMENT_COMPLETE,
         ATTACHMENT_DELETE,
         TRANSFER_CREATE,
+        GROUP_DELETE,
     )
 }

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import uuid
 
 from oslo_serialization import jsonutils
+from oslo_utils import strutils
 from oslo_utils import uuidutils
 import webob
 
@@ -54,6 +55,8 @@ _PATH = re.compile(
     r'|attachments/(?P<member>[^/]+)'
     r'|(?P<transfers>(?:os-volume-transfer|volume-transfers))'
     r'(?:\.[^/]*)?\n?'
+    r'|(?P<groups>groups|consistencygroups)/(?P<group>[^/]+)'
+    r'(?P<acted>/(?:action|delete)(?:\.[^/]*)?\n?)?'
     r'|(?P<collection>attachments)(?:\.[^/]*)?\n?)\Z',
     re.DOTALL,
 )
@@ -74,6 +77,15 @@ _GUARDED_KEYS = frozenset(
 # The actions whose body may name an attachment.
 _NAMING_ATTACHMENT = frozenset(('os-detach', 'os-force_detach'))
 
+# The key of the body that deletes a group, and the one in it that deletes its
+# volumes, by the collection (cinder.api.v3.groups, with the dispatcher's
+# fallback from a method to the action of its name, and
+# cinder.api.contrib.consistencygroups).
+_GROUP_KEYS = {
+    'groups': ('delete', 'delete-volumes'),
+    'consistencygroups': ('consistencygroup', 'force'),
+}
+
 _FORM_TYPES = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
 
@@ -82,13 +94,16 @@ class Request:
     """A request for one of Cinder's attachment operations.
 
     :param operation: what it requests
-    :param root: the part of the path before ``/volumes`` or ``/attachments``
+    :param root: the part of the path before ``/volumes`` or ``/attachments``,
+        for example
     :param volume_id: the volume that it names: in the path as the caller wrote
         it; in the body only if it is a UUID
     :param attachment_id: the attachment that it names, in the same way
     :param server_id: the server that the body names, as the caller wrote it
     :param host: the host that the body names
     :param has_connector: whether the body has a connector
+    :param group_id: the group in the path, as the caller wrote it
+    :param groups: the collection of the path that has the group
     """
 
     operation: operations.Operation
@@ -98,6 +113,8 @@ class Request:
     server_id: str | None = None
     host: str | None = None
     has_connector: bool = False
+    group_id: str | None = None
+    groups: str = 'groups'
 
     @property
     def lacks_server(self) -> bool:
@@ -211,6 +228,8 @@ def parse(
         return _transfer_create(path, body) if method == 'POST' else None
     if path['member']:
         return _attachment_member(method, path, body)
+    if path['groups']:
+        return _group_delete(method, path, body)
     return _action(path, body) if method == 'POST' else None
 
 
@@ -219,6 +238,35 @@ def _transfer_create(path: re.Match[str], body: bytes) -> Request:
         operations.TRANSFER_CREATE,
         path['root'],
         volume_id=_uuid_in_body(_arguments(body, 'transfer'), 'volume_id'),
+    )
+
+
+def _group_delete(
+    method: str, path: re.Match[str], body: bytes
+) -> Request | None:
+    if method != ('POST' if path['acted'] else 'DELETE'):
+        return None
+    if not _deletes_volumes(body, *_GROUP_KEYS[path['groups']]):
+        # Cinder deletes a group then only if it has no volume.
+        return None
+    group_id = path['group']
+    if not path['acted']:
+        group_id = _JSON_SUFFIX.sub('', group_id)
+    return Request(
+        operations.GROUP_DELETE,
+        path['root'],
+        group_id=group_id,
+        groups=path['groups'],
+    )
+
+
+def _deletes_volumes(body: bytes, key: str, flag: str) -> bool:
+    decoded = _parse_json(body) if body else None
+    if not isinstance(decoded, dict) or key not in decoded:
+        return False
+    arguments = decoded[key]
+    return not isinstance(arguments, dict) or strutils.bool_from_string(
+        arguments.get(flag, False), default=True
     )
 
 

@@ -40,6 +40,17 @@ OTHER_ACTIONS = frozenset(
         'revert',
     )
 )
+# Actions of a group, up to Cinder 29, which delete no volume.
+OTHER_GROUP_ACTIONS = frozenset(
+    (
+        'create-from-src',
+        'disable_replication',
+        'enable_replication',
+        'failover_replication',
+        'list_replication_targets',
+        'reset_status',
+    )
+)
 
 # Snapshots, groups and backups have an action of this name of their own.
 _AMBIGUOUS = frozenset(('os-reset_status',))
@@ -53,6 +64,11 @@ _WRAPPED = ('application', 'app', '_app')
 _MAX_LAYERS = 20
 
 _TRANSFERS = frozenset(('volume_transfers', 'os-volume-transfer'))
+# The actions of routes that can reach the deletion of a group.
+_GROUP_ROUTES = {
+    'groups': ('action', 'delete'),
+    'consistencygroups': ('delete',),
+}
 _READS = frozenset(('GET', 'HEAD'))
 _VARIABLE = re.compile(r'\{\w+(?::[^}]*)?\}|:\(\w+\)|:\w+')
 _BODIES = {
@@ -126,13 +142,19 @@ def _unknown_routes(resources: Any, mapper: Any) -> Iterator[str]:
         for name, resource in resources.items()
         if name == 'attachments'
         or name in _TRANSFERS
+        or name in _GROUP_ROUTES
         or (operations.VOLUME_ACTIONS.keys() - _AMBIGUOUS) & _actions(resource)
     }
     for route in mapper.matchlist:
         name = names.get(id(route.defaults.get('controller')))
         if name is None:
             continue
-        if name != 'attachments' and route.defaults.get('action') != (
+        action = route.defaults.get('action')
+        if name in _GROUP_ROUTES:
+            # POST /groups/action names no group.
+            if action not in _GROUP_ROUTES[name] or 'id' not in route.maxkeys:
+                continue
+        elif name != 'attachments' and action != (
             'create' if name in _TRANSFERS else 'action'
         ):
             continue
@@ -151,6 +173,10 @@ def _recognised(name: str, route: Any, method: str) -> bool:
         body = _BODIES.get(route.defaults.get('action'), b'')
     elif name in _TRANSFERS:
         body = b'{"transfer": {}}'
+    elif name == 'groups':
+        body = b'{"delete": {"delete-volumes": true}}'
+    elif name == 'consistencygroups':
+        body = b'{"consistencygroup": {"force": true}}'
     else:
         body = b'{"os-attach": {}}'
     environ = {'REQUEST_METHOD': method}
@@ -165,6 +191,7 @@ def _unknown_actions(resources: Any) -> Iterator[str]:
     for name, known in (
         ('volumes', operations.VOLUME_ACTIONS.keys() | OTHER_ACTIONS),
         ('attachments', operations.ATTACHMENT_ACTIONS.keys()),
+        ('groups', OTHER_GROUP_ACTIONS | {'delete'}),
     ):
         for action in sorted(_actions(resources.get(name)) - known):
             yield f'the action {action} of {name}'

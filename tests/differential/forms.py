@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 from typing import Any
 from typing import TYPE_CHECKING
@@ -225,6 +226,27 @@ COMPLETE = Request(
 DELETE = Request('DELETE', f'/attachments/{OF_LIVE}')
 TRANSFER = Request(
     'POST', '/volume-transfers', body=_json({'transfer': {'volume_id': FREE}})
+)
+WITH_VOLUMES = {'delete': {'delete-volumes': True}}
+BY_FORCE = {'consistencygroup': {'force': True}}
+GROUP = router.ALL_FREE.id
+GROUP_DELETE = Request(
+    'POST', f'/groups/{GROUP}/action', body=_json(WITH_VOLUMES)
+)
+GROUP_DELETE_BY_METHOD = Request(
+    'DELETE', f'/groups/{GROUP}', body=_json(WITH_VOLUMES)
+)
+CG_DELETE = Request(
+    'POST', f'/consistencygroups/{GROUP}/delete', body=_json(BY_FORCE)
+)
+CG_DELETE_BY_METHOD = Request(
+    'DELETE', f'/consistencygroups/{GROUP}', body=_json(BY_FORCE)
+)
+GROUP_DELETES = (
+    GROUP_DELETE,
+    GROUP_DELETE_BY_METHOD,
+    CG_DELETE,
+    CG_DELETE_BY_METHOD,
 )
 
 FORMS: list[Form] = []
@@ -943,6 +965,133 @@ def _uuid_forms(uuid: str) -> list[tuple[str, str]]:
     ]
 
 
+def _groups() -> None:
+    value: Any
+    document: Any
+    for number, form in enumerate(GROUP_DELETES):
+        name = f'group-delete-{number}'
+        path = form.path or ''
+        trap = 'One of four routes (api/v3/router.py, get_method).'
+        for group in router.GROUPS:
+            is_of_others = group is router.OF_OTHERS
+            _form(
+                None if is_of_others else 'group-delete',
+                f'{name}-{group.id}',
+                f'{trap} Without a project, not {group.project}.',
+                form.but(path=path.replace(GROUP, group.id)),
+            )
+        _form(
+            'group-delete',
+            f'{name}-by-an-admin',
+            "Another project's, which an administrator sees.",
+            form.but(path=path.replace(GROUP, router.OF_OTHERS.id)),
+            admin=True,
+        )
+        for prefix, suffix in itertools.product(
+            ('', f'/{router.PROJECT}'), ('.json', '\n', '.json\n')
+        ):
+            reaches = form.method == 'POST' or suffix != '\n'
+            _form(
+                'group-delete' if reaches else None,
+                f'{name}-{len(prefix)}-{suffix!r}',
+                trap,
+                form.but(path=f'{prefix}{path}{suffix}'),
+            )
+        for sent in ('GET', 'POST', 'PUT', 'HEAD'):
+            _form(
+                'group-delete',
+                f'{name}-by-{sent}',
+                'Routes takes the method from _method in the query.',
+                form.but(method=sent, query=f'_method={form.method.lower()}'),
+            )
+        _form(
+            'group-delete',
+            f'{name}-upper',
+            'MySQL compares without case.',
+            form.but(path=path.replace(GROUP, GROUP.upper())),
+        )
+        _form(
+            None,
+            f'{name}-braces',
+            'A UUID, but no id of a row.',
+            form.but(path=path.replace(GROUP, f'{{{GROUP}}}')),
+        )
+        is_cg = 'consistency' in path
+        key, flag = (
+            ('consistencygroup', 'force')
+            if is_cg
+            else ('delete', 'delete-volumes')
+        )
+        for value in ('true', 'TRUE', 'on', 'yes', 'y', 't', '1'):
+            _form(
+                'group-delete',
+                f'{name}-{value!r}',
+                'What bool_from_string takes for yes (strutils.py).',
+                form.but(body=_json({key: {flag: value}})),
+            )
+        for value in (False, 'false', 'off', 'NO', 'n', 'f', '0'):
+            _form(
+                None,
+                f'{name}-{value!r}',
+                'The volumes are to be kept: it must arrive.',
+                form.but(body=_json({key: {flag: value}})),
+            )
+        for value in (None, [], {}, 'perhaps'):
+            _form(
+                None,
+                f'{name}-{value!r}',
+                'Refused by the schema, or taken for no.',
+                form.but(body=_json({key: {flag: value}})),
+            )
+        for document in ({key: {}}, {'x': {flag: True}}, {}, None, [key]):
+            _form(
+                None,
+                f'{name}-of-{json.dumps(document)}',
+                'The volumes are to be kept, or it is refused by the schema.',
+                form.but(body=_json(document)),
+            )
+        _form(
+            'group-delete',
+            f'{name}-twice',
+            'The last of two equal keys counts, once they are read (json).',
+            form.but(
+                body=f'{{"{key}": {{}}, "\\u{ord(key[0]):04x}{key[1:]}": '
+                f'{{"{flag}": false, "{flag}": true}}}}'.encode()
+            ),
+        )
+        _form(None, f'{name}-no-body', 'Kept.', form.but(body=b''))
+        for version, reached in (
+            ('volume 3.13', True),
+            ('volume 3.12', is_cg),
+            (None, is_cg),
+        ):
+            _form(
+                'group-delete' if reached else None,
+                f'{name}-at-{version}',
+                'Groups exist from 3.13 on, consistency groups from 3.0.',
+                form.but(version=version),
+            )
+    for path in ('/groups/action', f'/groups/{GROUP}/delete', '/groups'):
+        _form(
+            None,
+            f'group-delete-at-{path}',
+            'No group, or no route.',
+            GROUP_DELETE.but(path=path),
+        )
+    _form(
+        None,
+        'group-reset',
+        'Another action.',
+        GROUP_DELETE.but(body=_json({'reset_status': {'status': 'error'}})),
+    )
+    _form(
+        None,
+        'group-snapshot',
+        'Another resource.',
+        GROUP_DELETE.but(path=f'/group_snapshots/{GROUP}/action'),
+    )
+
+
 def _types_and_versions() -> None:
     content_type: str | None
     version: str | None
@@ -1136,5 +1285,6 @@ _plain()
 _paths()
 _methods()
 _bodies()
+_groups()
 _types_and_versions()
 _framing()

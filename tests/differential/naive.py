@@ -42,6 +42,7 @@ _MEMBER = re.compile(rf'^(/\w+)?/attachments/{_ID}$')
 _COLLECTION = re.compile(
     r'^(/\w+)?/(attachments|volume-transfers|os-volume-transfer)$'
 )
+_GROUP = re.compile(rf'^(/\w+)?/groups/{_ID}/action$')
 
 
 class NaiveGuard:
@@ -68,6 +69,8 @@ class NaiveGuard:
         path = request.environ.get('PATH_INFO', '')
         if request.method == 'POST' and _ACTION.fullmatch(path):
             return self._action(request) in _ACTIONS
+        if request.method == 'POST' and _GROUP.fullmatch(path):
+            return bool(self._action(request) == 'delete')
         if request.method == 'POST' and _COLLECTION.fullmatch(path):
             return True
         return request.method in ('PUT', 'DELETE') and bool(

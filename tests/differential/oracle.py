@@ -60,10 +60,19 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
     """
     if not effect.guarded or effect.operation in _ADMINISTRATIVE:
         return True
-    named = (effect.volume, effect.attachment)
+    named = (effect.volume, effect.attachment, effect.group)
     if not all(uuidutils.is_uuid_like(id_) for id_ in named if id_):
         # No id of a real Cinder.
         return False
+    if effect.operation == 'group-delete':
+        return not any(
+            one.group == effect.group
+            and (
+                one.status not in ('available', 'error')
+                or any(row.volume == one.id for row in router.ATTACHMENTS)
+            )
+            for one in router.VOLUMES
+        )
     (volume,) = (row for row in router.VOLUMES if row.id == effect.volume)
     attachments = [
         row for row in router.ATTACHMENTS if row.volume == volume.id

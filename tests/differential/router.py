@@ -40,8 +40,10 @@ from cinder.api.contrib import volume_actions  # noqa: E402
 from cinder.api.openstack import api_version_request  # noqa: E402
 from cinder.api.v3 import router as cinder_router  # noqa: E402
 from cinder.db import api as db_api  # noqa: E402
+from cinder.group import api as group_api  # noqa: E402
 from cinder.transfer import api as transfer_api  # noqa: E402
 from cinder.volume import api as volume_api  # noqa: E402
+from cinder.volume import group_types  # noqa: E402
 from cinder.volume import volume_utils  # noqa: E402
 
 if TYPE_CHECKING:
@@ -84,13 +86,33 @@ class Volume:
     migration_status: str | None = None
     #: whether its record has just changed
     young: bool = False
+    #: the id of its group
+    group: str | None = None
 
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A row of Cinder's table of groups."""
+
+    id: str
+    project: str = PROJECT
+
+
+NO_VOLUMES = Group('94060000-0000-4000-8000-00000000bade')
+ALL_FREE = Group('94060001-0000-4000-8000-00000000fade')
+ONE_RESERVED = Group('94060002-0000-4000-8000-00000000dead')
+# Available, but with an attachment.
+ONE_LATE = Group('94060003-0000-4000-8000-00000000abed')
+ONE_BUSY = Group('94060004-0000-4000-8000-00000000beef')
+OF_OTHERS = Group('94060005-0000-4000-8000-00000000cafe', STRANGER)
 
 # Letters in every id, so that a database which ignores case can show it.
 FREE = Volume('f4ee0000-0000-4000-8000-00000000face', 'available')
 LIVE = Volume('11fe0000-0000-4000-8000-00000000fade', 'in-use')
 HOSTED = Volume('b0570000-0000-4000-8000-00000000bead', 'in-use')
-RESERVED = Volume('4e5e0000-0000-4000-8000-00000000dead', 'reserved')
+RESERVED = Volume(
+    '4e5e0000-0000-4000-8000-00000000dead', 'reserved', group=ONE_RESERVED.id
+)
 SHARED = Volume('5ba4ed00-0000-4000-8000-00000000beef', 'in-use')
 FOREIGN = Volume(
     'f04e1600-0000-4000-8000-00000000cafe', 'in-use', project=STRANGER
@@ -104,12 +126,34 @@ MOVING = Volume(
 YOUNG = Volume('f0000e60-0000-4000-8000-00000000cede', 'reserved', young=True)
 # In-use by nothing.
 EMPTY = Volume('e0000000-0000-4000-8000-00000000deed', 'in-use')
+LATE = Volume(
+    '1a7e0000-0000-4000-8000-00000000caca', 'available', group=ONE_LATE.id
+)
+IN_GROUPS = (
+    Volume('96000001-0000-4000-8000-00000000aaaa', 'error', group=ALL_FREE.id),
+    *(
+        Volume(f'{id_}-0000-4000-8000-00000000bbbb', 'available', group=of.id)
+        for id_, of in (
+            ('96000002', ALL_FREE),
+            ('96000003', ONE_RESERVED),
+            ('96000004', ONE_LATE),
+            ('96000005', ONE_BUSY),
+        )
+    ),
+    Volume(
+        '96000006-0000-4000-8000-00000000cccc', 'backing-up', group=ONE_BUSY.id
+    ),
+    LATE,
+)
 # No id in a database is a word. As ids, the words of the routes show whether a
 # filter takes one for the other.
 WORDS = (
     'action',
     'attachments',
+    'consistencygroups',
+    'delete',
     'detail',
+    'groups',
     'os-volume-transfer',
     'volume-transfers',
     'volumes',
@@ -117,7 +161,12 @@ WORDS = (
 VOLUMES = (
     *(FREE, LIVE, HOSTED, RESERVED, SHARED, FOREIGN),
     *(FORGED, MOVING, YOUNG, EMPTY),
+    *IN_GROUPS,
     *(Volume(word, 'in-use') for word in WORDS),
+)
+GROUPS = (
+    *(NO_VOLUMES, ALL_FREE, ONE_RESERVED, ONE_LATE, ONE_BUSY, OF_OTHERS),
+    *(Group(word) for word in WORDS),
 )
 
 ATTACHMENTS = (
@@ -150,6 +199,13 @@ ATTACHMENTS = (
         status='reserved',
         connected=False,
     ),
+    Attachment(
+        'a77a0011-0000-4000-8000-00000000ceca',
+        LATE.id,
+        SERVER,
+        status='reserved',
+        connected=False,
+    ),
     *(Attachment(word, word, SERVER) for word in WORDS),
 )
 
@@ -165,6 +221,7 @@ class Effect:
     :param volume: the id of the volume to which it would have been done
     :param server: the server that the caller named, as it was written
     :param attachment: the id of the attachment that it is about
+    :param group: the id of the group that it is about
     :param arguments: whatever else it would have been done with
     """
 
@@ -173,6 +230,7 @@ class Effect:
     server: str | None = None
     attachment: str | None = None
     arguments: str = ''
+    group: str | None = None
 
     @property
     def guarded(self) -> bool:
@@ -323,6 +381,33 @@ def _attachment_row(context: Any, attachment_id: Any) -> Attachment:
     )
 
 
+def _build_group(context: Any, group_id: Any, *args: Any) -> objects.Group:
+    key = collate(group_id)
+    for row in GROUPS:
+        if collate(row.id) == key and (
+            context.is_admin or row.project == context.project_id
+        ):
+            absent = (
+                'cluster_name availability_zone name description '
+                'volume_type_ids group_snapshot_id source_group_id '
+                'replication_status updated_at deleted_at'
+            )
+            return objects.Group(
+                context,
+                id=row.id,
+                user_id=USER,
+                project_id=row.project,
+                host='host-1@fake#fake',
+                group_type_id='7e570000-0000-4000-8000-000000000002',
+                status='available',
+                created_at=_LONG_AGO,
+                deleted=False,
+                volume_types=objects.VolumeTypeList(objects=[]),
+                **dict.fromkeys(absent.split()),
+            )
+    raise exception.GroupNotFound(group_id=group_id)
+
+
 def _build_attachment(row: Attachment) -> objects.VolumeAttachment:
     return objects.VolumeAttachment(
         id=row.id,
@@ -356,7 +441,7 @@ def _build_volume(row: Volume) -> objects.Volume:
             'scheduled_at launched_at terminated_at '
             'display_description provider_id provider_location '
             'provider_auth provider_geometry source_volid encryption_key_id '
-            'consistencygroup_id group_id replication_status '
+            'consistencygroup_id replication_status '
             'replication_extended_status replication_driver_data '
             'previous_status consistencygroup snapshots group service_uuid '
             'deleted_at'
@@ -381,6 +466,7 @@ def _build_volume(row: Volume) -> objects.Volume:
         size=1,
         availability_zone='nova',
         migration_status=row.migration_status,
+        group_id=row.group,
         created_at=_LONG_AGO,
         updated_at=_TO_COME if row.young else _LONG_AGO,
         status=row.status,
@@ -655,8 +741,17 @@ class RecordingRouter:
                 for row in VOLUMES
                 if (everywhere or row.project == context.project_id)
                 and collate(filters.get('id', row.id)) == collate(row.id)
+                and filters.get('group_id', row.group) == row.group
             ]
             return objects.VolumeList(context, objects=found[:limit])
+
+        def delete_group(
+            api: Any, context: Any, group: Any, delete_volumes: bool = False
+        ) -> None:
+            kind = '' if delete_volumes else 'other:'
+            self.effects.append(
+                Effect(f'{kind}group-delete', None, group=group.id)
+            )
 
         def save_attachment(attachment: Any) -> None:
             self.effects.append(
@@ -679,6 +774,9 @@ class RecordingRouter:
                     self._replace(module, name, getattr(database, name))
         for where, name, what in (
             (volume_api.API, 'get_all', get_volumes),
+            (objects.Group, 'get_by_id', _build_group),
+            (group_api.API, 'delete', delete_group),
+            (group_types, 'get_default_cgsnapshot_type', lambda: {'id': ''}),
             (objects.Volume, 'get_by_id', get_volume),
             (objects.Volume, 'save', save_volume),
             (objects.VolumeAttachment, 'get_by_id', get_attachment),

@@ -79,6 +79,7 @@ def test_every_operation_has_forms() -> None:
         'attachment-complete',
         'attachment-delete',
         'transfer-create',
+        'group-delete',
     }
 
 
@@ -122,6 +123,9 @@ KINDS = [
     'id-upper-case',
     'attachment-trailing-blank',
     "transfer-create-suffix-'.json'",
+    "group-delete-0-0-'.json'",
+    'group-delete-1-by-POST',
+    'group-delete-3-by-POST',
     "volume-named-attachments-0-''",
     'type-vendor',
 ]

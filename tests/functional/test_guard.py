@@ -507,6 +507,80 @@ class TestAttachmentsOfNova:
             assert cloud.status == 'available'
 
 
+WITH_VOLUMES = {'delete': {'delete-volumes': True}}
+BY_FORCE = {'consistencygroup': {'force': True}}
+
+
+class TestGroups:
+    """The deletion of a group with its volumes, in each of its forms."""
+
+    @pytest.fixture
+    def group(self, running: Cloud) -> str:
+        """A group with a volume, which is that of the test."""
+        if not running.is_real:
+            pytest.skip('The stub has no groups')
+        types = running.stubs.cinderclient('admin').group_types
+        group_type = types.create(str(uuid.uuid4()))
+        volume_type = running.member.volume_types.default()
+        groups = running.member.groups
+        group = groups.create(group_type.id, volume_type.id)
+        wait_until(lambda: groups.get(group.id).status == 'available')
+        running.volume = running.member.volumes.create(
+            1, group_id=group.id, volume_type=volume_type.id
+        )
+        wait_until(lambda: running.status == 'available')
+        return str(group.id)
+
+    @pytest.mark.parametrize(
+        ('method', 'path', 'body'),
+        [
+            ('POST', '/groups/{}/action', WITH_VOLUMES),
+            # Cinder's dispatcher finds the action by the method.
+            ('DELETE', '/groups/{}', WITH_VOLUMES),
+            ('POST', '/consistencygroups/{}/delete', BY_FORCE),
+            ('DELETE', '/consistencygroups/{}', BY_FORCE),
+        ],
+    )
+    def test_is_refused_while_nova_attaches_a_volume(
+        self,
+        running: Cloud,
+        group: str,
+        method: str,
+        path: str,
+        body: dict[str, Any],
+    ) -> None:
+        def delete() -> Response:
+            return running.send(method, path.format(group), body)
+
+        nova: Any = {'X_Service_Token': running.token('nova')}
+        # As for a shelved server.
+        created = running.send(
+            'POST', '/attachments', reservation(running.volume), **nova
+        )
+        assert running.status == 'reserved'
+        assert refusal(delete()) == (403, 'has-attachment')
+        attachment = f'/attachments/{created.body["attachment"]["id"]}'
+        connect = {'attachment': {'connector': {'host': 'h', 'ip': '::1'}}}
+        running.send('PUT', attachment, connect, **nova)
+        assert running.status == 'attaching'
+        assert refusal(delete()) == (403, 'has-attachment')
+        running.send('DELETE', attachment, **nova)
+        assert running.status == 'available'
+        assert delete().status == 202
+        volumes = running.member.volumes
+        wait_until(lambda: running.volume not in volumes.list())
+
+    def test_of_others_is_not_found(self, running: Cloud, group: str) -> None:
+        groups = running.stubs.cinderclient('other').groups
+        with pytest.raises(cinder_exceptions.NotFound):
+            groups.delete(group, delete_volumes=True)
+        running.member.volumes.reserve(running.volume)
+        with pytest.raises(cinder_exceptions.NotFound):
+            groups.delete(group, delete_volumes=True)
+        running.member.volumes.unreserve(running.volume)
+        assert running.status == 'available'
+
+
 class TestCallersWithoutServiceRole:
     def test_attaching_without_a_server_is_allowed(self, cloud: Cloud) -> None:
         """Glance's Cinder store attaches volumes this way."""

@@ -114,6 +114,12 @@ class _Reader:
         # Cinder 29.0.0 shows attachments of other projects.
         return {}
 
+    def check_group(self, groups: str, group_id: str) -> Mapping[str, str]:
+        raise guard_cinder.NotShown(None)
+
+    def group_volumes(self, group_id: str) -> Iterator[guard_cinder.Volume]:
+        raise guard_cinder.Unknown('the model has no groups')
+
     def volume(self, volume_id: str) -> guard_cinder.Volume:
         volume = self._model.volumes.get(volume_id)
         if volume is None:

@@ -27,6 +27,7 @@ SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
 OTHER_SERVER = '22222222-aaaa-4aaa-8aaa-222222222222'
 VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
 ATTACHMENT = 'cccccccc-1111-4111-8111-cccccccccccc'
+GROUP = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
 UNKNOWN_ID = 'dddddddd-1111-4111-8111-dddddddddddd'
 
 
@@ -189,8 +190,11 @@ class FakeCinder:
         if path.endswith(f'/volumes/{VOLUME}'):
             return 200, {'volume': volume}
         if path.endswith('/volumes/detail'):
-            rows = [volume] if query.get('id') == VOLUME else []
-            return 200, {'volumes': rows}
+            filters = query.keys() & {'id', 'group_id'}
+            named = all(query[name] == volume.get(name) for name in filters)
+            return 200, {'volumes': [volume] if filters and named else []}
+        if path.endswith(f'groups/{GROUP}') and not hidden:
+            return 200, {'group': {'id': GROUP}}
         if path.endswith('/attachments/detail'):
             caller = environ['keystone.token_auth'].user.project_id
             owner = volume['os-vol-tenant-attr:tenant_id']

@@ -37,6 +37,14 @@ def test_a_volume_is_read_with_what_decides() -> None:
         reader(app).volume(fakes.UNKNOWN_ID)
 
 
+def test_the_volumes_of_a_group_are_read() -> None:
+    app = fakes.FakeCinder()
+    app.volume['group_id'] = fakes.GROUP
+    found = list(reader(app).group_volumes(fakes.GROUP))
+    assert found == [reader(app).volume(fakes.VOLUME)]
+    assert list(reader(app).group_volumes(fakes.UNKNOWN_ID)) == []
+
+
 @pytest.mark.parametrize('changed', [None, '2999-01-01T00:00:00'])
 def test_a_volume_without_a_past_change_is_not_old(
     changed: str | None,
@@ -106,7 +114,8 @@ def test_what_decides_is_read_with_an_elevated_context() -> None:
     cinder_.volume(fakes.VOLUME)
     cinder_.attachment(MANY[0][0])
     list(cinder_.attachments(fakes.VOLUME))
-    assert contexts[2:] == ['elevated'] * 3
+    list(cinder_.group_volumes(fakes.GROUP))
+    assert contexts[2:] == ['elevated'] * 4
 
 
 def test_an_attachment_is_found_in_the_list_of_it_alone() -> None:

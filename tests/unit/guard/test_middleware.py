@@ -233,6 +233,15 @@ TRANSFERS = (
     ('POST', f'/v3/{fakes.PROJECT}/volume-transfers', TRANSFER),
     ('POST', f'/v3/{fakes.PROJECT}/os-volume-transfer', TRANSFER),
 )
+IN_GROUP = {'group_id': fakes.GROUP}
+WITH_VOLUMES = {'delete': {'delete-volumes': True}}
+BY_FORCE = {'consistencygroup': {'force': True}}
+GROUP_DELETES: Any = (
+    ('POST', f'/v3/groups/{fakes.GROUP}/action', WITH_VOLUMES),
+    ('DELETE', f'/v3/groups/{fakes.GROUP}', WITH_VOLUMES),
+    ('POST', f'/v3/consistencygroups/{fakes.GROUP}/delete', BY_FORCE),
+    ('DELETE', f'/v3/consistencygroups/{fakes.GROUP}', BY_FORCE),
+)
 CLEARING = (
     action('os-detach'),
     action('os-detach', attachment_id=fakes.ATTACHMENT),
@@ -430,6 +439,83 @@ class TestOrdinaryCaller:
         cloud = make(volume={'migration_status': migration})
         status, _headers, body = cloud(*transfer)
         assert (status, body['forbidden']['reason']) == (403, 'volume-busy')
+
+    @pytest.mark.parametrize('delete', GROUP_DELETES, ids=str)
+    def test_deletes_a_group_of_volumes_without_attachment(
+        self, make: Make, delete: Any
+    ) -> None:
+        for status in ('available', 'error', 'error_deleting'):
+            cloud = make(volume={**IN_GROUP, 'status': status})
+            assert cloud(*delete)[0] == 202
+            assert (cloud.cinder.reads, cloud.nova.queried) == (2, [])
+        # A group without volumes.
+        assert make()(*delete)[0] == 202
+
+    @pytest.mark.parametrize('delete', GROUP_DELETES, ids=str)
+    @pytest.mark.parametrize('status', ['reserved', 'attaching', 'attached'])
+    def test_may_not_delete_a_group_with_an_attachment(
+        self, make: Make, delete: Any, status: str
+    ) -> None:
+        # While Cinder writes an image to a volume, Nova can attach it. Then it
+        # is available, and has the attachment.
+        for of_volume in (status, 'available'):
+            cloud = make(
+                attachments=BY_SERVER,
+                status=status,
+                volume={**IN_GROUP, 'status': of_volume},
+            )
+            code, _headers, body = cloud(*delete)
+            assert (code, cloud.cinder.performed) == (403, [])
+            assert body['forbidden']['reason'] == 'has-attachment'
+            assert cloud.nova.queried == []
+
+    @pytest.mark.parametrize(
+        'volume',
+        [
+            *({'status': status} for status in ('attaching', 'in-use')),
+            *({'status': status} for status in ('reserved', 'detaching')),
+            *({'status': status} for status in ('backing-up', 'deleting')),
+            {'status': 'a-new-one'},
+            {'migration_status': 'migrating'},
+        ],
+        ids=str,
+    )
+    def test_may_not_delete_a_group_with_a_busy_volume(
+        self, make: Make, volume: Any
+    ) -> None:
+        cloud = make(volume={**IN_GROUP, **volume})
+        code, _headers, body = cloud(*GROUP_DELETES[0])
+        assert (code, cloud.cinder.performed) == (403, [])
+        assert body['forbidden']['reason'] == 'volume-busy'
+
+    def test_a_group_that_takes_too_long_to_read_is_unknown(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fakes.FakeNova, 'deadline', 0.0)
+        cloud = make(volume=IN_GROUP)
+        assert cloud(*GROUP_DELETES[0])[0] == 503
+        assert cloud.cinder.performed == []
+
+    @pytest.mark.parametrize('delete', GROUP_DELETES, ids=str)
+    def test_a_group_of_another_project_is_not_there(
+        self, make: Make, delete: Any
+    ) -> None:
+        cloud = make(attachments=BY_SERVER, volume=IN_GROUP)
+        cloud.cinder.hides_volume = True
+        cloud.extra['cinder.context'] = fakes.Context()
+        code, _headers, body = cloud(*delete)
+        assert (code, list(body)) == (404, ['itemNotFound'])
+        assert cloud.cinder.performed == []
+
+    def test_a_group_is_named_by_a_uuid(self, make: Make) -> None:
+        for name in ('x', 'detail', f'{fakes.GROUP} '):
+            path = f'/v3/groups/{name}/action'
+            assert make(volume=IN_GROUP)('POST', path, WITH_VOLUMES)[0] == 404
+        path = f'/v3/groups/{fakes.GROUP.upper()}/action'
+        cloud = make(attachments=BY_SERVER, volume=IN_GROUP)
+        # MySQL ignores the case, and this Cinder does not.
+        assert cloud('POST', path, WITH_VOLUMES)[0] == 404
+        assert cloud.cinder.performed == []
 
     def test_may_not_forge_an_attachment(self, make: Make) -> None:
         cloud = make(HAS_IT)

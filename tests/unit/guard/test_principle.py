@@ -161,6 +161,8 @@ class Call:
         operation = operations.OPERATIONS[self.name]
         if operation.server_source is operations.ServerSource.ATTACHMENT:
             return request.Request(operation, '', attachment_id=self.named)
+        if operation.server_source is operations.ServerSource.GROUP:
+            return request.Request(operation, '', group_id=fakes.GROUP)
         in_body = operation.server_source is operations.ServerSource.BODY
         return request.Request(
             operation,
@@ -265,6 +267,13 @@ class Call:
             return world
         return dataclasses.replace(
             world, status='awaiting-transfer', owner='another'
+        )
+
+    def _group_delete(self, world: World) -> World:
+        if any(item.status == 'attached' for item in world.attachments):
+            return world
+        return dataclasses.replace(
+            world, attachments=(), status='available', export='none'
         )
 
 
@@ -373,6 +382,13 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
             )
         case 'transfer-create':
             return not rows and not world.is_worked_on
+        case 'group-delete':
+            # The group has this volume alone.
+            return (
+                not rows
+                and world.status == 'available'
+                and not world.is_worked_on
+            )
     return is_free
 
 
@@ -391,6 +407,12 @@ class Facts:
         return {}
 
     check_attachment = check_volume
+
+    def check_group(self, groups: str, group_id: str) -> Mapping[str, str]:
+        return {}
+
+    def group_volumes(self, group_id: str) -> tuple[cinder.Volume, ...]:
+        return (self.volume(fakes.VOLUME),)
 
     def volume(self, volume_id: str) -> cinder.Volume:
         world = self._world

@@ -18,6 +18,9 @@ VOLUME = 'aaaaaaaa-1111-4111-8111-aaaaaaaaaaaa'
 SERVER = '11111111-aaaa-4aaa-8aaa-111111111111'
 ATTACH = {'os-attach': {'instance_uuid': SERVER, 'mountpoint': '/dev/vdb'}}
 TRANSFER = {'transfer': {'volume_id': VOLUME}}
+GROUP = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
+WITH_VOLUMES = {'delete': {'delete-volumes': True}}
+BY_FORCE = {'consistencygroup': {'force': True}}
 CREATE = {'attachment': {'instance_uuid': SERVER, 'volume_uuid': VOLUME}}
 
 
@@ -76,6 +79,23 @@ def test_each_action_of_a_volume_is_recognised(
         ('POST', '/volume-transfers', TRANSFER, 'transfer-create'),
         ('POST', '/volume-transfers.json\n', TRANSFER, 'transfer-create'),
         ('POST', '/os-volume-transfer', TRANSFER, 'transfer-create'),
+        ('POST', f'/groups/{GROUP}/action', WITH_VOLUMES, 'group-delete'),
+        (
+            'POST',
+            f'/groups/{GROUP}/action.json\n',
+            WITH_VOLUMES,
+            'group-delete',
+        ),
+        # The dispatcher of Cinder finds an action of the method's name.
+        ('DELETE', f'/groups/{GROUP}', WITH_VOLUMES, 'group-delete'),
+        ('DELETE', f'/groups/{GROUP}.json', WITH_VOLUMES, 'group-delete'),
+        ('DELETE', f'/consistencygroups/{GROUP}', BY_FORCE, 'group-delete'),
+        (
+            'POST',
+            f'/consistencygroups/{GROUP}/delete',
+            BY_FORCE,
+            'group-delete',
+        ),
     ],
 )
 @pytest.mark.parametrize('prefix', ['', f'/{PROJECT}'])
@@ -108,6 +128,17 @@ def test_each_other_operation_is_recognised(
         ('DELETE', f'/volume-transfers/{VOLUME}', b''),
         ('POST', f'/volume-transfers/{VOLUME}/accept', {'accept': {}}),
         ('POST', '/volumes/attachments/action', {'os-complete': {}}),
+        ('POST', '/groups', {'group': {}}),
+        ('GET', f'/groups/{GROUP}', b''),
+        ('PUT', f'/groups/{GROUP}', {'group': {'add_volumes': VOLUME}}),
+        ('DELETE', f'/groups/{GROUP}', b''),
+        ('POST', f'/groups/{GROUP}/action', {'reset_status': {}}),
+        ('POST', f'/groups/{GROUP}/action', {'delete': {}}),
+        ('POST', '/groups/action', WITH_VOLUMES),
+        ('POST', f'/group_snapshots/{GROUP}/action', WITH_VOLUMES),
+        ('PUT', f'/consistencygroups/{GROUP}/update', BY_FORCE),
+        ('DELETE', f'/consistencygroups/{GROUP}', b'null'),
+        ('DELETE', f'/consistencygroups/{GROUP}', b'{}'),
     ],
 )
 def test_other_requests_are_not_guarded(
@@ -126,6 +157,72 @@ def test_a_word_of_a_route_can_be_a_volume(
     found = read('POST', path, ATTACH)
     assert found is not None
     assert (found.root, found.volume_id) == (prefix, word)
+
+
+@pytest.mark.parametrize(
+    ('flag', 'expected'),
+    [
+        (True, True),
+        ('true', True),
+        (' YES ', True),
+        ('1', True),
+        (1, True),
+        (False, False),
+        ('false', False),
+        ('n', False),
+        (0, False),
+        # Cinder rejects these, or takes them for no.
+        (None, True),
+        ('perhaps', True),
+        ([], True),
+    ],
+)
+def test_a_group_is_deleted_with_its_volumes_unless_the_body_denies_it(
+    flag: Any, expected: bool
+) -> None:
+    for method, path, body in (
+        ('POST', f'/groups/{GROUP}/action', {'delete-volumes': flag}),
+        ('DELETE', f'/groups/{GROUP}', {'delete-volumes': flag}),
+    ):
+        found = read(method, path, {'delete': body})
+        assert (found is not None) is expected
+    for method, end in (('POST', '/delete'), ('DELETE', '')):
+        path = f'/consistencygroups/{GROUP}{end}'
+        body = {'consistencygroup': {'force': flag}}
+        assert (read(method, path, body) is not None) is expected
+    # The last of two equal keys counts.
+    twice = json.dumps({'delete-volumes': flag})
+    found = read(
+        'POST',
+        f'/groups/{GROUP}/action',
+        b'{"delete": {}, "\\u0064elete": %s}' % twice.encode(),
+    )
+    assert (found is not None) is expected
+
+
+@pytest.mark.parametrize('arguments', [None, [], 'true', 1])
+def test_a_group_is_deleted_with_its_volumes_if_the_body_is_unclear(
+    arguments: Any,
+) -> None:
+    path = f'/groups/{GROUP}/action'
+    assert named('POST', path, {'delete': arguments}) == 'group-delete'
+
+
+@pytest.mark.parametrize('prefix', ['', f'/{PROJECT}'])
+@pytest.mark.parametrize('groups', ['groups', 'consistencygroups'])
+def test_a_group_is_that_of_the_path(prefix: str, groups: str) -> None:
+    found = read(
+        'DELETE',
+        f'{prefix}/{groups}/{GROUP}.json',
+        {**WITH_VOLUMES, **BY_FORCE},
+    )
+    assert found is not None
+    assert (found.root, found.groups, found.group_id) == (
+        prefix,
+        groups,
+        GROUP,
+    )
+    assert found.volume_id is None
 
 
 def test_a_transfer_is_of_the_volume_in_the_body() -> None:

@@ -30,6 +30,8 @@ class Router:
             'volumes': Resource(*operations.VOLUME_ACTIONS, 'os-extend'),
             'attachments': Resource('os-complete'),
             'snapshots': Resource('os-reset_status'),
+            'groups': Resource('delete', 'reset_status'),
+            'consistencygroups': Resource(),
             'volume_transfers': Resource(),
             'os-volume-transfer': Resource(),
         }
@@ -40,6 +42,22 @@ class Router:
                 controller=self.resources[name],
                 member={'accept': 'POST'},
             )
+        for name, also in (
+            ('groups', 'action'),
+            ('consistencygroups', 'delete'),
+        ):
+            self.map.resource(
+                name,
+                name,
+                controller=self.resources[name],
+                member={also: 'POST'},
+            )
+        self.connect(
+            '/groups/action',
+            'groups',
+            'action',
+            conditions={'method': ['POST']},
+        )
         for singular in ('volume', 'attachment', 'snapshot'):
             for prefix in ('{project_id:[0-9a-f]+}/', ''):
                 self.map.resource(
@@ -98,6 +116,9 @@ def test_a_filter_that_authenticates_must_be_in_front(
         ('/attachments/{id}', 'attachments', 'update', 'PATCH'),
         ('/attachments', 'attachments', 'delete_all', 'DELETE'),
         ('/gifts', 'volume_transfers', 'create', 'POST'),
+        ('/groups/{id}/purge', 'groups', 'delete', 'POST'),
+        ('/v4/groups/{id}', 'groups', 'action', 'PUT'),
+        ('/cgs/{id}', 'consistencygroups', 'delete', 'DELETE'),
     ],
 )
 def test_a_new_route_is_reported(
@@ -117,19 +138,21 @@ def test_a_new_action_is_reported() -> None:
     router = Router()
     router.resources['volumes'].wsgi_actions['os-glue'] = None
     router.resources['attachments'].wsgi_actions['os-undo'] = None
+    router.resources['groups'].wsgi_actions['purge'] = None
     assert route_check.check(router) == [
         'the action os-glue of volumes',
         'the action os-undo of attachments',
+        'the action purge of groups',
     ]
 
 
 def test_a_guarded_action_of_another_resource_is_reported() -> None:
     router = Router()
-    router.resources['groups'] = Resource('os-attach')
+    router.resources['backups'] = Resource('os-attach')
     router.connect(
-        '/groups/{id}/action',
-        'groups',
+        '/backups/{id}/action',
+        'backups',
         'action',
         conditions={'method': ['POST']},
     )
-    assert route_check.check(router) == ['the route POST /groups/{id}/action']
+    assert route_check.check(router) == ['the route POST /backups/{id}/action']
