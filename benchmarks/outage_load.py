@@ -35,10 +35,10 @@ SETTLED = 3.0
 # Calls in a second; those of guarded calls after an outage, to see when it is
 # over. The begins are apart, so that calls do not meet by the choice of times.
 _UNGUARDED = 10.0
-_RECOVERING = 10.0
+_RECOVERING = 5.0
 _OFFSETS = {'unguarded': 0.0, 'guarded': 0.05, 'service': 0.02, 'probe': 0.08}
 # So many guarded calls in a row, and Nova is considered well.
-_RECOVERED = 20
+_RECOVERED = 10
 _GIVE_UP = 25.0
 
 
