@@ -435,50 +435,57 @@ class Facts:
         """
         return self._once(
             ('presence', attachment.id, by_attachment),
-            lambda: self._read_presence(attachment, by_attachment),
+            lambda: _find_presence(
+                self, self._nova, attachment, by_attachment
+            ),
         )
 
-    def _read_presence(
-        self, attachment: cinder.Attachment, by_attachment: bool
-    ) -> Presence:
-        named = server_id(attachment)
-        volume = self.volume
-        server = self.server(named) if named else None
-        presence = _presence(server, volume.id)
-        if presence is Presence.HAS and by_attachment and server:
-            return self._presence_by(server, attachment)
-        if presence in USED:
-            return presence
-        # While Nova exchanges a volume for another, it has not saved the
-        # attachment of the new one, even if that is attached already.
-        being_attached = attachment.status in _BEING_ATTACHED or (
-            server and attachment.is_connected
-        )
-        if being_attached and not self.is_settled:
-            raise Unsettled('an attachment is younger than "settle" allows')
-        if (
-            named
-            and not server
-            and attachment.is_connected
-            and not self._nova.sees_every_project()
-        ):
-            raise Unseen('Nova shows no such server, but not every server')
+
+def _find_presence(
+    facts: Facts,
+    nova: NovaQueries,
+    attachment: cinder.Attachment,
+    by_attachment: bool,
+) -> Presence:
+    named = server_id(attachment)
+    volume = facts.volume
+    server = facts.server(named) if named else None
+    presence = _presence(server, volume.id)
+    if presence is Presence.HAS and by_attachment and server:
+        return _presence_by(facts, server, attachment)
+    if presence in USED:
         return presence
+    # While Nova exchanges a volume for another, it has not saved the
+    # attachment of the new one, even if that is attached already.
+    being_attached = attachment.status in _BEING_ATTACHED or (
+        server and attachment.is_connected
+    )
+    if being_attached and not facts.is_settled:
+        raise Unsettled('an attachment is younger than "settle" allows')
+    if (
+        named
+        and not server
+        and attachment.is_connected
+        and not nova.sees_every_project()
+    ):
+        raise Unseen('Nova shows no such server, but not every server')
+    return presence
 
-    def _presence_by(
-        self, server: nova_client.Server, attachment: cinder.Attachment
-    ) -> Presence:
-        """Whether Nova has the volume by the attachment, or by another.
 
-        During a migration of the server, Nova returns the id of the attachment
-        on the destination host, while the guest uses the one on the source.
-        """
-        if server.is_busy:
-            return Presence.HAS
-        named = self.attachment_id(server.id)
-        if named != attachment.id and named in self.volume.attached:
-            return Presence.HAS_BY_OTHER
+def _presence_by(
+    facts: Facts, server: nova_client.Server, attachment: cinder.Attachment
+) -> Presence:
+    """Whether Nova has the volume by the attachment, or by another.
+
+    During a migration of the server, Nova returns the id of the attachment on
+    the destination host, while the guest uses the one on the source.
+    """
+    if server.is_busy:
         return Presence.HAS
+    named = facts.attachment_id(server.id)
+    if named != attachment.id and named in facts.volume.attached:
+        return Presence.HAS_BY_OTHER
+    return Presence.HAS
 
 
 def _presence(server: nova_client.Server | None, volume_id: str) -> Presence:
