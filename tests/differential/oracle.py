@@ -47,7 +47,12 @@ _ADMINISTRATIVE = (
     'os-reset_status',
     'os-migrate_volume_completion',
 )
-_CLEARS_ALL = ('os-detach', 'os-terminate_connection', 'os-begin_detaching')
+_CLEARS_ALL = (
+    'os-detach',
+    'os-terminate_connection',
+    'os-begin_detaching',
+    'os-unreserve',
+)
 
 
 def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
@@ -78,7 +83,9 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
         row for row in router.ATTACHMENTS if row.volume == volume.id
     ]
     of_servers = [row for row in attachments if row.server is not None]
-    moves = volume.migration_status is not None
+    moves = (
+        volume.migration_status is not None or volume.status == 'backing-up'
+    )
     match effect.operation:
         case 'os-attach':
             return (
@@ -104,6 +111,7 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
             return row.server is None or (
                 not moves and _lacks(nova, row, volume, attachments)
             )
+    consistent = bool(attachments) or volume.status != 'in-use'
     unused = all(_lacks(nova, row, volume) for row in of_servers)
     match effect.operation:
         case 'attachment-update' | 'attachment-complete':
@@ -111,13 +119,12 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
                 row.id for row in of_servers
             }
         case 'attachment-create':
-            return unused and not moves and effect.server is None
-    consistent = (
-        bool(attachments)
-        or volume.status != 'in-use'
-        or effect.operation not in _CLEARS_ALL
-    )
-    return unused and not moves and (admin or consistent)
+            return (
+                unused and not moves and consistent and effect.server is None
+            )
+    # An administrator may clear what is in-use by nothing.
+    may_clear = admin and effect.operation in _CLEARS_ALL
+    return unused and not moves and (consistent or may_clear)
 
 
 def _has(nova: Nova, server_id: str, volume_id: str) -> bool:
