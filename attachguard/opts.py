@@ -23,7 +23,6 @@ from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import loading
 from keystoneauth1 import plugin
 from oslo_config import cfg
-from oslo_config import types
 from oslo_log import log as logging
 
 from attachguard import messages
@@ -44,13 +43,9 @@ OPTS: list[cfg.Opt] = [
         'longer than max_body_size, or shorter than announced, is refused all '
         'the same.)',
     ),
-    cfg.Opt(
+    cfg.ListOpt(
         'rule_modes',
-        type=types.Dict(
-            types.String(choices=['enforce', 'warn', 'off']),
-            key_value_separator='=',
-        ),
-        default={},
+        default=[],
         sample_default='*=warn,os-attach=enforce,os-reimage=off',
         help='What happens to a request that a rule refuses, by the name of '
         'the rule in the policy, without its prefix: "enforce" (refuse it), '

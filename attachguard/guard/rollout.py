@@ -37,18 +37,22 @@ class Mode(enum.Enum):
     OFF = 'off'
 
 
+# Not SHADOW: that is for all rules at once.
+_CONFIGURABLE = (Mode.ENFORCE, Mode.WARN, Mode.OFF)
+
+
 class Rollout:
     """The modes of the rules.
 
     :param conf: with the ``[attachguard]`` options
-    :raises attachguard.opts.ConfigError: if there is no such rule
+    :raises attachguard.opts.ConfigError: if there is no such rule or mode
     """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         group = conf[opts.GROUP]
         self._percent: int = group.enforce_percent
         self.default = Mode.ENFORCE if group.enforce else Mode.SHADOW
-        modes = {name: Mode(text) for name, text in group.rule_modes.items()}
+        modes = dict(map(_parse, group.rule_modes))
         known = [
             rule.name.removeprefix(default_rules.PREFIX)
             for rule in default_rules.list_rules()
@@ -100,3 +104,23 @@ class Rollout:
         if self._percent != 100:
             different.append(f'enforce_percent={self._percent}')
         return ', '.join(different)
+
+
+def _parse(text: str) -> tuple[str, Mode]:
+    """Parse an item of rule_modes.
+
+    Not by oslo.config's Dict: names of rules have colons, and it has no other
+    separator before release 9.5.
+
+    :param text: ``os-attach=warn``
+    :raises attachguard.opts.ConfigError: if there is no such mode
+    """
+    name, _, value = map(str.strip, text.partition('='))
+    for mode in _CONFIGURABLE:
+        if value == mode.value:
+            return name, mode
+    values = ', '.join(mode.value for mode in _CONFIGURABLE)
+    raise opts.ConfigError(
+        f'[{opts.GROUP}] rule_modes: "{text}" is not RULE=MODE with one of '
+        f'these modes: {values}'
+    )
