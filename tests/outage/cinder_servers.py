@@ -124,7 +124,7 @@ def _kolla_ansible(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
 
 
 def _openstack_ansible(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
-    """As its role uwsgi; openstack-helm's differs in nothing that matters."""
+    """As its role uwsgi: a worker accepts the connections."""
     return _run_uwsgi(
         shape,
         f'--http-socket=127.0.0.1:{port}',
@@ -143,7 +143,7 @@ def _uwsgi_keep_alive(shape: Shape, port: int, _: pathlib.Path) -> list[str]:
 
 
 def _debian_uwsgi(_shape: Shape, port: int, _: pathlib.Path) -> list[str]:
-    """As Debian's uWSGI 2.0.21 begins; from 2.0.28 on, threads run always."""
+    """As uWSGI 2.0.21 of Debian is by default; 2.0.30 runs threads always."""
     return [
         *('uwsgi', '--plugins=python3', f'--http-socket=127.0.0.1:{port}'),
         *(f'--pythonpath={path}' for path in (_ROOT, _PACKAGES)),
