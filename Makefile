@@ -43,9 +43,17 @@ CLOUD := $(if $(SERVERS)$(CI),test-cloud)
 PARTS := $(CLOUD) lint unit functional mypy unit-optimised differential \
 	$(OLDEST) docs packaging soak demo
 
+# The package runs on older and newer Pythons than the tests do as a whole.
+# Those that are there: make INTERPRETERS='python3.9 /opt/python3.14/bin/python3'
+INTERPRETERS ?= $(foreach python,$(addprefix python3.,9 10 12 13 14), \
+    $(shell $(python) -c 'print("$(python)")' 2>/dev/null))
+INTERPRETER_VENVS := .venv-interpreters
+INTERPRETER_TESTS := $(addprefix tests/unit/, \
+    audit cmd decisions guard nova testing)
+
 # The parts of `make nightly`.
-NIGHTLY ?= unit model functional differential $(RELEASES) soak soak-long \
-	chaos outage cloud cloud-oldest explorer tempest deploy bench
+NIGHTLY ?= unit interpreters model functional differential $(RELEASES) soak \
+	soak-long chaos outage cloud cloud-oldest explorer tempest deploy bench
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -150,6 +158,28 @@ $(RELEASES): %: $(RELEASE_VENVS)/%.stamp
 nightly-unit: $(VENV)/test.stamp
 	ATTACHGUARD_NO_HARM=5000 $(PYTEST) tests/unit tests/tempest
 
+# With the newest packages for the interpreter; with 3.9, the oldest ones that
+# run on it. Its pytest does not know all options in pyproject.toml.
+nightly-interpreters:
+	@test -n '$(INTERPRETERS)' || { \
+	    echo 'There is none: make INTERPRETERS=...' >&2; exit 1; }
+	mkdir -p $(INTERPRETER_VENVS)
+	grep -v '^typing-extensions==' tools/releases/cinder-22.txt \
+	    > $(INTERPRETER_VENVS)/oldest.txt
+	set -e; for python in $(INTERPRETERS); do \
+	    version=$$($$python -c \
+	        'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    venv=$(INTERPRETER_VENVS)/$$version; pins=; \
+	    test $$version != 3.9 || pins='-c $(INTERPRETER_VENVS)/oldest.txt'; \
+	    $$python -m venv --clear $$venv; \
+	    $$venv/bin/python -m pip install -qq 'pip>=24'; \
+	    $$venv/bin/python -m pip install -qq --prefer-binary $$pins $(DEMO); \
+	    $$venv/bin/python -m pip install -qq hypothesis 'pytest>=8'; \
+	    $$venv/bin/python -m pytest $(PYTEST_ARGS) -c /dev/null --rootdir=. \
+	        -m 'not nightly and not slow and not newest' \
+	        $(INTERPRETER_TESTS); \
+	done
+
 nightly-model: $(VENV)/test.stamp
 	ATTACHGUARD_MODEL_STEPS=200000 $(PYTEST) -s tests/model
 
@@ -216,7 +246,7 @@ clean:  ## Remove everything that make, tox and builds create
 	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/oldest \
 	        .cloud/tempest .cloud/explorer); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
-	rm -rf $(VENV) $(RELEASE_VENVS) $(DEPLOY_VENV) .cloud .nightly .tox build dist cover \
+	rm -rf $(VENV) $(RELEASE_VENVS) $(DEPLOY_VENV) $(INTERPRETER_VENVS) .cloud .nightly .tox build dist cover \
 	    doc/build releasenotes/build doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache

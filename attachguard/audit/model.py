@@ -17,6 +17,8 @@ import datetime
 import enum
 from typing import Any
 
+from oslo_utils import timeutils
+
 from attachguard.guard import cinder
 
 # The statuses that attachments give a volume (cinder.db.api). When the last
@@ -57,15 +59,14 @@ def moment(text: str | None) -> datetime.datetime | None:
     :returns: with a zone; None where it is not valid
     """
     try:
-        read = datetime.datetime.fromisoformat(text or '')
+        return timeutils.parse_isotime(text or '')
     except ValueError:
         return None
-    return read.replace(tzinfo=read.tzinfo or datetime.UTC)
 
 
 def now() -> datetime.datetime:
     """The time, in UTC."""
-    return datetime.datetime.now(datetime.UTC)
+    return datetime.datetime.now(datetime.timezone.utc)
 
 
 #: What has not changed for so long is stuck.
@@ -308,4 +309,4 @@ def stamp(when: datetime.datetime | None = None) -> str:
     :param when: now by default
     """
     when = when or now()
-    return when.astimezone(datetime.UTC).isoformat(timespec='seconds')
+    return when.astimezone(datetime.timezone.utc).isoformat(timespec='seconds')

@@ -260,7 +260,7 @@ def print_items(
     :param rows: with values of all columns; empty ones are left out
     """
     for number, row in enumerate(rows, 1):
-        title, *values = zip(columns, row, strict=True)
+        title, *values = zip(columns, row)
         print(f'{number}. {title[1]}', file=stream)
         for name, value in values:
             if value and name != TO_DO:
@@ -269,9 +269,7 @@ def print_items(
                     for line in str(value).splitlines()
                     for part in textwrap.wrap(line, 60, break_on_hyphens=False)
                 ]
-                for label, line in zip(
-                    (name, *[''] * len(lines)), lines, strict=False
-                ):
+                for label, line in zip((name, *[''] * len(lines)), lines):
                     print(f'   {label:<13} {line}', file=stream)
         to_do = dict(values).get(TO_DO)
         print(f'   {TO_DO}:\n{to_do}\n' if to_do else '', file=stream)

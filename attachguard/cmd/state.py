@@ -34,7 +34,7 @@ def open_journal(
         created
     """
     if path is None:
-        now = datetime.datetime.now(datetime.UTC)
+        now = datetime.datetime.now(datetime.timezone.utc)
         path = directory() / f'{what}-{now:%Y%m%dT%H%M%S.%f}Z.jsonl'
     return journal.Journal(
         path, {'what': what, 'cloud': cloud.identity, 'started': model.stamp()}

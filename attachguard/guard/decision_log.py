@@ -183,7 +183,7 @@ def event(
         if value and name not in _SEPARATE
     }
     count = queries.count if queries else 0
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.timezone.utc)
     return Event(
         decision.verdict,
         decision.reason.value,

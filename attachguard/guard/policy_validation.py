@@ -179,7 +179,7 @@ def _validate_references(
 def _leaves(check: _checks.BaseCheck) -> Iterator[_checks.BaseCheck]:
     if isinstance(check, policy.NotCheck):
         yield from _leaves(check.rule)
-    elif isinstance(check, policy.AndCheck | policy.OrCheck):
+    elif isinstance(check, (policy.AndCheck, policy.OrCheck)):
         for rule in check.rules:
             yield from _leaves(rule)
     else:

@@ -415,7 +415,7 @@ def _depth_exceeds(value: Any, limit: int) -> bool:
         level = [
             child
             for item in level
-            if isinstance(item, dict | list)
+            if isinstance(item, (dict, list))
             for child in (item.values() if isinstance(item, dict) else item)
         ]
         if not level:

@@ -25,7 +25,6 @@ import dataclasses
 import enum
 import time
 from typing import Any
-from typing import TypeAlias
 import uuid
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -47,7 +46,7 @@ ATTACHMENT_ID_VERSION = '2.89'
 
 LOG = logging.getLogger(__name__)
 
-_Response: TypeAlias = 'futures.Future[tuple[requests.Response, Any]]'
+_Response = futures.Future[tuple[requests.Response, Any]]
 
 _NO_SERVER = str(uuid.UUID(int=0))
 

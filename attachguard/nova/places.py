@@ -31,7 +31,7 @@ class Places:
         """
         with self._lock:
             if (
-                self._held.total() >= self.limit
+                sum(self._held.values()) >= self.limit
                 or self._held[project_id] >= self.share
             ):
                 return False

@@ -6,7 +6,7 @@ runs Cinder: API, scheduler and volume service in one.
 It is run as a file, not with ``-m``. So Cinder's monkey patching runs before
 any other import, including that of attachguard's own package::
 
-    python -P _cinder_process.py eventlet|threads PORT_FILE cinder.conf
+    python _cinder_process.py eventlet|threads PORT_FILE cinder.conf
 
 It writes the API's port to PORT_FILE when Cinder can create volumes. It exits
 when its standard input is closed; the kernel closes it even if the parent is
@@ -224,4 +224,7 @@ def main(server: str, ready: str, cinder_conf: str) -> None:
 
 
 if __name__ == '__main__':
+    # As python -P does, which is since Python 3.11: the modules beside this
+    # file are not to be imported by their short names.
+    del sys.path[0]
     main(*sys.argv[1:])

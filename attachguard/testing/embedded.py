@@ -26,7 +26,6 @@ import time
 import types
 from typing import Any
 from typing import Literal
-from typing import Self
 
 PROCESS = pathlib.Path(__file__).with_name('_cinder_process.py')
 PACKAGE_ROOT = pathlib.Path(__file__).parents[2]
@@ -143,7 +142,7 @@ class EmbeddedCinder:
             raise CinderNotStarted('Cinder does not run')
         return self._process.pid
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> EmbeddedCinder:
         self.start()
         return self
 
@@ -208,7 +207,6 @@ class EmbeddedCinder:
         """
         return [
             sys.executable,
-            '-P',
             str(PROCESS),
             self.server,
             str(ready),

@@ -12,7 +12,7 @@ import typing
 
 import webob
 
-Body = bytes | str | Mapping[str, typing.Any]
+Body = typing.Union[bytes, str, Mapping[str, typing.Any]]
 
 
 @dataclasses.dataclass(eq=False)

@@ -86,7 +86,7 @@ class StubCloud:
         self._service_token = service_token
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> typing.Self:
+    def __enter__(self) -> StubCloud:
         with contextlib.ExitStack() as stack:
             self.keystone = stub_keystone.StubKeystone()
             self.keystone_server = stack.enter_context(

@@ -32,7 +32,7 @@ EXPIRED_WINDOW = datetime.timedelta(days=2)
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
 
 def _id() -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import configparser
+from importlib import metadata
 import pathlib
 import runpy
 import tomllib
@@ -78,3 +79,42 @@ def test_lower_bounds_are_what_the_oldest_release_is_tested_with() -> None:
             utils.canonicalize_name(required.name) for required in _required()
         )
     }
+
+
+def test_the_guard_requires_only_what_cinder_does() -> None:
+    added = _all_required('attachguard') - _all_required('cinder')
+    assert added == {'attachguard'}
+
+
+def _all_required(name: str) -> set[str]:
+    """The names of all packages that one requires, without its extras."""
+    found: set[str] = set()
+    names = {name}
+    while names:
+        one = utils.canonicalize_name(names.pop())
+        if one not in found:
+            found.add(one)
+            names |= {
+                requirement.name
+                for requirement in map(
+                    requirements.Requirement, metadata.requires(one) or []
+                )
+                if requirement.marker is None
+                or requirement.marker.evaluate({'extra': ''})
+            }
+    return found
+
+
+def test_the_style_is_that_of_the_oldest_python() -> None:
+    settings = tomllib.loads((_ROOT / 'pyproject.toml').read_text())
+    oldest = settings['project']['requires-python'].removeprefix('>=')
+    classifiers = settings['project']['classifiers']
+    versions = [
+        name.rpartition(' ')[2]
+        for name in classifiers
+        if name.startswith('Programming Language :: Python :: 3.')
+    ]
+    assert versions[0] == oldest
+    assert settings['tool']['ruff']['target-version'] == (
+        f'py{oldest.replace(".", "")}'
+    )

@@ -28,7 +28,7 @@ _TRIES = 3
 _SHOWN = 5
 
 
-class Query(enum.StrEnum):
+class Query(str, enum.Enum):
     """How a suspect is resolved, as in the table."""
 
     SERVER = 'server'

@@ -26,11 +26,12 @@ import dataclasses
 import datetime
 import re
 from typing import Any
+from typing import Union
 
 from attachguard.audit import model
 
 #: A value that both JSON and a statement can contain; a time is text.
-Value = str | int | bool | None
+Value = Union[str, int, bool, None]
 
 # Not connection_info, which contains passwords: when it changes, updated_at
 # changes too.
@@ -191,7 +192,7 @@ class Change:
             for row in change.rows:
                 for state in (row.before, row.after):
                     if set(state) != set(COLUMNS[row.table]) or not all(
-                        value is None or isinstance(value, str | int)
+                        value is None or isinstance(value, (str, int))
                         for value in state.values()
                     ):
                         raise ValueError(row.table)

@@ -155,7 +155,7 @@ def _minute(when: datetime.datetime | str | None) -> str:
     read = model.moment(when) if isinstance(when, str) else when
     if read is None:
         return str(when or '')
-    return f'{read.astimezone(datetime.UTC):%Y-%m-%d %H:%M}'
+    return f'{read.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M}'
 
 
 def _duration(length: datetime.timedelta) -> str:

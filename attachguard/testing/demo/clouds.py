@@ -12,7 +12,6 @@ from concurrent import futures
 import contextlib
 import pathlib
 import types
-from typing import Self
 
 from attachguard import testing
 from attachguard.testing import embedded
@@ -31,7 +30,7 @@ class Clouds:
         self._directory = directory
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Clouds:
         with contextlib.ExitStack() as stack:
             cinders = {}
             for cloud, guard, name in (

@@ -58,9 +58,7 @@ def table(without: Steps, guarded: Steps, width: int | None = None) -> str:
     )
     if width:
         result.max_table_width = width
-    for number, (left, right) in enumerate(
-        zip(without, guarded, strict=True), 1
-    ):
+    for number, (left, right) in enumerate(zip(without, guarded), 1):
         result.add_row([number, left.call, _cell(left), _cell(right)])
     return result.get_string()
 

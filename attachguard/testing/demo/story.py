@@ -14,7 +14,6 @@ import enum
 import http
 import time
 from typing import Any
-from typing import TypeAlias
 import uuid
 
 import cinderclient.client
@@ -36,8 +35,8 @@ _CLIENT_ERRORS = (
     novaclient.exceptions.ClientException,
 )
 
-Client: TypeAlias = Any
-Resource: TypeAlias = Any
+Client = Any
+Resource = Any
 
 
 class Verdict(enum.Enum):

@@ -41,7 +41,7 @@ def action_name(body: typing.Any) -> str | None:
     if body is None:
         return None
     if not isinstance(body, dict):
-        if isinstance(body, list | str) and len(body) != 1:
+        if isinstance(body, (list, str)) and len(body) != 1:
             raise errors.malformed_body()
         raise errors.not_found()
     if len(body) != 1:

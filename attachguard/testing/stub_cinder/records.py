@@ -15,7 +15,8 @@ from attachguard.testing.stub_cinder import errors
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).strftime('%Y-%m-%dT%H:%M:%S.%f')
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return now.strftime('%Y-%m-%dT%H:%M:%S.%f')
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ from attachguard.testing.stub_nova import records
 
 
 def _view(request: service.Request, host: str) -> dict[str, typing.Any]:
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.datetime.now(datetime.timezone.utc)
     view: dict[str, typing.Any] = {
         'binary': 'nova-compute',
         'host': host,

@@ -48,7 +48,7 @@ class Server:
     task_state: str | None = None
     cell_down: bool = False
     created: datetime.datetime = dataclasses.field(
-        default_factory=lambda: datetime.datetime.now(datetime.UTC)
+        default_factory=lambda: datetime.datetime.now(datetime.timezone.utc)
     )
     attachments: dict[str, Attachment] = dataclasses.field(
         default_factory=dict

@@ -24,7 +24,7 @@ GONE, UNKNOWN = model.Presence.GONE, model.Presence.UNKNOWN
 
 #: When the volume last changed, when it is read, and a time long before.
 CHANGED = '2026-01-02T03:04:05.000000'
-NOW = datetime.datetime(2026, 1, 2, 3, 5, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2026, 1, 2, 3, 5, tzinfo=datetime.timezone.utc)
 OLD = '2025-11-01T00:00:00.000000'
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import datetime
 from typing import Any
+from typing import Union
 import uuid
 
 from attachguard.audit import checks
@@ -13,7 +14,9 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.report import content
 
-FINISHED = datetime.datetime(2026, 11, 25, 19, 8, 7, tzinfo=datetime.UTC)
+FINISHED = datetime.datetime(
+    2026, 11, 25, 19, 8, 7, tzinfo=datetime.timezone.utc
+)
 #: The fields of a finding that come from the APIs.
 TEXTS = (
     'volume_id',
@@ -26,7 +29,7 @@ TEXTS = (
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 
 
-Item = content.Entry | content.Foreign | content.Unknown
+Item = Union[content.Entry, content.Foreign, content.Unknown]
 
 
 def an_id(what: str, number: int) -> str:

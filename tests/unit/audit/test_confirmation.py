@@ -14,7 +14,7 @@ from attachguard.audit import checks
 from attachguard.audit import confirmation
 from tests.unit.audit import cases
 
-NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+NOW = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
 LATER = NOW + datetime.timedelta(minutes=15)
 MIN_AGE = datetime.timedelta(minutes=10)
 

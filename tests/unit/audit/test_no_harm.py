@@ -35,6 +35,7 @@ import pathlib
 import re
 import tempfile
 from typing import Any
+from typing import Optional
 
 import hypothesis
 from hypothesis import stateful
@@ -768,7 +769,7 @@ def _no_journal(patch: pytest.MonkeyPatch) -> None:
 
 
 _Break = Callable[[pytest.MonkeyPatch], None]
-Make = Callable[[checks.Finding, model.Case, bool | None], plan.Plan]
+Make = Callable[[checks.Finding, model.Case, Optional[bool]], plan.Plan]
 
 
 def _at(number: int, *names: str, when: str = 'write') -> Event:

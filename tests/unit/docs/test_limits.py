@@ -31,7 +31,7 @@ HAS = {(fakes.SERVER, fakes.VOLUME): fakes.ATTACHMENT}
 def _sections() -> dict[str, str]:
     # The first is the title.
     parts = _SECTION.split(_PAGE.read_text())[3:]
-    return dict(zip(parts[::2], parts[1::2], strict=True))
+    return dict(zip(parts[::2], parts[1::2]))
 
 
 def _rules(section: str) -> dict[str, str]:

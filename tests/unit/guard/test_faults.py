@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http
 import json
 from typing import Any
 
@@ -46,7 +47,8 @@ def respond(
         (
             Verdict.MALFORMED,
             Reason.BODY_TOO_LARGE,
-            '413 Request Entity Too Large',
+            # Python 3.13 has a newer name for it.
+            f'413 {http.HTTPStatus(413).phrase}',
             'overLimit',
         ),
         (

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import json
 import pathlib
 from typing import Any
+from typing import Optional
 
 from oslo_config import cfg
 import pytest
@@ -19,7 +20,7 @@ ACTION = f'/v3/volumes/{fakes.VOLUME}/action'
 ATTACHMENT = f'/v3/attachments/{fakes.ATTACHMENT}'
 CONNECT = {'attachment': {'connector': {'host': 'h'}}}
 
-Has = dict[tuple[str, str], str | None]
+Has = dict[tuple[str, str], Optional[str]]
 BY_SERVER = [(fakes.ATTACHMENT, fakes.SERVER)]
 LIVE: Has = {(fakes.SERVER, fakes.VOLUME): fakes.ATTACHMENT}
 WITHOUT_ID: Has = {(fakes.SERVER, fakes.VOLUME): None}

@@ -352,43 +352,42 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
         and not world.is_worked_on
         and (is_admin and clears or not unknown_use)
     )
-    match call.name:
-        case 'os-attach':
-            return (
-                is_admin
-                and world.server(call.named) == Server('idle', NO_ID)
-                and not (rows or world.is_worked_on)
-            )
-        case 'attachment-create':
-            return call.named is None and is_free
-        case 'os-reimage':
-            return False
-        case 'attachment-update' | 'attachment-complete':
-            return named is not None and not named.server_id and is_free
-        case 'attachment-delete':
-            return (
-                named is not None
-                and is_unused(named, by_this=True)
-                and not world.is_worked_on
-            )
-        case 'os-detach':
-            return is_free and (call.named is None or named is not None)
-        case 'os-roll_detaching':
-            servers = [i.server_id for i in world.attachments if i.server_id]
-            return not world.is_worked_on and (
-                not servers
-                or not world.young
-                and all(world.server(i).state != 'busy' for i in servers)
-            )
-        case 'transfer-create':
-            return not rows and not world.is_worked_on
-        case 'group-delete':
-            # The group has this volume alone.
-            return (
-                not rows
-                and world.status == 'available'
-                and not world.is_worked_on
-            )
+    if call.name == 'os-attach':
+        return (
+            is_admin
+            and world.server(call.named) == Server('idle', NO_ID)
+            and not (rows or world.is_worked_on)
+        )
+    if call.name == 'attachment-create':
+        return call.named is None and is_free
+    if call.name == 'os-reimage':
+        return False
+    if call.name in ('attachment-update', 'attachment-complete'):
+        return named is not None and not named.server_id and is_free
+    if call.name == 'attachment-delete':
+        return (
+            named is not None
+            and is_unused(named, by_this=True)
+            and not world.is_worked_on
+        )
+    if call.name == 'os-detach':
+        return is_free and (call.named is None or named is not None)
+    if call.name == 'os-roll_detaching':
+        servers = [i.server_id for i in world.attachments if i.server_id]
+        return not world.is_worked_on and (
+            not servers
+            or not world.young
+            and all(world.server(i).state != 'busy' for i in servers)
+        )
+    if call.name == 'transfer-create':
+        return not rows and not world.is_worked_on
+    if call.name == 'group-delete':
+        # The group has this volume alone.
+        return (
+            not rows
+            and world.status == 'available'
+            and not world.is_worked_on
+        )
     return is_free
 
 

@@ -212,7 +212,8 @@ def test_a_response_that_does_not_end(
     monkeypatch.setattr(process_check, '_TIMEOUT', 0.2)
     began = time.monotonic()
     finding = only(serve(application))
-    assert time.monotonic() - began < 3
+    # All of it would take five seconds, and urllib3 1.26 reads 64 bytes.
+    assert time.monotonic() - began < 4
     assert finding.result is WRONG
     assert 'Timeout' in finding.text
 

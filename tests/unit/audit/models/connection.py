@@ -9,6 +9,7 @@ import json
 import re
 from typing import Any
 from typing import NamedTuple
+from typing import Optional
 from urllib import parse
 
 from keystoneauth1 import exceptions as ksa_exceptions
@@ -68,7 +69,7 @@ class Fault(NamedTuple):
 
 
 #: Called before a request is performed: how it fails.
-Before = Callable[[str, str, str, Any], Fault | None]
+Before = Callable[[str, str, str, Any], Optional[Fault]]
 
 
 class Adapter:

@@ -12,7 +12,7 @@ from tests.unit.audit.models import cinder
 from tests.unit.audit.models import flows
 from tests.unit.audit.models import nova
 
-_START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
+_START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
 
 #: Ids of servers that Nova does not have.
 GONE = 'eeeeeeee-0000-4000-8000-000000000001'

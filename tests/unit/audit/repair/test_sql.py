@@ -40,7 +40,7 @@ SECRET = 'open%2Fsesame'
 def test_an_unusable_url_is_an_error(url: str, why: str) -> None:
     with pytest.raises(sql.DatabaseError, match=why) as caught:
         sql.Database(url).__enter__()
-    text = ''.join(traceback.format_exception_only(caught.value))
+    text = ''.join(traceback.format_exception_only(caught.type, caught.value))
     assert 'sesame' not in text
     assert caught.value.__suppress_context__ or not caught.value.__context__
 
