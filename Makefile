@@ -72,7 +72,7 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' \
 	    $(MAKEFILE_LIST)
 
-demo: $(VENV)/demo.stamp  ## Show a forged attachment, and the guard refusing it
+demo: $(VENV)/demo.stamp  ## Show forged attachments, the guard refusing them and the audit
 	$(BIN)/attachguard demo
 
 test:  ## Run the checks and tests that a change must pass (20 minutes)

@@ -22,7 +22,15 @@ from cliff import command
 
 LOG = logging.getLogger(__name__)
 
-_NEEDED = ('cinder', 'cinderclient', 'eventlet', 'novaclient', 'waitress')
+_NEEDED = (
+    'cinder',
+    'cinderclient',
+    'eventlet',
+    'novaclient',
+    'openstack',
+    'tqdm',
+    'waitress',
+)
 
 
 class Demo(command.Command):
@@ -32,7 +40,9 @@ class Demo(command.Command):
     Cinder and stubs of Keystone and Nova. Only one of them has the guard. In
     each, an ordinary user forges volume attachments with the real clients. A
     table compares the responses, and the records of Cinder and Nova after
-    each call. The command does not connect to any other cloud.
+    each call. Then an administrator finds and frees the forged volume with
+    "attachguard audit" and "attachguard repair". The command does not connect
+    to any other cloud.
 
     examples::
 
@@ -41,7 +51,7 @@ class Demo(command.Command):
 
     exit codes::
 
-      0  the guard refused the forged attachments
+      0  the guard refused the forged attachments, and the audit found one
       1  it did not, or the demo could not run
       2  the command line is wrong
     """
@@ -91,6 +101,7 @@ class Demo(command.Command):
     def _run(self, directory: pathlib.Path, serve: bool) -> int:
         # take_action has checked that these can be imported.
         from attachguard.testing import embedded
+        from attachguard.testing.demo import cleanup
         from attachguard.testing.demo import clouds
         from attachguard.testing.demo import next_steps
         from attachguard.testing.demo import report
@@ -116,21 +127,25 @@ class Demo(command.Command):
             seconds = time.monotonic() - started
             LOG.info('Started the clouds: seconds=%.1f', seconds)
             LOG.info('Making the calls without the guard')
-            without = story.Story(running.without_guard).run()
+            unguarded = story.Story(running.without_guard)
+            without = unguarded.run()
             LOG.info('Making the calls with the guard')
             guarded = story.Story(running.with_guard).run()
+            LOG.info('Freeing the forged volume without the guard')
+            freed = cleanup.run(running.without_guard, unguarded, directory)
             seconds = time.monotonic() - started
             LOG.info('Finished: seconds=%.1f\n', seconds)
 
             out = self.app.stdout
-            out.write(report.render(without, guarded, _terminal_width(out)))
+            width = _terminal_width(out)
+            out.write(report.render(without, guarded, freed, width))
             if serve:
                 out.write(next_steps.render(running))
                 out.flush()
                 with contextlib.suppress(KeyboardInterrupt):
                     threading.Event().wait()
                 LOG.info('Stopping the clouds')
-        return 0 if report.is_successful(without, guarded) else 1
+        return 0 if report.is_successful(without, guarded, freed) else 1
 
 
 def _terminal_width(stream: TextIO) -> int | None:

@@ -56,8 +56,8 @@ def rows(output: str) -> list[list[str]]:
 
 
 def test_all_claims_are_met(output: str) -> None:
-    assert output.count('[ok]') == 3
-    assert output.endswith('The guard works.\n')
+    assert output.count('[ok]') == 4
+    assert output.endswith('The guard and the audit work.\n')
 
 
 AVAILABLE = '=> both agree: available'
@@ -99,6 +99,16 @@ def test_the_table_shows_both_clouds(output: str) -> None:
             assert text in cell
 
 
+def test_the_forged_volume_is_found_and_freed(output: str) -> None:
+    _, audit, repair = output.split('  $ attachguard ')
+    assert audit.startswith('audit --once')
+    assert 'server-gone' in audit
+    # The volume that Nova has attached is compared, and is not a finding.
+    assert '1 found, 0 unconfirmed' in audit
+    assert repair.startswith('repair --once')
+    assert 'repaired' in repair
+
+
 def test_the_error_message_names_the_command_to_use(output: str) -> None:
     assert 'openstack server add volume' in ' '.join(output.split())
 
@@ -108,6 +118,27 @@ def test_the_logs_are_kept(output: str, directory: pathlib.Path) -> None:
         log = (directory / name / 'cinder.log').read_text()
         # This is the name of the guard's loggers.
         assert ('attachguard.guard.' in log) is has_guard
+
+
+def _audit(text: str, number: int) -> subprocess.CompletedProcess[str]:
+    """Run the audit as the text says, in the shell.
+
+    :param text: what the demonstration has printed
+    :param number: of the block of commands
+    """
+    block = text.split('# ---- ')[number]
+    lines = [
+        line
+        for line in block.splitlines()
+        if line.startswith(('export', 'attachguard audit'))
+    ]
+    return subprocess.run(
+        ['/bin/sh', '-c', '\n'.join(lines)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def _attach(auth_url: str) -> int:
@@ -147,7 +178,7 @@ def test_serve_runs_the_clouds_until_a_signal(tmp_path: pathlib.Path) -> None:
     try:
         deadline = time.monotonic() + 180
         # This is in the last of the commands, for each cloud.
-        while output.read_text().count('curl -s -H "X-Auth-Token') < 2:
+        while output.read_text().count('attachguard repair --once') < 3:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.1)
@@ -156,6 +187,8 @@ def test_serve_runs_the_clouds_until_a_signal(tmp_path: pathlib.Path) -> None:
         )
         assert _attach(guarded) == 403
         assert _attach(unguarded) == 202
+        assert _audit(output.read_text(), 1).returncode == 0
+        assert _audit(output.read_text(), 2).returncode == 3
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
         with pytest.raises(requests.ConnectionError):

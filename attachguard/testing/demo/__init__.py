@@ -4,6 +4,7 @@
 
 ``attachguard demo`` runs the same calls without the guard and with it.
 :mod:`~attachguard.testing.demo.clouds` starts the two clouds,
-:mod:`~attachguard.testing.demo.story` makes the calls in one cloud, and
-:mod:`~attachguard.testing.demo.report` compares the results.
+:mod:`~attachguard.testing.demo.story` makes the calls in one cloud,
+:mod:`~attachguard.testing.demo.cleanup` frees the volume with the forged
+attachment, and :mod:`~attachguard.testing.demo.report` compares the results.
 """

@@ -14,7 +14,7 @@ import textwrap
 import uuid
 
 from attachguard import testing
-from attachguard.testing import stub_cloud
+from attachguard.testing.demo import cleanup
 from attachguard.testing.demo import clouds
 from attachguard.testing.demo import story
 
@@ -39,7 +39,15 @@ curl -i -H "X-Auth-Token: $TOKEN" -H 'Content-Type: application/json' \\
     "$NOVA/servers/$MYVM/os-volume_attachments"
 cinder list
 curl -s -H "X-Auth-Token: $TOKEN" "$NOVA/servers/$MYVM/os-volume_attachments"
+# As an administrator: find inconsistent volumes, and free them. {auditing}
+export {admin}
+attachguard audit --once --settle 1s
+attachguard repair --once --settle 1s --yes
 """
+
+
+# What differs from the login of the user.
+_ADMIN = 'OS_USERNAME=admin OS_PASSWORD=admin OS_PROJECT_NAME=admin'
 
 
 def render(running: clouds.Clouds) -> str:
@@ -56,6 +64,8 @@ def render(running: clouds.Clouds) -> str:
             forging='403',
             no_such_server=uuid.uuid4(),
             attaching='200',
+            auditing='There are none.',
+            admin=_ADMIN,
         )
         + _BLOCK.format(
             title='without the guard',
@@ -63,6 +73,8 @@ def render(running: clouds.Clouds) -> str:
             forging='202, the volume is in-use',
             no_such_server=uuid.uuid4(),
             attaching='400, because the volume is in-use',
+            auditing='Expected: spare.',
+            admin=_ADMIN,
         )
     )
 
@@ -75,13 +87,7 @@ def _exports(cloud: testing.StubCloud) -> str:
     settings = {
         # The clients are installed beside this Python.
         'PATH': f'{os.path.dirname(sys.executable)}:$PATH',
-        'OS_AUTH_URL': f'{cloud.keystone_url}/v3',
-        'OS_USERNAME': 'member',
-        'OS_PASSWORD': 'member',
-        'OS_PROJECT_NAME': stub_cloud.USERS['member'][0],
-        'OS_USER_DOMAIN_ID': 'default',
-        'OS_PROJECT_DOMAIN_ID': 'default',
-        'OS_REGION_NAME': stub_cloud.REGION,
+        **cleanup.credentials(cloud, 'member'),
         'OS_VOLUME_API_VERSION': '3.44',
         'CINDER': session.get_endpoint(service_type='block-storage'),
         'NOVA': session.get_endpoint(service_type='compute'),

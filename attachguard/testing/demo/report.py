@@ -10,6 +10,8 @@ import textwrap
 
 import prettytable
 
+from attachguard.cmd import base
+from attachguard.testing.demo import cleanup
 from attachguard.testing.demo import story
 from attachguard.testing.demo.story import Kind
 from attachguard.testing.demo.story import Verdict
@@ -17,31 +19,47 @@ from attachguard.testing.demo.story import Verdict
 Steps = abc.Sequence[story.Step]
 
 
-def render(without: Steps, guarded: Steps, width: int | None = None) -> str:
+def render(
+    without: Steps,
+    guarded: Steps,
+    freed: cleanup.Cleanup,
+    width: int | None = None,
+) -> str:
     """Write the report.
 
     :param without: the steps without the guard
     :param guarded: the steps with the guard
+    :param freed: the audit and the repair without the guard
     :param width: columns of the terminal; ``None`` for no limit
     :returns: text to print
     """
     results = '\n'.join(
         f'[{"ok" if is_met else "FAILED"}] {claim}'
-        for claim, is_met in claims(without, guarded)
+        for claim, is_met in claims(without, guarded, freed)
     )
-    works = 'works' if is_successful(without, guarded) else 'DOES NOT WORK'
+    works = 'work' if is_successful(without, guarded, freed) else 'DO NOT WORK'
     return (
         f'{table(without, guarded, width)}\n\n'
         'Error message of the guard:\n'
         f'{refusals(guarded)}\n\n'
+        'Without the guard, an administrator frees the forged volume:\n\n'
+        f'{_session(freed.audit)}\n'
+        f'{_session(freed.repair)}\n'
         f'{results}\n\n'
-        f'The guard {works}.\n'
+        f'The guard and the audit {works}.\n'
     )
 
 
-def is_successful(without: Steps, guarded: Steps) -> bool:
+def is_successful(
+    without: Steps, guarded: Steps, freed: cleanup.Cleanup
+) -> bool:
     """Return whether all :func:`claims` are met."""
-    return all(is_met for _, is_met in claims(without, guarded))
+    return all(is_met for _, is_met in claims(without, guarded, freed))
+
+
+def _session(command: cleanup.Command) -> str:
+    output = '\n'.join(filter(None, command.output.splitlines()))
+    return textwrap.indent(f'$ {command.line}\n{output}\n', '  ')
 
 
 def table(without: Steps, guarded: Steps, width: int | None = None) -> str:
@@ -100,11 +118,14 @@ def refusals(steps: Steps) -> str:
     )
 
 
-def claims(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
-    """Compare the steps with what the guard claims to do.
+def claims(
+    without: Steps, guarded: Steps, freed: cleanup.Cleanup
+) -> list[tuple[str, bool]]:
+    """Compare the steps with what the guard and the audit claim to do.
 
     :param without: the steps without the guard
     :param guarded: the steps with the guard
+    :param freed: the audit and the repair without the guard
     :returns: each claim, and whether it is met
     """
     forged = [
@@ -134,6 +155,14 @@ def claims(without: Steps, guarded: Steps) -> list[tuple[str, bool]]:
             f'With the guard, {sum(map(_succeeded, compute))} of '
             f'{len(compute)} calls to attach or detach by Nova succeeded.',
             bool(compute) and all(map(_succeeded, compute)),
+        ),
+        (
+            'Without the guard, the audit found the forged volume, and the '
+            f'repair made it {freed.status}.',
+            freed.audit.exit_code == base.FOUND
+            and freed.volume_id in freed.audit.output
+            and freed.repair.exit_code == base.REPAIRED
+            and freed.status == 'available',
         ),
     ]
 

@@ -182,6 +182,13 @@ class Story:
         )
         return self._steps
 
+    def attach_another(self) -> None:
+        """Attach another volume to the server, by Nova."""
+        volume = self.cinder.volumes.create(1, name='another')
+        self._wait_for_volume(volume.id)
+        self.nova.volumes.create_server_volume(self.vm.id, volume.id)
+        self._wait_for_volume(volume.id)
+
     def _prepare(self) -> None:
         flavor = self.nova.flavors.list()[0]
         self.vm = self.nova.servers.create('MyVm', str(uuid.uuid4()), flavor)
@@ -204,7 +211,7 @@ class Story:
                 if self._response is None:
                     raise
         response = self._response
-        volume = self._wait_for_volume()
+        volume = self._wait_for_volume(self.vol.id)
         server_ids = [
             attachment.instance
             for attachment in self.cinder.attachments.list(
@@ -224,10 +231,10 @@ class Story:
         )
         return result
 
-    def _wait_for_volume(self) -> Resource:
+    def _wait_for_volume(self, volume_id: str) -> Resource:
         deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline:
-            volume = self.cinder.volumes.get(self.vol.id)
+            volume = self.cinder.volumes.get(volume_id)
             if volume.status not in _TEMPORARY:
                 return volume
             time.sleep(0.05)

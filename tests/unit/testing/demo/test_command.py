@@ -15,6 +15,7 @@ import pytest
 
 from attachguard import cmd
 from attachguard.testing import embedded
+from attachguard.testing.demo import cleanup
 from attachguard.testing.demo import clouds
 from attachguard.testing.demo import next_steps
 from attachguard.testing.demo import report
@@ -50,6 +51,7 @@ def no_clouds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Clouds, 'stopped', False)
     monkeypatch.setattr(clouds, 'Clouds', Clouds)
     monkeypatch.setattr(story, 'Story', Story)
+    monkeypatch.setattr(cleanup, 'run', lambda *args: None)
     monkeypatch.setattr(report, 'render', lambda *args: 'the report\n')
     monkeypatch.setattr(report, 'is_successful', lambda *args: True)
     for name in ('no_proxy', 'NO_PROXY'):

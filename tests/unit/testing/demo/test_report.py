@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pytest
 
+from attachguard.testing.demo import cleanup
 from attachguard.testing.demo import report
 from attachguard.testing.demo import story
 from attachguard.testing.demo.story import Kind
@@ -15,6 +17,9 @@ from attachguard.testing.demo.story import Verdict
 
 ACCEPTED = story.Response(202)
 REFUSED = story.Response(403, 'server-lacks-volume', 'The server lacks it.')
+FOUND = cleanup.Command('attachguard audit --once', 3, 'Volume VOL')
+REPAIRED = cleanup.Command('attachguard repair --once --yes', 4, 'VOL')
+FREED = cleanup.Cleanup(FOUND, REPAIRED, 'VOL', 'available')
 
 
 def step(
@@ -55,12 +60,13 @@ def changed(
 
 
 def test_all_claims_are_met() -> None:
-    assert report.is_successful(WITHOUT, GUARDED)
-    text = report.render(WITHOUT, GUARDED)
+    assert report.is_successful(WITHOUT, GUARDED, FREED)
+    text = report.render(WITHOUT, GUARDED, FREED)
     assert '403 server-lacks-volume' in text
     assert '(no call: there is no attachment)' in text
     assert '2 of 2 forged attachments were refused' in text
-    assert text.endswith('The guard works.\n')
+    assert '$ attachguard audit --once\n  Volume VOL\n' in text
+    assert text.endswith('The guard and the audit work.\n')
 
 
 @pytest.mark.parametrize(
@@ -107,12 +113,27 @@ def test_all_claims_are_met() -> None:
 def test_a_claim_is_not_met(
     without: list[story.Step], guarded: list[story.Step], failed: int
 ) -> None:
-    claims = [is_met for _, is_met in report.claims(without, guarded)]
-    assert claims == [number != failed for number in range(3)]
-    assert not report.is_successful(without, guarded)
-    text = report.render(without, guarded)
+    claims = [is_met for _, is_met in report.claims(without, guarded, FREED)]
+    assert claims == [number != failed for number in range(4)]
+    assert not report.is_successful(without, guarded, FREED)
+    text = report.render(without, guarded, FREED)
     assert text.count('[FAILED]') == 1
-    assert text.endswith('The guard DOES NOT WORK.\n')
+    assert text.endswith('The guard and the audit DO NOT WORK.\n')
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'audit': dataclasses.replace(FOUND, exit_code=0)},
+        {'audit': dataclasses.replace(FOUND, output='another volume')},
+        {'repair': dataclasses.replace(REPAIRED, exit_code=1)},
+        {'status': 'in-use'},
+    ],
+)
+def test_the_volume_is_not_freed(change: Any) -> None:
+    freed = dataclasses.replace(FREED, **change)
+    claims = [is_met for _, is_met in report.claims(WITHOUT, GUARDED, freed)]
+    assert claims == [True, True, True, False]
 
 
 def test_the_same_error_message_is_quoted_once() -> None:
