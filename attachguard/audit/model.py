@@ -73,11 +73,16 @@ def now() -> datetime.datetime:
 STUCK_AFTER = datetime.timedelta(hours=2)
 
 
+#: Starts the call of an evidence that is a query of a database.
+SQL = 'SQL: '
+
+
 @dataclasses.dataclass(frozen=True)
 class Evidence:
     """A call that shows a fact.
 
-    :param call: method and path, ``GET /servers/{id}``
+    :param call: method and path, ``GET /servers/{id}``; or :data:`SQL`, and
+        what is read from where
     :param status: the HTTP status; None without a response
     :param at: the time of the response, UTC, ISO 8601 to the second
     :param request_id: the service's ``x-openstack-request-id``
@@ -89,6 +94,13 @@ class Evidence:
     at: str
     request_id: str | None = None
     result: str = ''
+
+    @property
+    def response(self) -> str:
+        """The HTTP status, for people; empty for a query of a database."""
+        if self.status is not None:
+            return f'HTTP {self.status}'
+        return '' if self.call.startswith(SQL) else 'no response'
 
     def with_result(self, result: str) -> Evidence:
         """The same call, with another result."""

@@ -18,6 +18,7 @@ from attachguard.audit.collect import api
 from attachguard.audit.collect import reader
 from attachguard.audit.report import content
 from attachguard.cmd import base
+from attachguard.cmd import database
 from attachguard.cmd import selection
 
 # Unknown volumes that are listed on standard error.
@@ -42,16 +43,21 @@ class Audit(selection.SelectingCommand, base.ListCommand):
     Attachments that Nova did not create (of hosts, Ironic, Glance,
     containers) are foreign: the audit ignores them, and --foreign lists them.
 
+    For a large cloud, the lists can be read from the databases, or replicas of
+    them, in place of the APIs: --cinder-conf and --nova-conf, or the URLs.
+
     examples::
 
       attachguard audit --once
       attachguard audit --prometheus /var/lib/node_exporter/attachguard.prom
       attachguard audit --once --project ID -f json
+      attachguard audit --cinder-conf cinder.conf --nova-conf nova.conf
     """
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add what to list, and which reports to write."""
         super().add_options(parser)
+        database.add_inventory_options(parser)
         group = parser.add_argument_group('what to list')
         for name, text in (
             ('all', 'Also list unconfirmed findings.'),
@@ -81,27 +87,37 @@ class Audit(selection.SelectingCommand, base.ListCommand):
         """
         audited = runner.Audited()
         totals = reader.Totals(0, 0, 0)
+        source = ''
         scope = str(self._selection(parsed_args))
         writers = _writers(parsed_args, scope)
         started = model.now()
         cloud: api.Cloud | None = None
         doubts: list[str] = []
         try:
+            lists = database.inventory(parsed_args)
             cloud = self._cloud(parsed_args)
             cloud.log_in()
-            with self._inventory(cloud, parsed_args) as read:
+            with self._inventory(cloud, parsed_args, lists) as read:
                 audit = self._audit(cloud, read, parsed_args)
                 audited = audit.audited
                 try:
                     audit.run()
                 finally:
                     totals = read.totals
+                    source = read.source
                     doubts = read.doubts
                     for doubt in doubts:
                         self._print(f'warning: {doubt}')
         except Exception as exc:
             report = _report(
-                cloud, started, totals, audited, scope, doubts, str(exc)
+                cloud,
+                started,
+                totals,
+                audited,
+                scope,
+                doubts,
+                source,
+                str(exc),
             )
             try:
                 for write in writers:
@@ -109,9 +125,13 @@ class Audit(selection.SelectingCommand, base.ListCommand):
             except files.NotWrittenError as second:
                 self._print(f'error: {second}')
             raise
-        report = _report(cloud, started, totals, audited, scope, doubts, None)
+        report = _report(
+            cloud, started, totals, audited, scope, doubts, source, None
+        )
         for write in writers:
             write(report)
+        if lists is not None:
+            self._print(f'Inventory from {source}.')
         self._sum_up(audited, scope, bool(doubts), parsed_args)
         if parsed_args.foreign:
             return _foreign(audited)
@@ -203,6 +223,7 @@ def _report(
     audited: runner.Audited,
     scope: str,
     doubts: list[str],
+    source: str,
     error: str | None,
 ) -> content.Report:
     return content.Report(
@@ -220,6 +241,7 @@ def _report(
         tuple(audited.unknown),
         scope,
         tuple(doubts),
+        source,
         error,
     )
 

@@ -154,10 +154,7 @@ class CloudCommand(command.Command):
 
         :raises BadInput: no cloud is named
         """
-        cloud = api.Cloud(
-            self._connection(parsed_args),
-            float(getattr(parsed_args, 'timeout', _TIMEOUT)),
-        )
+        cloud = api.Cloud(self._connection(parsed_args), timeout(parsed_args))
         self._opened.callback(cloud.close)
         return cloud
 
@@ -244,10 +241,13 @@ def describe(evidence: model.Evidence) -> str:
 
     :param evidence: the call
     """
-    return (
-        f'{evidence.at} {evidence.call}: HTTP {evidence.status} '
-        f'{evidence.request_id or "-"} {evidence.result}'
-    ).rstrip()
+    words = (
+        f'{evidence.at} {evidence.call}:',
+        evidence.response,
+        evidence.request_id or '-',
+        evidence.result,
+    )
+    return ' '.join(filter(None, words))
 
 
 def print_items(
@@ -273,6 +273,11 @@ def print_items(
                     print(f'   {label:<13} {line}', file=stream)
         to_do = dict(values).get(TO_DO)
         print(f'   {TO_DO}:\n{to_do}\n' if to_do else '', file=stream)
+
+
+def timeout(parsed_args: argparse.Namespace) -> float:
+    """Return the seconds for each connection and each read."""
+    return float(getattr(parsed_args, 'timeout', _TIMEOUT))
 
 
 def extra_is_missing(exc: ImportError) -> BadInput:

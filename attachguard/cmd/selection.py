@@ -20,6 +20,7 @@ from attachguard.audit import model
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
+from attachguard.audit.collect import reader
 from attachguard.audit.repair import advice
 from attachguard.cmd import base
 from attachguard.cmd import options
@@ -63,9 +64,15 @@ class InventoryCommand(base.CloudCommand):
 
     @contextlib.contextmanager
     def _inventory(
-        self, cloud: api.Cloud, parsed_args: argparse.Namespace
+        self,
+        cloud: api.Cloud,
+        parsed_args: argparse.Namespace,
+        lists: reader.Lists | None = None,
     ) -> Iterator[inventory.Inventory]:
-        """Prepare to read a cloud, with progress bars on a terminal."""
+        """Prepare to read a cloud, with progress bars on a terminal.
+
+        :param lists: of its resources; None for those of the APIs
+        """
         patterns: dict[str, list[str]] = {}
         for key, pattern in parsed_args.foreign_pattern:
             patterns.setdefault(key, []).append(pattern)
@@ -77,6 +84,7 @@ class InventoryCommand(base.CloudCommand):
                 parsed_args.compute_host,
                 parsed_args.stuck_after,
                 show,
+                lists,
             ) as opened,
         ):
             yield opened

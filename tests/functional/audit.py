@@ -171,7 +171,8 @@ def make_scene(
 ) -> Iterator[Scene]:
     """Yield a cloud in which a server of another project has a volume."""
     monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
-    monkeypatch.delenv('ATTACHGUARD_DATABASE', raising=False)
+    for name in ('', 'CINDER_', 'NOVA_'):
+        monkeypatch.delenv(f'ATTACHGUARD_{name}DATABASE', raising=False)
     monkeypatch.chdir(tmp_path)
     with StubCloud() as cloud:
         scene = Scene(cloud, tmp_path, capsys, monkeypatch)

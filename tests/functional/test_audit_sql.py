@@ -28,6 +28,7 @@ import uuid
 import pytest
 import sqlalchemy as sa
 
+from attachguard.audit import engine
 from attachguard.audit.repair import sql
 from attachguard.audit.repair import sql_change
 from tests.functional.real import cinder_db
@@ -599,7 +600,7 @@ def test_a_locked_database_is_an_error_and_nothing_is_changed(
         with place.engine.connect() as connection:
             connection.exec_driver_sql('BEGIN IMMEDIATE')
             with pytest.raises(
-                sql.DatabaseError, match='locked. Nothing was changed'
+                engine.DatabaseError, match='locked. Nothing was changed'
             ):
                 database.execute(change)
         assert place.rows() == before
@@ -616,7 +617,7 @@ def test_the_result_of_a_failed_commit_is_unknown(
     with place.engine.connect() as connection:
         # SQLAlchemy 1.4 has two classes.
         monkeypatch.setattr(type(connection), 'commit', fail)
-    with pytest.raises(sql.DatabaseError, match='gone away.*is unknown'):
+    with pytest.raises(engine.DatabaseError, match='gone away.*is unknown'):
         database.execute(change)
 
 
@@ -791,7 +792,7 @@ def test_an_account_needs_only_select_and_update(
     try:
         with sql.Database(url) as database:
             database.execute(database.plan(volume_id))
-    except sql.DatabaseError as exc:
+    except engine.DatabaseError as exc:
         error = str(exc)
     finally:
         for statement in remove.split('; '):
@@ -808,7 +809,7 @@ def test_a_wrong_password_is_not_printed(place: Place) -> None:
     if place.dialect != 'mysql':
         pytest.skip('the others need no password here')
     url = place.url.replace('root@', 'root:hush%2Fhush@')
-    with pytest.raises(sql.DatabaseError, match='Access denied') as caught:
+    with pytest.raises(engine.DatabaseError, match='Access denied') as caught:
         sql.Database(url).__enter__()
     assert 'hush' not in str(caught.value)
 
@@ -817,14 +818,14 @@ def test_another_database_is_refused(place: Place) -> None:
     renamed = 'ALTER TABLE volume_attachment RENAME {}'
     place.run(renamed.format('COLUMN attached_host TO its_host'))
     try:
-        with pytest.raises(sql.DatabaseError, match='lacks attached_host'):
+        with pytest.raises(engine.DatabaseError, match='lacks attached_host'):
             sql.Database(place.url).__enter__()
     finally:
         place.run(renamed.format('COLUMN its_host TO attached_host'))
     place.run(renamed.format('TO attachments'))
     try:
         with pytest.raises(
-            sql.DatabaseError, match='no table volume_attachment'
+            engine.DatabaseError, match='no table volume_attachment'
         ):
             sql.Database(place.url).__enter__()
     finally:

@@ -10,6 +10,7 @@ own check before it deletes an attachment (CVE-2023-2088).
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 from typing import Any
 from typing import Protocol
@@ -31,6 +32,9 @@ COMPLETE_VERSION = '3.44'
 SERVER_VERSION = '2.69'
 #: The first version in which Nova shows the id of Cinder's attachment.
 ATTACHMENT_VERSION = '2.89'
+
+# What only administrators see of a volume.
+_ADMIN_ONLY = ('os-vol-host-attr:host', 'os-vol-tenant-attr:tenant_id')
 
 # The names that openstacksdk gives to a cloud of the environment or the
 # command line.
@@ -69,6 +73,13 @@ class Cloud:
         self._timeout = timeout
         self._services: dict[str, rest.Service] = {}
         self._cell_is_down = False
+
+    #: as a source of lists
+    source = 'the APIs of Cinder and Nova'
+
+    def reading(self) -> contextlib.AbstractContextManager[object]:
+        """Read lists within this context, which need nothing else."""
+        return contextlib.nullcontext()
 
     def close(self) -> None:
         """Close its idle connections, which openstacksdk keeps for ever."""
@@ -148,9 +159,18 @@ class Cloud:
         :raises attachguard.audit.collect.rest.CloudError: where that fails,
             as for the other lists
         """
-        return self._service('block_storage').pages(
+        for page in self._service('block_storage').pages(
             '/volumes/detail', 'volumes', filters, 'volumes_links'
-        )
+        ):
+            for row in page.rows[:1]:
+                for name in _ADMIN_ONLY:
+                    if name not in row:
+                        raise rest.CloudError(
+                            f'Cinder does not show {name!r} of a volume: the '
+                            'audit needs the role admin there, which sees '
+                            'every project'
+                        )
+            yield page
 
     def attachments(self, **filters: str) -> Iterator[rest.Page]:
         """List attachments of all projects.

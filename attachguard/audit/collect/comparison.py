@@ -88,6 +88,19 @@ JOIN server_volumes ON server_volumes.volume = attachments.volume
                    AND server_volumes.server = attachments.server
 WHERE host_name != host AND host_name IN (SELECT host FROM compute_hosts);
 
+-- Nova has it by another attachment, where its list shows by which.
+INSERT OR IGNORE INTO suspects
+SELECT volume, server, 'attachment id' FROM server_volumes
+WHERE attachment IS NOT NULL AND EXISTS (
+    SELECT 1 FROM attachments
+    WHERE attachments.volume = server_volumes.volume
+      AND attachments.server = server_volumes.server)
+AND NOT EXISTS (
+    SELECT 1 FROM attachments
+    WHERE attachments.volume = server_volumes.volume
+      AND attachments.server = server_volumes.server
+      AND attachments.id = server_volumes.attachment);
+
 -- The volumes of a shelved server are reserved rightly, of others not.
 INSERT OR IGNORE INTO suspects
 SELECT attachments.volume, attachments.server, 'server' FROM volumes

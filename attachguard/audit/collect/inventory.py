@@ -29,6 +29,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     :param compute_hosts: in addition to those that Nova lists
     :param stuck_after: what has not changed for so long is stuck
     :param progress: called with what is read, and how much more of it
+    :param lists: of its resources; None for those of the APIs
     """
 
     def __init__(
@@ -38,15 +39,19 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         compute_hosts: Iterable[str] = (),
         stuck_after: datetime.timedelta = model.STUCK_AFTER,
         progress: reader.Progress = lambda _what, _count: None,
+        lists: reader.Lists | None = None,
     ) -> None:
         self._cloud = cloud
+        self._lists = lists or cloud
         hosts, self._down = cloud.compute_hosts()
         #: which attachments are foreign in this cloud
         self.rules = foreign.Rules(
             patterns or {}, hosts.union(compute_hosts), stuck_after
         )
         self._tables = reader.open_tables()
-        self._reader = reader.Reader(cloud, self._tables, progress)
+        self._reader = reader.Reader(
+            cloud, self._lists, self._tables, progress
+        )
         #: what was read of single volumes
         self.cases = cases.Cases(cloud, self._tables, self.rules, progress)
         self._agreement = comparison.Agreement()
@@ -54,6 +59,11 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
 
     def __exit__(self, *_exc: object) -> None:
         self._tables.close()
+
+    @property
+    def source(self) -> str:
+        """From where it is read."""
+        return self._lists.source
 
     @property
     def totals(self) -> reader.Totals:

@@ -19,6 +19,7 @@ import gc
 import json
 import sqlite3
 from typing import Any
+from typing import Protocol
 
 from attachguard.audit import model
 from attachguard.audit.collect import api
@@ -32,9 +33,9 @@ Progress = Callable[[str, int], None]
 # Servers that are remembered as witnesses: the first and the last ones.
 _WITNESSES = 10
 
-# Statuses that depend on attachments, or end by themselves. A volume of any
-# other status that shows no attachment is consistent, and not stored.
-_DEPENDENT = cinder.STATUSES_OF_WORK | {
+#: Statuses that depend on attachments, or end by themselves. A volume of any
+#: other status that shows no attachment is consistent, and not stored.
+DEPENDENT = cinder.STATUSES_OF_WORK | {
     'attaching',
     'detaching',
     'in-use',
@@ -52,7 +53,7 @@ CREATE TABLE volumes (id, project, status, migration_status, multiattach,
                       updated_at, page, attachment, host_name, device,
                       attached_at);
 CREATE TABLE attachments (volume, server, id, status, page);
-CREATE TABLE server_volumes (volume, server, host, page);
+CREATE TABLE server_volumes (volume, server, host, attachment, page);
 CREATE TABLE servers (server, task_state, status, updated);
 CREATE TABLE compute_hosts (host PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE mismatched (volume, status, attach_status, page);
@@ -85,18 +86,46 @@ def open_tables() -> sqlite3.Connection:
     return tables
 
 
+class Lists(Protocol):
+    """What lists the resources of a cloud, with the rows of the APIs.
+
+    Raises :class:`attachguard.audit.collect.rest.CloudError` where that fails.
+    """
+
+    #: what it is, for people
+    source: str
+
+    def reading(self) -> contextlib.AbstractContextManager[object]:
+        """Read within this context."""
+
+    def volumes(self, **filters: str) -> Iterator[rest.Page]:
+        """List volumes with their attachments."""
+
+    def attachments(self, **filters: str) -> Iterator[rest.Page]:
+        """List attachments."""
+
+    def servers(self) -> Iterator[rest.Page]:
+        """List servers with their volumes."""
+
+
 class Reader:
     """Reads a cloud.
 
     :param cloud: to read
+    :param lists: of its resources
     :param tables: to fill
     :param progress: called with what is read
     """
 
     def __init__(
-        self, cloud: api.Cloud, tables: sqlite3.Connection, progress: Progress
+        self,
+        cloud: api.Cloud,
+        lists: Lists,
+        tables: sqlite3.Connection,
+        progress: Progress,
     ) -> None:
         self._cloud = cloud
+        self._lists = lists
         self._tables = tables
         self._progress = progress
         self._last = model.Evidence('no call', None, '')
@@ -154,7 +183,7 @@ class Reader:
         with self._filling():
             self._read_sample()
             for server_id in servers:
-                for page in self._cloud.attachments(instance_id=server_id):
+                for page in self._lists.attachments(instance_id=server_id):
                     for row in page.rows:
                         wanted[str(row['volume_id'])] = None
             self._read_servers(
@@ -170,7 +199,7 @@ class Reader:
     def _filling(self) -> Iterator[None]:
         """Check what is read, and index it at the end."""
         try:
-            with _rare_garbage_collection():
+            with self._lists.reading(), _rare_garbage_collection():
                 yield
             self._tables.executescript(_INDEXES)
         except (AttributeError, KeyError, TypeError, ValueError) as exc:
@@ -181,6 +210,7 @@ class Reader:
 
     def _begin(self, page: rest.Page, what: str, count: int) -> int:
         """Store a page, for the evidence of its rows."""
+        count += page.more
         self._pages += 1
         self._last = page.evidence
         self._counts[what] += count
@@ -202,26 +232,17 @@ class Reader:
             self._tables.execute('COMMIT')
 
     def _read_volumes(self) -> None:
-        for page in self._cloud.volumes():
+        for page in self._lists.volumes():
             number = self._begin(page, 'volumes', len(page.rows))
-            found: list[tuple[Any, ...]] = []
-            try:
-                if page.rows:
-                    # Only administrators see the host of a volume.
-                    page.rows[0]['os-vol-host-attr:host']
-                for row in page.rows:
-                    found += _volume(row, number)
-            except KeyError as exc:
-                raise rest.CloudError(
-                    f'Cinder does not show {exc} of a volume: the audit needs '
-                    'the role admin there, which sees every project'
-                ) from None
-            self._insert('volumes', found)
+            self._insert(
+                'volumes',
+                [item for row in page.rows for item in _volume(row, number)],
+            )
         for status, attach_status in (
             ('available', 'attached'),
             ('in-use', 'detached'),
         ):
-            for page in self._cloud.volumes(
+            for page in self._lists.volumes(
                 status=status, attach_status=attach_status
             ):
                 # These volumes are already counted.
@@ -235,7 +256,7 @@ class Reader:
                 )
 
     def _read_attachments(self) -> None:
-        for page in self._cloud.attachments():
+        for page in self._lists.attachments():
             number = self._begin(page, 'attachments', len(page.rows))
             self._insert(
                 'attachments',
@@ -253,7 +274,11 @@ class Reader:
 
     def _read_sample(self) -> None:
         """Read the first page of attachments, to compare both sides by it."""
-        page = next(self._cloud.attachments(attach_status='attached'))
+        page = next(
+            self._lists.attachments(
+                attach_status='attached', limit=str(rest.PAGE_SIZE)
+            )
+        )
         self._begin(page, 'attachments', 0)
         self._sample = {
             (row['volume_id'], found): False
@@ -263,7 +288,7 @@ class Reader:
 
     def _read_servers(self, wanted: Callable[[str, str], bool]) -> None:
         own_project = self._cloud.project_id()
-        for page in self._cloud.servers():
+        for page in self._lists.servers():
             number = self._begin(page, 'servers', len(page.rows))
             attached, special = [], []
             for row in page.rows:
@@ -291,7 +316,14 @@ class Reader:
                     )
                 host = row.get('OS-EXT-SRV-ATTR:host')
                 attached += [
-                    (item['id'], server, host, number)
+                    (
+                        item['id'],
+                        server,
+                        host,
+                        # Nova's lists have none.
+                        item.get('attachment_id'),
+                        number,
+                    )
                     for item in volumes
                     if wanted(item['id'], server)
                 ]
@@ -320,7 +352,7 @@ def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
     attachments, status = row['attachments'], row['status']
     if (
         not attachments
-        and status not in _DEPENDENT
+        and status not in DEPENDENT
         and row['migration_status'] in cinder.NOT_MIGRATING
     ):
         return []

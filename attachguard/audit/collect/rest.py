@@ -97,10 +97,12 @@ class Page:
 
     :param rows: the resources
     :param evidence: the call
+    :param more: how many more resources there are that need no row
     """
 
     rows: list[dict[str, Any]]
     evidence: model.Evidence
+    more: int = 0
 
 
 class Service:

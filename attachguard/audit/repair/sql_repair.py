@@ -65,7 +65,7 @@ class SqlRepair:
         :param outcome: of the repair through the API
         :raises attachguard.audit.repair.journal.JournalError: the change
             cannot be recorded; it is not made then
-        :raises attachguard.audit.repair.sql.DatabaseError: the database cannot
+        :raises attachguard.audit.engine.DatabaseError: the database cannot
             be used
         """
         case, current = self._repair.recheck(outcome.finding)

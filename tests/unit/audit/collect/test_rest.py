@@ -39,7 +39,13 @@ class Shelf:
                 return fakes.reply(status, fakes.NOT_FOUND)
             start = self.ids.index(marker) + 1
         page = self.ids[start : start + 2]
-        body: dict[str, Any] = {self.key: [{'id': name} for name in page]}
+        shown = {
+            'os-vol-host-attr:host': 'h',
+            'os-vol-tenant-attr:tenant_id': 'p',
+        }
+        body: dict[str, Any] = {
+            self.key: [{'id': name, **shown} for name in page]
+        }
         if self.links and len(page) == 2:
             body[f'{self.key}_links'] = [{'rel': 'next', 'href': '...'}]
         return fakes.reply(200, body)

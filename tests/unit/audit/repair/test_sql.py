@@ -13,6 +13,7 @@ import traceback
 import pytest
 
 pytest.importorskip('sqlalchemy')
+engine = pytest.importorskip('attachguard.audit.engine')
 sql = pytest.importorskip('attachguard.audit.repair.sql')
 
 SECRET = 'open%2Fsesame'
@@ -38,7 +39,7 @@ SECRET = 'open%2Fsesame'
     ],
 )
 def test_an_unusable_url_is_an_error(url: str, why: str) -> None:
-    with pytest.raises(sql.DatabaseError, match=why) as caught:
+    with pytest.raises(engine.DatabaseError, match=why) as caught:
         sql.Database(url).__enter__()
     text = ''.join(traceback.format_exception_only(caught.type, caught.value))
     assert 'sesame' not in text
@@ -48,7 +49,7 @@ def test_an_unusable_url_is_an_error(url: str, why: str) -> None:
 def test_no_error_of_a_driver_contains_the_password() -> None:
     pytest.importorskip('pymysql')
     for query in (f'ssl_disabled=1&{SECRET}=1', 'ssl_disabled=1'):
-        with pytest.raises(sql.DatabaseError, match='root:') as caught:
+        with pytest.raises(engine.DatabaseError, match='root:') as caught:
             sql.Database(
                 f'mysql+pymysql://root:{SECRET}@127.0.0.1:1/cinder?{query}'
             ).__enter__()
@@ -60,5 +61,5 @@ def test_a_file_that_is_not_a_database_is_an_error(
 ) -> None:
     other = tmp_path / 'other'
     other.write_text('no database at all, whatever its name may be\n' * 100)
-    with pytest.raises(sql.DatabaseError, match='not a database'):
+    with pytest.raises(engine.DatabaseError, match='not a database'):
         sql.Database(f'sqlite:///{other}').__enter__()
