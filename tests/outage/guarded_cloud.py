@@ -95,19 +95,18 @@ def start(
         if credentials is not None:
             options |= stubs.auth_settings(credentials)
             options['auth_url'] = f'{keystone.url}/v3'
-        cinder = stack.enter_context(
-            cinder_servers.SHAPES[server].server(
-                directory,
-                f'{stubs.keystone_url}/v3',
-                paste_ini=paste_ini,
-                server=server,
-                services=services,
-                cinder_options=cinder_options,
-                guard_options=options,
-                # Two processes that start one after the other take longest.
-                deadline=120,
-            )
+        cinder = cinder_servers.SHAPES[server].server(
+            directory,
+            f'{stubs.keystone_url}/v3',
+            paste_ini=paste_ini,
+            server=server,
+            services=services,
+            cinder_options=cinder_options,
+            guard_options=options,
+            # Two processes that start one after the other take longest.
+            deadline=120,
         )
+        stack.enter_context(cinder)
         stubs.register_cinder(cinder.url)
         cloud = GuardedCloud(
             stubs, cinder, nova, nova_with_tls, keystone, other_host

@@ -384,9 +384,7 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
     if call.name == 'group-delete':
         # The group has this volume alone.
         return (
-            not rows
-            and world.status == 'available'
-            and not world.is_worked_on
+            not rows and world.status == 'available' and not world.is_worked_on
         )
     return is_free
 
