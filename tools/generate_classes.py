@@ -22,6 +22,12 @@ Classes of findings
 ===================
 
 .. Written by tools/generate_classes.py from attachguard/audit/checks.py.
+
+For each finding, first compare the records: ``attachguard explain VOLUME``. It
+prints what to do. ``attachguard repair --volume VOLUME`` shows the repair, and
+with ``--yes`` it repairs; what it cannot do is marked *manually* below. Do not
+use SQL or ``cinder reset-state`` instead, and do not reboot the server before
+the finding is understood. :doc:`/admin/repair` has the details.
 """
 
 

@@ -48,6 +48,9 @@ LOG = logging.getLogger(__name__)
 #: what a decision's line in the log begins with, behind the log's own prefix
 MARKER = 'attachguard decision '
 
+#: the page with a section for each reason, and what comes before the reason
+RUNBOOK = 'doc/source/admin/runbook.rst#'
+
 _MAX_LENGTH = 256
 
 # Of the caller's credentials, what the line has by itself.
@@ -131,6 +134,8 @@ class Event:
         values['mode'] = self.mode.value
         values['nova_ms'] = round(self.nova_ms, 1)
         values['ms'] = round(self.ms, 1)
+        if self.level == python_logging.WARNING:
+            values['runbook'] = RUNBOOK + self.reason
         return values
 
 

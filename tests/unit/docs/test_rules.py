@@ -13,6 +13,7 @@ import yaml
 from attachguard import opts
 from attachguard.guard import checks
 from attachguard.guard import decision
+from attachguard.guard import decision_log
 from attachguard.guard import default_rules
 from attachguard.guard import faults
 from attachguard.guard import policy
@@ -71,6 +72,17 @@ def _reasons() -> dict[str, set[int]]:
         reason: {int(status) for status in statuses.split(', ')}
         for reason, statuses in rows
     }
+
+
+@pytest.mark.parametrize('reason', decision.Reason)
+def test_each_reason_has_a_section_of_the_runbook(
+    reason: decision.Reason,
+) -> None:
+    page = _SOURCE.parents[1] / decision_log.RUNBOOK.rstrip('#')
+    title = f'\n{reason.value}\n{"=" * len(reason.value)}\n'
+    _, section = page.read_text().split(title)
+    for part in ('\nCheck: ', '\nDo: '):
+        assert part in section.partition('\n===')[0]
 
 
 @pytest.mark.parametrize('reason', decision.Reason)

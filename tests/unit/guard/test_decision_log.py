@@ -88,6 +88,7 @@ def test_a_line_has_what_is_known_and_stays_one_line(
         'nova_queries': 1,
         'nova_ms': 12.3,
         'ms': 0.0,
+        'runbook': 'doc/source/admin/runbook.rst#server-lacks-volume',
     }
     assert '\n' not in caplog.messages[0]
     assert '\x1b' not in caplog.messages[0]
