@@ -198,7 +198,9 @@ class TestPassThrough:
         start: Any = None
         cost = self.bytecodes(lambda: bare(environ, start))
         guarded = self.bytecodes(lambda: cloud.guard(environ, start))
-        assert 0 < guarded - cost <= 35
+        # Before Python 3.11 it is one more.
+        most = 35 if sys.version_info >= (3, 11) else 36
+        assert 0 < guarded - cost <= most
 
     @pytest.mark.usefixtures('no_parsing')
     @pytest.mark.parametrize('size', [0, 100_000])
