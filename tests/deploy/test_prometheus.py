@@ -53,6 +53,8 @@ def test_each_alert_has_a_test_and_a_section_of_the_runbook() -> None:
         assert anchor == name.lower()
         text = (conftest.ROOT / page).read_text()
         assert f'\n{name}\n{"=" * len(name)}\n' in text
+        details = rule['annotations'].get('details', page)
+        assert (conftest.ROOT / details.partition('#')[0]).is_file()
 
 
 def test_the_rules_name_reasons_that_exist() -> None:
