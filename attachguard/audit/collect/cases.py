@@ -28,7 +28,11 @@ FROM volumes JOIN pages ON pages.id = page WHERE volumes.id = ?
 """
 _ATTACHMENTS = """
 SELECT attachments.volume, attachments.id, server AS instance,
-       attachments.status, host_name, device, attached_at, evidence, (
+       attachments.status,
+       coalesce(volumes.host_name, attachments.host_name) AS host_name,
+       coalesce(volumes.device, attachments.device) AS device,
+       coalesce(volumes.attached_at, attachments.attached_at) AS attached_at,
+       evidence, (
            SELECT project FROM volumes WHERE volumes.id = attachments.volume
        ) AS project
 FROM attachments JOIN pages ON pages.id = attachments.page

@@ -81,12 +81,14 @@ WHERE volume IN (
 
 -- It is connected to another compute host than the server's.
 INSERT OR IGNORE INTO suspects
-SELECT attachments.volume, attachments.server, 'server' FROM volumes
-JOIN attachments ON attachments.volume = volumes.id
-                AND attachments.id = volumes.attachment
+SELECT attachments.volume, attachments.server, 'server' FROM attachments
 JOIN server_volumes ON server_volumes.volume = attachments.volume
                    AND server_volumes.server = attachments.server
-WHERE host_name != host AND host_name IN (SELECT host FROM compute_hosts);
+LEFT JOIN volumes ON volumes.id = attachments.volume
+                 AND volumes.attachment = attachments.id
+WHERE coalesce(volumes.host_name, attachments.host_name) != host
+  AND coalesce(volumes.host_name, attachments.host_name) IN (
+    SELECT host FROM compute_hosts);
 
 -- Nova has it by another attachment, where its list shows by which.
 INSERT OR IGNORE INTO suspects

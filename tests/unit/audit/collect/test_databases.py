@@ -106,7 +106,9 @@ def rows(pages: Iterator[rest.Page]) -> list[dict[str, Any]]:
     return [row for page in pages for row in page.rows]
 
 
-def test_a_volume_has_the_attachments_that_the_api_shows(files: Files) -> None:
+def test_an_attachment_has_what_the_api_shows_in_its_volume(
+    files: Files,
+) -> None:
     files.insert(
         'cinder',
         'volumes',
@@ -134,11 +136,6 @@ def test_a_volume_has_the_attachments_that_the_api_shows(files: Files) -> None:
         attachments = rows(lists.attachments())
         one = rows(lists.attachments(attach_status='reserved'))
         none = rows(lists.attachments(instance_id='other'))
-    shown = {
-        'host_name': 'h',
-        'device': '/dev/vdb',
-        'attached_at': '2024-01-02T03:04:05.000000',
-    }
     assert volume == {
         'id': 'v',
         'os-vol-tenant-attr:tenant_id': 'p',
@@ -147,16 +144,16 @@ def test_a_volume_has_the_attachments_that_the_api_shows(files: Files) -> None:
         'multiattach': True,
         # It has not been updated since.
         'updated_at': '2024-01-01T00:00:00.000000',
-        'attachments': [
-            {'attachment_id': 'a0', **shown},
-            {'attachment_id': 'a1', **shown},
-        ],
+        'attachments': [],
     }
     assert attachments[0] == {
         'id': 'a0',
         'volume_id': 'v',
         'instance': 's',
         'status': 'attached',
+        'host_name': 'h',
+        'device': '/dev/vdb',
+        'attached_at': '2024-01-02T03:04:05.000000',
     }
     assert [row['id'] for row in attachments] == ['a0', 'a1', 'a2']
     assert [row['id'] for row in one] == ['a2']
@@ -187,7 +184,7 @@ def test_volumes_that_need_no_row_are_counted(files: Files) -> None:
             lists.volumes(status='available', attach_status='attached')
         )
     found = [row['id'] for page in pages for row in page.rows]
-    assert found == ['busy', 'migrating', 'waiting']
+    assert sorted(found) == ['busy', 'migrating', 'waiting']
     assert sum(page.more for page in pages) == 3
     assert [row['id'] for row in mismatched] == ['idle']
 
