@@ -281,6 +281,9 @@ probes
 recovery
     Seconds from Nova's return until every guarded call got a decision.
 
+Compare the times with those of *Nova well* on the same server: other programs
+may have used the machine, too.
+
 Nova *refused* connections, *hung*, *drips* (it sends a byte of its headers
 every 0.25 s), responds with *500*, or is *flapping* (it hangs for 2.5 s and
 responds for 2.5 s, in turn). *Keystone hung* when the guard needs a new token.
