@@ -136,6 +136,11 @@ class Row:
             outage_load.Measured(**measured),
         )
 
+    @property
+    def key(self) -> tuple[str, float, int]:
+        """What was measured, in the order of the table."""
+        return self.shape, self.rate, [*SITUATIONS].index(self.situation)
+
     def cells(self) -> list[str]:
         """The cells of the table of its server."""
         found = self.measured
@@ -308,7 +313,11 @@ def page(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
     """
     parts = [_HEAD]
     for shape in SHAPES:
-        cells = [row.cells() for row in rows if row.shape == shape]
+        cells = [
+            row.cells()
+            for row in sorted(rows, key=lambda row: row.key)
+            if row.shape == shape
+        ]
         if not cells:
             continue
         found = cinder_servers.SHAPES[shape]
@@ -352,7 +361,8 @@ def _parser() -> argparse.ArgumentParser:
         '--json',
         type=pathlib.Path,
         metavar='FILE',
-        help='add the results to this file, and use those that it has',
+        help='add the results to this file, in place of those of the same '
+        'situations; without --shape, measure the servers that it lacks',
     )
     parser.add_argument(
         '--write-docs',
@@ -391,10 +401,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name in SHAPES[shape]
             if name in (options.situation or SITUATIONS)
         ]
-        rows = [row for row in rows if row.shape != shape]
         for row in measure(shape, situations, RATES):
             print(' | '.join([shape, *row.cells()]), flush=True)
-            rows.append(row)
+            rows = [each for each in rows if each.key != row.key] + [row]
         if options.json is not None:
             values = [dataclasses.asdict(row) for row in rows]
             options.json.write_text(json.dumps(values, indent=1) + '\n')
