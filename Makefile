@@ -246,8 +246,9 @@ clean:  ## Remove everything that make, tox and builds create
 	for cloud in $(wildcard .cloud/dev .cloud/test .cloud/oldest \
 	        .cloud/tempest .cloud/explorer); do \
 	    $(BIN)/python -m tests.cloud --directory $$cloud down; done
-	rm -rf $(VENV) $(RELEASE_VENVS) $(DEPLOY_VENV) $(INTERPRETER_VENVS) .cloud .nightly .tox build dist cover \
-	    doc/build releasenotes/build doc/source/_static/*.sample
+	rm -rf $(VENV) $(RELEASE_VENVS) $(DEPLOY_VENV) $(INTERPRETER_VENVS)
+	rm -rf .cloud .nightly .tox build dist cover
+	rm -rf doc/build releasenotes/build doc/source/_static/*.sample
 	rm -rf *.egg-info AUTHORS ChangeLog .coverage .coverage.*
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find attachguard benchmarks tests -name __pycache__ -prune -exec rm -rf {} +

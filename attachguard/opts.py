@@ -59,9 +59,9 @@ OPTS: list[cfg.Opt] = [
         default=100,
         min=0,
         max=100,
-        help='Percentage of the requests for which rules are enforced. For '
-        'the others they only warn. For a careful start: a caller that '
-        'repeats a refused request passes at some time.',
+        help='Enforce the rules for this percentage of the requests, and '
+        'forward the others with a warning. For the start of a rollout: a '
+        'caller that repeats a refused request succeeds sooner or later.',
     ),
     cfg.StrOpt(
         'on_nova_error',

@@ -35,7 +35,7 @@ RATES = (1.0, 5.0)
 # If the circuit breaker opens again within ten seconds, it probes less often.
 # Two of the ten pass until enough guarded calls in a row got a decision.
 _BETWEEN = 8.5
-# Seconds for which Nova hangs, and then responds, when it flaps.
+# A flapping Nova hangs for so many seconds, then responds for as many.
 _FLAP = 2.5
 
 # Milliseconds, or twice as long as while Nova is well.

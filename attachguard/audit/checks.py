@@ -591,8 +591,8 @@ CLASSES: dict[str, Class] = {
         ),
         Class(
             'stuck-attaching',
-            'The volume is attaching, and nothing attaches it; or the '
-            'attachment by which Nova has it is not attached.',
+            'The volume is attaching, and Nova does not attach it. Or the '
+            'attachment that Nova uses does not have the status attached.',
             "A user's own os-reserve; a compute node that died while it "
             'attached, or never received the message to do so.',
             'os-unreserve, unless Nova has it on a server that it is not '
@@ -628,8 +628,7 @@ CLASSES: dict[str, Class] = {
         ),
         Class(
             'wrong-server',
-            'Cinder has the attachment by which Nova has the volume, for '
-            'another server.',
+            'In Cinder, the attachment that Nova uses names another server.',
             'Manual SQL; a restored database.',
             'Manually: a new attachment for the server, which keeps its disk.',
             wrong_server,

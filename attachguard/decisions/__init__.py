@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the log of decisions shows: who is refused, and by which rules."""
+"""Evaluation of logged decisions: refusals, proposals, another policy."""

@@ -52,7 +52,7 @@ def group_is_idle(facts: Facts) -> bool:
     And Cinder does not migrate it.
     """
     return not any(
-        volume.is_busy
+        volume.is_migrating
         or not (volume.status or '').startswith(('available', 'error'))
         for volume in facts.group_volumes
     )

@@ -151,8 +151,9 @@ class Volume:
     @property
     def is_busy(self) -> bool:
         """Whether Cinder works on it."""
-        return self.is_migrating or (
-            self.status in STATUSES_OF_WORK
+        return (
+            self.is_migrating
+            or self.status in STATUSES_OF_WORK
             or self.status == 'awaiting-transfer'
         )
 
@@ -313,7 +314,7 @@ class Cinder:
         version = self._environ.get(_VERSION, '')
         if not _EXACT_VERSION.fullmatch(version):
             return None
-        return {'OpenStack-API-Version': version, 'Vary': _API_VERSION}
+        return {_API_VERSION: version, 'Vary': _API_VERSION}
 
     def _volumes(self, query: dict[str, str]) -> Iterator[Volume]:
         for row in self._list('/volumes/detail', 'volumes', query):

@@ -333,11 +333,12 @@ class Facts:
             self._cinder.check_attachment(named or '')
             raise Malformed('The attachment is not named by a UUID')
         # Without a project, that list would have those of every project.
-        own = self._has_project and self._cinder.own_attachment(attachment_id)
-        if not own:
-            return self._cinder.attachment(attachment_id)
-        self._found['is_visible'] = True
-        return own
+        if self._caller.credentials['project_id']:
+            own = self._cinder.own_attachment(attachment_id)
+            if own is not None:
+                self._found['is_visible'] = True
+                return own
+        return self._cinder.attachment(attachment_id)
 
     def _read_attachments(self) -> tuple[cinder.Attachment, ...]:
         volume_id = self._volume_id
@@ -366,10 +367,6 @@ class Facts:
             if any(True for _ in self._cinder.attachments(volume.id)):
                 return True
         return False
-
-    @property
-    def _has_project(self) -> bool:
-        return bool(self._caller.credentials['project_id'])
 
     def _is_own(self, volume: cinder.Volume) -> bool:
         project_id = self._caller.credentials['project_id']

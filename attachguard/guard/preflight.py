@@ -179,7 +179,7 @@ def cinders_policy(conf: cfg.ConfigOpts) -> Finding:
                 rules if isinstance(rules, dict) else {}
             ).items()
             if str(name).startswith(default_rules.PREFIX)
-            or any(check in str(rule) for check in checks.CHECKS)
+            or any(known in str(rule) for known in checks.CHECKS)
         ]
         if wrong:
             return Finding(

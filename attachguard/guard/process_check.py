@@ -27,8 +27,6 @@ _BACKEND = (
     'add attachguard to the backends of the health check application in '
     'api-paste.ini'
 )
-
-
 _NO_HEALTH_CHECK = 'this is no health check of oslo.middleware'
 
 
@@ -103,9 +101,7 @@ def _guards(body: Any) -> list[Any]:
             (str(item['reason']), item['details']) for item in body['reasons']
         ]
     except (KeyError, TypeError):
-        raise _NotUsable(
-            'this is no health check of oslo.middleware'
-        ) from None
+        raise _NotUsable(_NO_HEALTH_CHECK) from None
     for reason, details in reasons:
         if reason.startswith(_PREFIX):
             try:

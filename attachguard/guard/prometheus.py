@@ -110,7 +110,7 @@ class Metrics:
             self._nova.observe(event.nova_ms / 1000)
 
     def breaker_changed(self, is_open: bool) -> None:
-        """Count that the circuit breaker of Nova has opened or closed.
+        """Count an opening or a closing of the circuit breaker of Nova.
 
         :param is_open: whether it is open now
         """

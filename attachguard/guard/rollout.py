@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rollout: for which requests a decision is acted on.
+"""The rollout: for which requests the rules are enforced.
 
-Each rule has a mode (the option ``rule_modes``), one switch puts all of them
-into shadow mode (``enforce``), and the share of requests for which they are
-enforced can be limited (``enforce_percent``).
+Each rule has a mode (``rule_modes``).  ``enforce = false`` puts all rules into
+shadow mode.  ``enforce_percent`` enforces them for a share of the requests.
 """
 
 from __future__ import annotations

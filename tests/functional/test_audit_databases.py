@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import datetime
 import json
-import os
 import pathlib
 import re
 import socket
@@ -265,14 +264,8 @@ def _made(server: servers.Server) -> Iterator[Place]:
 @pytest.fixture(scope='module', params=list(servers.KINDS))
 def made(request: pytest.FixtureRequest) -> Iterator[Place]:
     """Databases with the schemas of the services' migrations."""
-    with contextlib.ExitStack() as stack:
-        try:
-            server = stack.enter_context(servers.KINDS[request.param]())
-        except servers.Missing as exc:
-            if os.environ.get('CI'):
-                raise
-            pytest.skip(str(exc))
-        yield stack.enter_context(_made(server))
+    with servers.required(request.param) as server, _made(server) as place:
+        yield place
 
 
 @pytest.fixture

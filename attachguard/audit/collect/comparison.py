@@ -90,7 +90,7 @@ WHERE coalesce(volumes.host_name, attachments.host_name) != host
   AND coalesce(volumes.host_name, attachments.host_name) IN (
     SELECT host FROM compute_hosts);
 
--- Nova has it by another attachment, where its list shows by which.
+-- Nova uses another attachment. Only its databases list the attachment ids.
 INSERT OR IGNORE INTO suspects
 SELECT volume, server, 'attachment id' FROM server_volumes
 WHERE attachment IS NOT NULL AND EXISTS (

@@ -24,6 +24,10 @@ from attachguard.guard import cinder
 
 # Where the scripts expect the connector of the server's host.
 _CONNECTOR = 'connector.json'
+# The SQL that removes mappings of Nova's, without the condition.
+_UNMAP = (
+    'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() WHERE'
+)
 # Seconds that a guest may take to stop.
 _STOP_TIMEOUT = 600
 _WIDTH = 78
@@ -281,26 +285,26 @@ def _remove_mapping(case: model.Case, server: model.Server) -> Iterator[str]:
         f'Nova has the volume {server.mappings} times on server {server.id}. '
         'Stop the server, and find the mappings in the database of its cell:'
     )
-    where = f"instance_uuid = '{server.id}' AND volume_id = '{case.volume_id}'"
     yield (
         'SELECT id, attachment_id, device_name, created_at FROM '  # noqa: S608
-        f'block_device_mapping WHERE {where} AND deleted = 0;'
+        f'block_device_mapping WHERE {_mapping(server.id, case.volume_id)};'
     )
     if len(own) == 1:
         yield f'Remove the one that Cinder does not have, not {own[0]}:'
-    yield (
-        'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() '
-        'WHERE id = ID;'
-    )
+    yield f'{_UNMAP} id = ID;'
 
 
 def _unmap(server_id: str, volume_id: str) -> str:
     """Return the SQL that removes a volume from a server of Nova's."""
+    return f'{_UNMAP} {_mapping(server_id, volume_id)};'
+
+
+def _mapping(server_id: str, volume_id: str) -> str:
+    """Return the condition for the mappings of a volume on a server."""
     # Ids of Nova's and Cinder's, which are UUIDs.
     return (
-        'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() '  # noqa: S608
-        f"WHERE instance_uuid = '{server_id}' AND volume_id = '{volume_id}' "
-        'AND deleted = 0;'
+        f"instance_uuid = '{server_id}' AND volume_id = '{volume_id}' "
+        'AND deleted = 0'
     )
 
 

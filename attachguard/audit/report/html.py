@@ -2,24 +2,19 @@
 
 """The report of an audit as one HTML page.
 
-The page loads nothing, so that it also works from a disk or an email.  Its
-content comes from the APIs, and some of it from users: Jinja escapes all of
-it, and the page's Content-Security-Policy allows only the style and the script
-of attachguard.
+The page loads nothing, so that it also works from a disk or an email.
 """
 
 from __future__ import annotations
 
-import base64
 import datetime
-import hashlib
 from importlib import metadata
-from importlib import resources
 import pathlib
 from typing import Any
 
 import jinja2
 
+from attachguard import html_page
 from attachguard.audit import checks
 from attachguard.audit import files
 from attachguard.audit import model
@@ -28,6 +23,8 @@ from attachguard.audit.report import content
 #: The most findings, foreign attachments and unknown volumes on a page, each:
 #: a browser filters them while the user types (10 MB).
 LIMIT = 5000
+
+_PACKAGE = 'attachguard.audit.report'
 
 
 def write(report: content.Report, path: pathlib.Path) -> None:
@@ -81,38 +78,21 @@ def render(report: content.Report, limit: int = LIMIT) -> str:
             pending=pending,
             listed=entries,
             foreign=sum(counts.foreign.values()),
-            style=_asset('report.css'),
-            script=_asset('report.js'),
+            style=html_page.asset(_PACKAGE, 'report.css'),
+            script=html_page.asset(_PACKAGE, 'report.js'),
         )
     )
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader('attachguard.audit.report'),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = html_page.environment(_PACKAGE)
     environment.filters.update(
         duration=_duration,
-        hash=_hash,
         many=_many,
         minute=_minute,
         number=_number,
     )
     return environment
-
-
-def _asset(name: str) -> str:
-    directory = resources.files('attachguard.audit.report') / 'templates'
-    return (directory / name).read_text(encoding='utf-8')
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f'sha256-{base64.b64encode(digest).decode()}'
 
 
 def _place(entry: content.Entry) -> tuple[Any, ...]:

@@ -9,12 +9,9 @@ configuration is global.
 from __future__ import annotations
 
 import json
-import pathlib
-import subprocess
 import sys
-from typing import Any
 
-_ROOT = pathlib.Path(__file__).parents[3]
+from tests.functional.real import process
 
 
 def sync(url: str) -> None:
@@ -22,7 +19,7 @@ def sync(url: str) -> None:
 
     :param url: SQLAlchemy's URL of an empty database
     """
-    _run({'url': url, 'sync': True})
+    process.complete(__name__, {'url': url, 'sync': True})
 
 
 def detach(url: str, work: list[tuple[str, list[str]]]) -> None:
@@ -32,7 +29,7 @@ def detach(url: str, work: list[tuple[str, list[str]]]) -> None:
     :param work: volumes, each with the ids of attachments; without ids, as
         Cinder does if it does not find the attachment
     """
-    _run({'url': url, 'detach': work})
+    process.complete(__name__, {'url': url, 'detach': work})
 
 
 def destroy(url: str, volume_ids: list[str]) -> None:
@@ -41,21 +38,7 @@ def destroy(url: str, volume_ids: list[str]) -> None:
     :param url: SQLAlchemy's URL of the database
     :param volume_ids: ids of the volumes
     """
-    _run({'url': url, 'destroy': volume_ids})
-
-
-def _run(settings: dict[str, Any]) -> None:
-    done = subprocess.run(
-        [sys.executable, '-m', __name__, json.dumps(settings)],
-        cwd=_ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    process.complete(__name__, {'url': url, 'destroy': volume_ids})
 
 
 def _main() -> None:

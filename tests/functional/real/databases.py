@@ -22,6 +22,7 @@ import subprocess
 import tempfile
 import time
 
+import pytest
 import sqlalchemy as sa
 
 # Debian does not have all these directories in the PATH of every user.
@@ -184,3 +185,20 @@ KINDS: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]] = {
     'mysql': mariadb,
     'postgresql': postgresql,
 }
+
+
+@contextlib.contextmanager
+def required(kind: str) -> Iterator[Server]:
+    """A server that a test needs; without one, the test is skipped.
+
+    :param kind: of :data:`KINDS`
+    :raises Missing: there is none, in CI
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(KINDS[kind]())
+        except Missing as exc:
+            if os.environ.get('CI'):
+                raise
+            pytest.skip(str(exc))
+        yield server

@@ -8,12 +8,9 @@ It runs in a separate process, because Nova's configuration is global.
 from __future__ import annotations
 
 import json
-import pathlib
-import subprocess
 import sys
-from typing import Any
 
-_ROOT = pathlib.Path(__file__).parents[3]
+from tests.functional.real import process
 
 
 def sync(api: str, cells: dict[str, str]) -> None:
@@ -22,28 +19,15 @@ def sync(api: str, cells: dict[str, str]) -> None:
     :param api: SQLAlchemy's URL of the empty database nova_api
     :param cells: by name, those of the empty databases of cells
     """
-    _run({'api': api, 'cells': cells})
+    process.complete(__name__, {'api': api, 'cells': cells})
 
 
 def statuses() -> dict[str, str]:
     """How the API calls the states of servers without a task_state."""
-    found: dict[str, str] = json.loads(_run({}).splitlines()[-1])
-    return found
-
-
-def _run(settings: dict[str, Any]) -> str:
-    done = subprocess.run(
-        [sys.executable, '-m', __name__, json.dumps(settings)],
-        cwd=_ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
+    found: dict[str, str] = json.loads(
+        process.complete(__name__, {}).splitlines()[-1]
     )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
+    return found
 
 
 def _main() -> None:

@@ -142,13 +142,20 @@ class Run:
         assert self.healthy.items() <= now.items()
 
 
-def each_call(make: Callable[[], Run], act: Callable[[Run, int], None]) -> int:
+def each_call(
+    path: pathlib.Path,
+    make: Callable[[pathlib.Path], Run],
+    act: Callable[[Run, int], None],
+) -> int:
     """Act once for each call, until there is none left.
 
+    :param path: for a directory of each run
     :returns: how many there are
     """
     for number in itertools.count():
-        run = make()
+        directory = path / str(number)
+        directory.mkdir()
+        run = make(directory)
         act(run, number)
         if not run.happened:
             return number
@@ -174,11 +181,7 @@ every_fault = pytest.mark.parametrize(
 def test_a_repair_after_a_fault_completes(
     tmp_path: pathlib.Path, actions: tuple[str, ...], fault: models.Fault
 ) -> None:
-    runs = itertools.count()
-
-    def make() -> Run:
-        directory = tmp_path / str(next(runs))
-        directory.mkdir()
+    def make(directory: pathlib.Path) -> Run:
         return Run(actions, directory)
 
     def act(run: Run, number: int) -> None:
@@ -201,7 +204,7 @@ def test_a_repair_after_a_fault_completes(
         run.happened = happened
 
     # At least: read the volume, its attachments and servers, and change it.
-    assert each_call(make, act) > 4
+    assert each_call(tmp_path, make, act) > 4
 
 
 @every_fault
@@ -209,11 +212,7 @@ def test_a_repair_after_a_fault_completes(
 def test_an_undo_after_a_fault_harms_nothing(
     tmp_path: pathlib.Path, actions: tuple[str, ...], fault: models.Fault
 ) -> None:
-    runs = itertools.count()
-
-    def make() -> Run:
-        directory = tmp_path / str(next(runs))
-        directory.mkdir()
+    def make(directory: pathlib.Path) -> Run:
         run = Run(actions, directory)
         assert all(
             outcome.result is apply.Result.REPAIRED for outcome in run.repair()
@@ -231,4 +230,4 @@ def test_an_undo_after_a_fault_harms_nothing(
         run.check_healthy()
         run.happened = happened
 
-    assert each_call(make, act) > 2
+    assert each_call(tmp_path, make, act) > 2
