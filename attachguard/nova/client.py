@@ -119,6 +119,10 @@ class Busy(Unknown):
     code = 'nova-busy'
 
 
+class Forbidden(Unknown):
+    """Nova's policy does not permit the query to these credentials."""
+
+
 def _region_of_cinder(conf: cfg.ConfigOpts) -> str | None:
     """Where Cinder itself queries Nova, if the catalog has several regions."""
     try:
@@ -517,7 +521,12 @@ class Query:
             return None
         if status != 200:
             # Also a 404 that is not Nova's: a proxy's, a wrong endpoint's.
-            raise Unknown(
+            forbids = (
+                status == 403
+                and isinstance(body, dict)
+                and 'forbidden' in body
+            )
+            raise (Forbidden if forbids else Unknown)(
                 f'HTTP {status} from {response.url}',
                 outage=False,
                 status=status,
@@ -645,10 +654,8 @@ class Queries:
         query = self._start('/servers?all_tenants=1&limit=1')
         try:
             return self._finish(query, 'servers', list) is not None
-        except Unknown as exc:
-            if exc.status in (401, 403):
-                return False
-            raise
+        except Forbidden:
+            return False
 
     def _read(
         self, path: str, key: str, version: str, started: Query | None = None

@@ -660,6 +660,7 @@ def test_a_ca_bundle_of_the_environment_is_used(
 
 
 SERVERS = '/servers?all_tenants=1&limit=1'
+FORBIDDEN = {'forbidden': {'code': 403, 'message': 'Policy does not allow'}}
 
 
 class TestVisibility:
@@ -671,7 +672,7 @@ class TestVisibility:
 
     @pytest.mark.parametrize(
         ('status', 'body', 'sees'),
-        [(200, {'servers': []}, True), (403, {}, False), (401, {}, False)],
+        [(200, {'servers': []}, True), (403, FORBIDDEN, False)],
     )
     def test_is_checked_once_in_a_while(
         self,
@@ -708,7 +709,7 @@ class TestVisibility:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         nova = make(auth_type='none')
-        compute.status, compute.body = 403, {'servers': []}
+        compute.status, compute.body = 403, {'servers': [], **FORBIDDEN}
         assert not nova.queries(None).sees_every_project()
         compute.status = 200
         now = time.monotonic()
@@ -726,7 +727,7 @@ class TestVisibility:
             if environ.get('HTTP_X_AUTH_TOKEN') == 'token':
                 compute.status, compute.body = 200, found()
             elif 'all_tenants' in environ['QUERY_STRING']:
-                compute.status, compute.body = 403, {'forbidden': {}}
+                compute.status, compute.body = 403, FORBIDDEN
             else:
                 compute.status, compute.body = 404, GONE
 
@@ -750,7 +751,7 @@ class TestVisibility:
                 }
                 compute.status, compute.body = 200, {'volumeAttachment': row}
             elif 'all_tenants' in environ['QUERY_STRING']:
-                compute.status, compute.body = 403, {'forbidden': {}}
+                compute.status, compute.body = 403, FORBIDDEN
             else:
                 compute.status, compute.body = 404, GONE
 
@@ -762,13 +763,31 @@ class TestVisibility:
             == fakes.ATTACHMENT
         )
 
+    # 401: a token that Nova rejects; 403 without Nova's fault: a proxy's.
+    @pytest.mark.parametrize('status', [401, 403, 500])
     def test_is_unknown_if_nova_does_not_say(
-        self, make: Make, compute: Compute
+        self, make: Make, compute: Compute, status: int
     ) -> None:
         nova = make(auth_type='none')
-        compute.status = 500
-        with pytest.raises(nova_client.Unknown, match='HTTP 500'):
+        compute.status = status
+        with pytest.raises(nova_client.Unknown, match=f'HTTP {status}'):
             nova.queries(None).sees_every_project()
+
+    @pytest.mark.parametrize('status', [401, 403])
+    def test_is_unknown_if_keystone_refuses_the_credentials(
+        self,
+        make: Make,
+        compute: Compute,
+        running: server.Server,
+        caplog: pytest.LogCaptureFixture,
+        status: int,
+    ) -> None:
+        nova = make(auth_url=f'{running.url}/v3', **KEYSTONE)
+        compute.status, compute.body = status, FORBIDDEN
+        with pytest.raises(nova_client.Unknown, match=f'HTTP {status}'):
+            nova.queries(None).sees_every_project()
+        assert nova.visibility is nova_client.Visibility.UNCHECKED
+        assert 'role admin' not in caplog.text
 
     def test_of_a_caller_is_never_every_project(
         self, make: Make, compute: Compute
