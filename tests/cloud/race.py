@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Members who attach, detach and forge while an operator repairs.
+"""Members who attach, detach, delete and forge while an operator repairs.
 
-All use the same few servers and volumes and act at random, so that operations
-of several calls, Nova's and the repair's, are interrupted by others.
+An administrator migrates their servers meanwhile.  All use the same few
+servers and volumes and act at random, so that operations of several calls,
+Nova's and the repair's, are interrupted by others.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from attachguard.audit.repair import journal as journals
 from attachguard.audit.report import content
 from tests.cloud import cloud as clouds
 from tests.cloud import people
+from tests.cloud import records
 from tests.cloud import stage as stages
 
 _ATTACHING, _FORGING = 3, 2
@@ -79,6 +81,7 @@ class Race:
         self.failed: list[str] = []
         #: what went wrong in a thread
         self.errors: list[str] = []
+        self._operator = self.stage.caller('admin')
         self._connection = api.Cloud(self.stage.admin.sdk)
         self._connection.log_in()
         self._journal = journals.Journal(journal, {'what': 'repair'})
@@ -105,7 +108,12 @@ class Race:
         members = [
             threading.Thread(target=self._live, args=(number, act))
             for number, act in enumerate(
-                [self._attach] * _ATTACHING + [self._forge] * _FORGING
+                [
+                    *[self._attach] * _ATTACHING,
+                    *[self._forge] * _FORGING,
+                    self._delete,
+                    self._migrate,
+                ]
             )
         ]
         for member in members:
@@ -244,6 +252,30 @@ class Race:
             with self._counting('detach'):
                 volumes.delete_server_volume(server, volume)
             self._await(lambda: not self._nova_has(server, volume))
+
+    def _delete(self, caller: people.Caller, mind: random.Random) -> None:
+        """Create a server, attach a volume to it, and delete the server."""
+        name = str(uuid.uuid4())
+        try:
+            server = self.stage.server(name, by=caller)
+        except stages.NeverHappened:
+            self._count('server not built')
+            server = self.stage.servers[name]
+        volume = self._volume(mind)
+        with self._counting('attach'):
+            caller.nova.volumes.create_server_volume(server, volume)
+        time.sleep(mind.uniform(0, 5 * _PAUSE))
+        with self._counting('delete the server'):
+            caller.nova.servers.delete(server)
+        self._await(lambda: self.stage.status(name) == records.GONE)
+
+    def _migrate(self, _caller: people.Caller, mind: random.Random) -> None:
+        """Migrate a server while it runs, as an administrator."""
+        name = mind.choice(_SERVERS)
+        server = self.stage.servers[name]
+        with self._counting('migrate'):
+            self._operator.nova.servers.live_migrate(server, None, 'auto')
+        self._await(lambda: self.stage.status(name) == 'ACTIVE')
 
     def _forge(self, caller: people.Caller, mind: random.Random) -> None:
         """Do what Cinder lets a member do, and should not."""
