@@ -44,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         '--race-seconds',
         default=30,
         type=int,
-        help='how long repairs race against Nova (default: %(default)s)',
+        help='how long members work beside the audit (default: %(default)s)',
     )
 
 

@@ -77,9 +77,9 @@ class Operator:
 
         :param words: of the command line
         """
-        if '--once' in words:
+        if words[1:2] == ('--once',):
             # The tests wait for things to settle, and no longer.
-            words += ('--settle=0s',)
+            words = (*words[:2], '--settle=0s', *words[2:])
         done = self._run('attachguard', *words, '-f', 'json')
         output = json.loads(done.stdout) if done.stdout.strip() else None
         return Run(done.returncode, output, done.stderr)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import dataclasses
 import datetime
+import faulthandler
 import json
 import pathlib
 import signal
@@ -26,6 +27,7 @@ from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
 from attachguard.audit.repair import apply as repairs
 from attachguard.audit.repair import journal as journals
+from tests.cloud import churn as churns
 from tests.cloud import cloud as clouds
 from tests.cloud import damage
 from tests.cloud import mode as modes
@@ -784,6 +786,16 @@ class TestOneForgedAttachment:
 
 
 @pytest.fixture
+def seconds(pytestconfig: pytest.Config) -> int:
+    """For how long members are at work."""
+    seconds: int = pytestconfig.getoption('--race-seconds', 30)
+    if seconds > 60:
+        # Of pytest, which ends a test that hangs.
+        faulthandler.cancel_dump_traceback_later()
+    return seconds
+
+
+@pytest.fixture
 def race(
     whole_cloud: clouds.Cloud, tmp_path: pathlib.Path
 ) -> Iterator[races.Race]:
@@ -797,12 +809,9 @@ def race(
 
 
 def test_repairs_race_against_nova(
-    race: races.Race,
-    pytestconfig: pytest.Config,
-    progress: Callable[[str], None],
+    race: races.Race, seconds: int, progress: Callable[[str], None]
 ) -> None:
     """No attachment that Nova has is ever taken from it."""
-    seconds = pytestconfig.getoption('--race-seconds', 30)
     rounds = max(2, seconds // 120)
     for _round in range(rounds):
         race.run(seconds / rounds)
@@ -838,3 +847,36 @@ def test_repairs_race_against_nova(
     assert race.counts['delete the server'] > 0
     assert race.counts['migrate'] > 0
     assert race.counts['repair: repaired'] > 0
+
+
+@pytest.mark.parametrize('by', ['APIs', 'databases'])
+def test_servers_that_come_and_go_are_no_finding_and_no_doubt(
+    whole_cloud: clouds.Cloud,
+    operator: operators.Operator,
+    seconds: int,
+    progress: Callable[[str], None],
+    by: str,
+) -> None:
+    whole_cloud.switch(modes.ENFORCED)
+    places = whole_cloud.places
+    databases = [
+        f'--cinder-conf={places.etc("cinder")}/cinder.conf',
+        f'--nova-conf={places.etc("nova")}/nova.conf',
+    ]
+    until = time.monotonic() + seconds
+    churn = churns.Churn(whole_cloud, seed=1)
+    audits = 0
+    with churn.running():
+        while not audits or time.monotonic() < until:
+            run = operator.attachguard(
+                'audit',
+                '--once',
+                '--settle=20s',
+                *(databases if by == 'databases' else ()),
+            )
+            assert (run.code, run.output) == (0, []), run.errors
+            assert 'warning' not in run.errors
+            audits += 1
+    assert churn.errors == []
+    progress(f'{audits} audits by the {by} beside {dict(churn.counts)}')
+    assert churn.counts['delete'] > 0
