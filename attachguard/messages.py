@@ -23,6 +23,16 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     return f' (did you mean "{near[0]}"?)' if near else ''
 
 
+def runbook(page: str, section: str) -> str:
+    """Return where the documentation says what to do.
+
+    :param page: of the documentation, without its suffix
+    :param section: its title, which is the name of a reason or class
+    :returns: the section's address, from the directory of the source
+    """
+    return f'doc/source/{page}.rst#{section}'
+
+
 def describe(error: Exception) -> str:
     """Return the text of an error of oslo.config, with plain file names.
 

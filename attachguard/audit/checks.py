@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
+from attachguard import messages
 from attachguard.audit import model
 
 
@@ -97,6 +98,11 @@ class Class:
     how: str
     repair: str
     check: Callable[[model.Case], Iterator[Problem]]
+
+    @property
+    def runbook(self) -> str:
+        """Where the documentation says what to do."""
+        return messages.runbook('reference/classes', self.name)
 
 
 def find(case: model.Case) -> list[Finding]:

@@ -11,6 +11,7 @@ import os
 import pathlib
 from typing import Any
 
+from attachguard.audit import checks
 from attachguard.audit import files
 from attachguard.audit import model
 from attachguard.audit import runner
@@ -259,6 +260,7 @@ def _findings(
         'Since',
         'State',
         'First seen',
+        'Runbook',
         base.TO_DO,
     )
     if parsed_args.long:
@@ -278,6 +280,7 @@ def _findings(
             _utc(finding.since),
             entry.state.value,
             model.stamp(entry.first_seen),
+            checks.CLASSES[finding.kind].runbook,
             entry.script,
             '\n'.join(map(base.describe, finding.evidence)),
         )

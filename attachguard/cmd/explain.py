@@ -124,6 +124,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             'Verdict': _verdict(case, found, unknown),
             'How it comes about': [checks.CLASSES[f.kind].how for f in found],
             'What repairs it': [checks.CLASSES[f.kind].repair for f in found],
+            'Runbook': [checks.CLASSES[f.kind].runbook for f in found],
             base.TO_DO: scripts,
             'Evidence': list(map(base.describe, case.evidence)),
         }

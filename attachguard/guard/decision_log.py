@@ -31,6 +31,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 from oslo_serialization import jsonutils
 
+from attachguard import messages
 from attachguard import opts
 from attachguard.guard import decision as decision_
 from attachguard.guard import facts as facts_
@@ -47,9 +48,6 @@ LOG = logging.getLogger(__name__)
 
 #: what a decision's line in the log begins with, behind the log's own prefix
 MARKER = 'attachguard decision '
-
-#: the page with a section for each reason, and what comes before the reason
-RUNBOOK = 'doc/source/admin/runbook.rst#'
 
 _MAX_LENGTH = 256
 
@@ -135,7 +133,7 @@ class Event:
         values['nova_ms'] = round(self.nova_ms, 1)
         values['ms'] = round(self.ms, 1)
         if self.level == python_logging.WARNING:
-            values['runbook'] = RUNBOOK + self.reason
+            values['runbook'] = messages.runbook('admin/runbook', self.reason)
         return values
 
 

@@ -15,6 +15,7 @@ import pytest
 import requests
 import yaml
 
+from attachguard import messages
 from attachguard.guard.decision import Reason
 from tests.deploy import conftest
 
@@ -49,12 +50,19 @@ def test_each_alert_has_a_test_and_a_section_of_the_runbook() -> None:
     for rule in alerts:
         name = rule['alert']
         assert tests.count(f'alertname: {name}') == 2
-        page, _hash, anchor = rule['annotations']['runbook'].partition('#')
-        assert anchor == name.lower()
-        text = (conftest.ROOT / page).read_text()
+        runbook = messages.runbook('admin/alerts', name.lower())
+        assert rule['annotations']['runbook'] == runbook
+        text = (conftest.ROOT / runbook.partition('#')[0]).read_text()
         assert f'\n{name}\n{"=" * len(name)}\n' in text
-        details = rule['annotations'].get('details', page)
-        assert (conftest.ROOT / details.partition('#')[0]).is_file()
+        details = rule['annotations'].get('details')
+        assert details == {
+            'AttachguardCannotVerify': messages.runbook(
+                'admin/runbook', '{{ $labels.reason }}'
+            ),
+            'AttachguardFindings': messages.runbook(
+                'reference/classes', '{{ $labels.class }}'
+            ),
+        }.get(name)
 
 
 def test_the_rules_name_reasons_that_exist() -> None:

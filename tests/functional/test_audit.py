@@ -211,6 +211,9 @@ def test_an_inconsistency_is_found_explained_and_repaired(
     explained = scene.run('explain', volume_id, '-f', 'json')
     assert explained.code == 3
     assert explained.rows['Verdict'][0].startswith(f'{kind}: ')
+    runbook = f'doc/source/reference/classes.rst#{kind}'
+    assert explained.rows['Runbook'][0] == runbook
+    assert runbook in {row['Runbook'] for row in scene.audit(*narrow).rows}
     before = scene.records()
     dry = scene.repair(*narrow)
     assert dry.code == 3

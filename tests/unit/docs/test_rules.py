@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from attachguard import opts
+from attachguard.audit import checks as audit_checks
 from attachguard.guard import checks
 from attachguard.guard import decision
 from attachguard.guard import decision_log
@@ -74,15 +75,30 @@ def _reasons() -> dict[str, set[int]]:
     }
 
 
+def _section(address: str) -> str:
+    """Return the section that a runbook's address names."""
+    page, _hash, title = address.partition('#')
+    # Docutils then makes no other id of it.
+    assert re.fullmatch('[a-z]+(-[a-z]+)*', title)
+    text = (_SOURCE.parents[1] / page).read_text()
+    _, section = text.split(f'\n{title}\n{"=" * len(title)}\n')
+    return section.partition('\n===')[0]
+
+
 @pytest.mark.parametrize('reason', decision.Reason)
 def test_each_reason_has_a_section_of_the_runbook(
     reason: decision.Reason,
 ) -> None:
-    page = _SOURCE.parents[1] / decision_log.RUNBOOK.rstrip('#')
-    title = f'\n{reason.value}\n{"=" * len(reason.value)}\n'
-    _, section = page.read_text().split(title)
+    event = decision_log.Event(decision.Verdict.REFUSED, reason.value)
+    section = _section(event.as_dict()['runbook'])
     for part in ('\nCheck: ', '\nDo: '):
-        assert part in section.partition('\n===')[0]
+        assert part in section
+
+
+@pytest.mark.parametrize('name', audit_checks.CLASSES)
+def test_each_class_has_a_section_of_the_runbook(name: str) -> None:
+    section = _section(audit_checks.CLASSES[name].runbook)
+    assert '\nWhat repairs it: ' in section
 
 
 @pytest.mark.parametrize('reason', decision.Reason)

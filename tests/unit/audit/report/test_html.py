@@ -128,6 +128,7 @@ def test_a_finding_is_shown_with_everything_known_about_it() -> None:
         kind.what,
         kind.how,
         kind.repair,
+        'Runbook doc/source/reference/classes.rst#volume-gone',
         'Evidence: 2 calls',
         f'GET /servers/{entry.finding.server_id} 404 the server does not '
         'exist '
