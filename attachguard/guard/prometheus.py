@@ -25,6 +25,9 @@ VARIABLE = 'PROMETHEUS_MULTIPROC_DIR'
 # Seconds. nova_timeout is 2 by default.
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10)
 
+# Of the circuit breaker, where False and True index it: whether it is open.
+_STATES = ('closed', 'open')
+
 
 @functools.cache
 def shared() -> Metrics:
@@ -93,6 +96,10 @@ class Metrics:
             ('state',),
             registry=registry,
         )
+        # From the start: a counter that appears has not increased, and a
+        # dashboard has no data of it.
+        for state in _STATES:
+            self._breaker.labels(state)
 
     def record(self, event: decision_log.Event) -> None:
         """Count a decision.
@@ -114,4 +121,4 @@ class Metrics:
 
         :param is_open: whether it is open now
         """
-        self._breaker.labels('open' if is_open else 'closed').inc()
+        self._breaker.labels(_STATES[is_open]).inc()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pathlib
 import re
@@ -12,12 +11,12 @@ import subprocess
 import sys
 
 import pytest
-import requests
 import yaml
 
 from attachguard import messages
 from attachguard.guard.decision import Reason
 from tests.deploy import conftest
+from tests.deploy import monitoring
 
 pytestmark = pytest.mark.nightly
 
@@ -99,62 +98,21 @@ def test_prometheus_scrapes_the_guard_and_fires(
     tmp_path: pathlib.Path,
 ) -> None:
     """The real server: no alert in a calm time, one after a failure."""
-    if not shutil.which('prometheus'):
-        pytest.skip('prometheus is not installed: see bindep.txt')
+    for program in monitoring.PROGRAMS:
+        if not shutil.which(program):
+            pytest.skip(f'{program} is not installed: see bindep.txt')
     values = tmp_path / 'values'
     values.mkdir()
-    command = [f'{sys.prefix}/bin/attachguard', 'metrics', str(values)]
-    with contextlib.ExitStack() as stack:
-        metrics = stack.enter_context(
-            conftest.started([*command, '--port', '0'], tmp_path / 'metrics')
-        )
-        [port] = metrics.wait_for(r'listening on port (\d+)')
-        (tmp_path / 'prometheus.yml').write_text(
-            yaml.safe_dump(
-                {
-                    'global': {
-                        'scrape_interval': '1s',
-                        'evaluation_interval': '1s',
-                    },
-                    'rule_files': [str(RULES)],
-                    'scrape_configs': [
-                        {
-                            'job_name': 'cinder-api',
-                            'static_configs': [
-                                {'targets': [f'127.0.0.1:{port}']}
-                            ],
-                        }
-                    ],
-                }
-            )
-        )
-        server = stack.enter_context(
-            conftest.started(
-                [
-                    'prometheus',
-                    f'--config.file={tmp_path}/prometheus.yml',
-                    f'--storage.tsdb.path={tmp_path}/data',
-                    '--web.listen-address=127.0.0.1:0',
-                ],
-                tmp_path / 'prometheus',
-            )
-        )
-        [address] = server.wait_for(r'address=(127\.0\.0\.1:[1-9]\d*)')
 
-        def firing(*reasons: str) -> set[str]:
-            subprocess.run(
-                [sys.executable, '-c', _DECIDES, *reasons],
-                env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(values)},
-                check=True,
-            )
-            found = requests.get(
-                f'http://{address}/api/v1/alerts', timeout=10
-            ).json()['data']['alerts']
-            return {
-                alert['labels']['alertname']
-                for alert in found
-                if alert['state'] == 'firing'
-            }
+    def decide(*reasons: str) -> None:
+        subprocess.run(
+            [sys.executable, '-c', _DECIDES, *reasons],
+            env={**os.environ, 'PROMETHEUS_MULTIPROC_DIR': str(values)},
+            check=True,
+        )
 
-        assert firing('policy') == set()
-        assert firing('guard-failed') == {'AttachguardFailed'}
+    with monitoring.started(tmp_path, values, RULES) as prometheus:
+        decide('policy')
+        assert prometheus.alerts() == set()
+        decide('guard-failed')
+        assert prometheus.alerts() == {'AttachguardFailed'}

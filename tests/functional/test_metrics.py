@@ -100,6 +100,8 @@ def test_the_processes_are_summed(tmp_path: pathlib.Path) -> None:
     assert values['attachguard_nova_seconds_bucket', 'le=0.025'] == 8
     assert values['attachguard_nova_seconds_sum',] == pytest.approx(0.16)
     assert values['attachguard_nova_breaker_total', 'state=open'] == 4
+    # It has never closed, which is known, too.
+    assert values['attachguard_nova_breaker_total', 'state=closed'] == 0
 
 
 def test_a_port_that_is_taken_is_an_error(tmp_path: pathlib.Path) -> None:
