@@ -24,15 +24,17 @@ class Preflight(lister.Lister):
     change of its configuration. It checks the position of the filter in the
     pipeline, the options and the rules, as cinder-api loads them, that the
     credentials for Nova see the servers of all projects, and that the region
-    of Nova is known. With --nova-conf it shows which rules this cloud needs.
-    With --url it instead queries the health check of a running process, and
-    shows whether its guard enforces the rules, which servers Nova shows to it,
-    and whether Nova responds. It changes nothing.
+    of Nova is known. With --nova-conf it shows which rules this cloud needs,
+    with --as-user what Nova shows to a user. With --url it instead queries the
+    health check of a running process, and shows whether its guard enforces the
+    rules, which servers Nova shows to it, and whether Nova responds. It
+    changes nothing.
 
     examples::
 
       attachguard preflight
       attachguard preflight --nova-conf /etc/nova/nova.conf
+      attachguard preflight --as-user demo
       attachguard preflight --url http://127.0.0.1:8776/healthcheck
 
     exit codes::
@@ -69,6 +71,15 @@ class Preflight(lister.Lister):
             type=pathlib.Path,
             help='Check whether this nova.conf configures service tokens: of '
             'nova-api, nova-conductor and a compute node. Can be repeated.',
+        )
+        parser.add_argument(
+            '--as-user',
+            metavar='CLOUD',
+            nargs='?',
+            const='',
+            help='Also query Nova as this user, who should be no '
+            'administrator: of CLOUD in clouds.yaml, or without CLOUD of the '
+            'environment (OS_AUTH_URL, OS_USERNAME and so on).',
         )
         parser.add_argument(
             '--url',
@@ -120,4 +131,8 @@ def _findings(parsed_args: argparse.Namespace) -> list[preflight.Finding]:
     conf = cfg.ConfigOpts()
     service_config.load(conf, parsed_args.config_file)
     paste_ini = parsed_args.paste_ini or service_config.find_paste_ini(conf)
-    return list(preflight.run(conf, paste_ini, parsed_args.nova_conf))
+    return list(
+        preflight.run(
+            conf, paste_ini, parsed_args.nova_conf, parsed_args.as_user
+        )
+    )

@@ -5,7 +5,7 @@
 Each check is a function from what is configured to a :class:`Finding`, which
 says what to do.  Nothing is changed.  Nova is queried with the credentials of
 the guard or, if it queries Nova as the caller, with those of
-``[keystone_authtoken]``.
+``[keystone_authtoken]``; on request also with those of a user.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pathlib
 from keystoneauth1 import exceptions as ksa_exceptions
 from keystoneauth1 import identity
 from keystoneauth1 import loading
+from keystoneauth1 import session as ksa_session
 from keystoneauth1.identity import access
 from oslo_config import cfg
 from oslo_policy import opts as policy_opts
@@ -40,6 +41,7 @@ from attachguard.guard import service_config
 from attachguard.nova import client as nova_client
 
 _AS_CALLER = 'queries as the caller'
+_AS_USER = 'queries as a user'
 
 
 class Result(enum.Enum):
@@ -68,12 +70,15 @@ def run(
     conf: cfg.ConfigOpts,
     paste_ini: pathlib.Path | None,
     nova_confs: Sequence[pathlib.Path],
+    cloud: str | None = None,
 ) -> Iterator[Finding]:
     """Run all checks.
 
     :param conf: Cinder's configuration, loaded
     :param paste_ini: its paste file, or None if none was found
     :param nova_confs: configuration files of Nova's processes
+    :param cloud: whose user queries Nova, too: its name in clouds.yaml, or
+        empty for the environment; None for no user
     """
     try:
         yield from pipelines(paste_ini)
@@ -107,6 +112,13 @@ def run(
             yield Finding(_AS_CALLER, Result.UNKNOWN, str(exc))
         else:
             yield as_caller(conf, nova, caller)
+    if cloud is not None:
+        try:
+            user = user_auth(conf, cloud)
+        except opts.ConfigError as exc:
+            yield Finding(_AS_USER, Result.UNKNOWN, str(exc))
+        else:
+            yield as_user(nova, user)
     yield region(nova, caller)
 
 
@@ -396,14 +408,24 @@ def caller_auth(conf: cfg.ConfigOpts) -> access.AccessInfoPlugin:
     auth = opts.load_section_auth(conf, section)
     loading.register_session_conf_options(conf, section)
     session = loading.load_session_from_conf_options(conf, section, auth=auth)
+    return _log_in(conf, session, f'[{section}]')
+
+
+def _log_in(
+    conf: cfg.ConfigOpts, session: ksa_session.Session, who: str
+) -> access.AccessInfoPlugin:
+    """Get the token of a session's user.
+
+    :raises attachguard.opts.ConfigError: if there is none
+    """
     session.timeout = conf[opts.GROUP].timeout
     try:
-        if not isinstance(auth, identity.BaseIdentityPlugin):
-            raise opts.ConfigError(f'[{section}] has no user of Keystone')
-        return access.AccessInfoPlugin(auth.get_access(session))
+        if not isinstance(session.auth, identity.BaseIdentityPlugin):
+            raise opts.ConfigError(f'{who} has no user of Keystone')
+        return access.AccessInfoPlugin(session.auth.get_access(session))
     except (ksa_exceptions.ClientException, OSError) as exc:
         raise opts.ConfigError(
-            f'[{section}] no token: {type(exc).__name__}: {exc}'
+            f'{who} no token: {type(exc).__name__}: {exc}'
         ) from exc
 
 
@@ -441,6 +463,63 @@ def as_caller(
         _AS_CALLER,
         Result.OK,
         'Nova responds (tried with the user of [keystone_authtoken])',
+    )
+
+
+def user_auth(conf: cfg.ConfigOpts, cloud: str) -> access.AccessInfoPlugin:
+    """Get a token of a user.
+
+    :param conf: as for :func:`run`, with the guard's options
+    :param cloud: as for :func:`run`
+    :returns: a plugin with the token and its catalog
+    :raises attachguard.opts.ConfigError: if there is none
+    """
+    try:
+        from openstack import config
+        from openstack import exceptions as sdk_exceptions
+    except ImportError as exc:
+        raise opts.ConfigError(
+            f"{exc}: to log in as a user, pip install 'attachguard[audit]'"
+        ) from exc
+    try:
+        session = config.OpenStackConfig().get_one(cloud or None).get_session()
+    except (
+        sdk_exceptions.SDKException,
+        ksa_exceptions.ClientException,
+        TypeError,
+        ValueError,
+    ) as exc:
+        raise opts.ConfigError(
+            f'--as-user: {exc}; name a cloud of clouds.yaml, or set '
+            'OS_AUTH_URL, OS_USERNAME and so on'
+        ) from exc
+    return _log_in(conf, session, f'--as-user {cloud}'.rstrip() + ':')
+
+
+def as_user(nova: nova_client.Nova, user: access.AccessInfoPlugin) -> Finding:
+    """Find out what Nova shows to a user.
+
+    :param nova: the guard's own client
+    :param user: of :func:`user_auth`
+    """
+    who = f'{user.auth_ref.username} of {user.auth_ref.project_name}'
+    try:
+        count, every_project = nova.shown_to(user)
+    except nova_client.Unknown as exc:
+        return Finding(_AS_USER, Result.WRONG, f'{who}: {_explain(exc)}')
+    if every_project:
+        return Finding(
+            _AS_USER,
+            Result.UNKNOWN,
+            f"{who} sees every project's servers: name a user who does not, "
+            'as most callers',
+        )
+    shown = f'{count} or more' if count >= nova_client.PAGE else str(count)
+    return Finding(
+        _AS_USER,
+        Result.OK,
+        f'{who} sees the servers of this project ({shown}), and none of '
+        'others',
     )
 
 

@@ -48,6 +48,9 @@ LOG = logging.getLogger(__name__)
 
 _Response = futures.Future[tuple[requests.Response, Any]]
 
+#: The most servers that one query lists.
+PAGE = 1000
+
 _NO_SERVER = str(uuid.UUID(int=0))
 
 _TASK_STATE = 'OS-EXT-STS:task_state'
@@ -393,6 +396,17 @@ class Nova:
         """
         Queries(self, auth, None).server(_NO_SERVER)
 
+    def shown_to(self, auth: plugin.BaseAuthPlugin) -> tuple[int, bool]:
+        """Find out which servers Nova shows to a caller.
+
+        :param auth: the caller
+        :returns: how many servers, at most :data:`PAGE`, and whether also
+            those of other projects
+        :raises Unknown: if Nova does not say
+        """
+        queries = Queries(self, auth, None)
+        return queries.own_servers(), queries.lists_every_project(True)
+
 
 def _get(
     client_: client.HTTPClient,
@@ -646,12 +660,24 @@ class Queries:
         """
         return self._nova.sees_every_project(self)
 
-    def lists_every_project(self) -> bool:
-        """Whether Nova lists the servers of every project.
+    def own_servers(self) -> int:
+        """How many servers Nova lists for the caller, at most :data:`PAGE`.
 
         :raises Unknown: if Nova does not say
         """
-        query = self._start('/servers?all_tenants=1&limit=1')
+        query = self._start(f'/servers?limit={PAGE}', as_caller=True)
+        return len(self._finish(query, 'servers', list) or ())
+
+    def lists_every_project(self, as_caller: bool = False) -> bool:
+        """Whether Nova lists the servers of every project.
+
+        :param as_caller: whether to query as the caller, although there are
+            credentials
+        :raises Unknown: if Nova does not say
+        """
+        query = self._start(
+            '/servers?all_tenants=1&limit=1', as_caller=as_caller
+        )
         try:
             return self._finish(query, 'servers', list) is not None
         except Forbidden:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 from cinderclient import exceptions as cinder_exceptions
 import pytest
+import yaml
 
 from tests.cloud import cloud as clouds
 from tests.cloud import mode as modes
@@ -23,12 +25,16 @@ CREDENTIALS = modes.Mode(
 )
 
 
-def preflight(cloud: clouds.Cloud) -> tuple[int, dict[str, tuple[str, str]]]:
-    """Run it.
+def preflight(
+    cloud: clouds.Cloud, *options: str
+) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Run it, where there is a clouds.yaml.
 
     :returns: exit code, and of each check the result and the advice
     """
     etc = cloud.places.etc
+    clouds_yaml = cloud.directory / 'clouds.yaml'
+    clouds_yaml.write_text(yaml.safe_dump(clouds.describe(cloud.places)))
     done = subprocess.run(
         [
             f'{sys.prefix}/bin/attachguard',
@@ -38,7 +44,9 @@ def preflight(cloud: clouds.Cloud) -> tuple[int, dict[str, tuple[str, str]]]:
             f'--nova-conf={etc("nova")}/nova-compute1.conf',
             '-f',
             'json',
+            *options,
         ],
+        env={**os.environ, 'OS_CLIENT_CONFIG_FILE': str(clouds_yaml)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -77,8 +85,15 @@ def test_credentials_that_see_everything(
     """Cinder's own for Nova, shared by ``auth_section``."""
     stage.server('server')
     stage.server('elsewhere', by=stage.caller('other'))
-    code, found = preflight(cloud)
+    code, found = preflight(cloud, '--as-user', 'member')
     assert code == 0, found
+    result, text = found['queries as a user']
+    servers = len(stage.member.nova.servers.list())
+    assert servers
+    assert result == 'ok', text
+    assert f'member of demo sees the servers of this project ({servers})' in (
+        text
+    )
     # The guard queries Nova with them.
     stage.volume('data')
     with pytest.raises(cinder_exceptions.Forbidden):

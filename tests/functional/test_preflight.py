@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Iterator
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -280,6 +281,115 @@ def test_what_only_cinder_api_has_is_unknown(
     assert results['counters'] == 0
     # Nothing was written.
     assert list(values.iterdir()) == []
+
+
+def as_user(
+    cinder: Cinder, capsys: pytest.CaptureFixture[str], *cloud: str
+) -> tuple[str, str]:
+    """Run the command with a user.
+
+    :returns: the result and the text of the row about it
+    """
+    cmd.main(
+        [
+            *('preflight', '-f', 'json', *map(str, cinder.options)),
+            *('--as-user', *cloud),
+        ]
+    )
+    [row] = [
+        row
+        for row in json.loads(capsys.readouterr().out)
+        if row['Check'] == 'queries as a user'
+    ]
+    return row['Result'], row['What was found, what to do']
+
+
+@pytest.fixture
+def users(
+    tmp_path: pathlib.Path,
+    cloud: stub_cloud.StubCloud,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clouds.yaml with each user, and an environment without any."""
+    for name in list(os.environ):
+        if name.startswith('OS_'):
+            monkeypatch.delenv(name)
+    clouds: dict[str, dict[str, Any]] = {}
+    for user in ('admin', 'member'):
+        auth = cloud.auth_settings(user)
+        del auth['auth_type']
+        clouds[user] = {'auth': auth, 'region_name': 'RegionOne'}
+    auth = {**clouds['member']['auth'], 'password': 'mistaken'}
+    clouds['mistaken'] = {**clouds['member'], 'auth': auth}
+    path = tmp_path / 'clouds.yaml'
+    path.write_text(json.dumps({'clouds': clouds}))
+    monkeypatch.setenv('OS_CLIENT_CONFIG_FILE', str(path))
+
+
+@pytest.mark.usefixtures('users')
+def test_a_user_sees_the_servers_of_its_project(
+    cinder: Cinder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nova, project = cinder.cloud.nova, cinder.cloud.project_id('member')
+    before = len([s for s in nova.servers.values() if s.project_id == project])
+    nova.add_server(project)
+    nova.add_server(cinder.cloud.project_id('other'))
+    says = f'member of demo sees the servers of this project ({before + 1})'
+    # Whatever the guard itself uses.
+    for _ in range(2):
+        result, text = as_user(cinder, capsys, 'member')
+        assert result == 'ok'
+        assert says in text
+        cinder.without_credentials()
+
+
+@pytest.mark.usefixtures('users')
+def test_a_user_of_the_environment(
+    cinder: Cinder,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv('OS_CLIENT_CONFIG_FILE')
+    monkeypatch.chdir('/')
+    for name, value in cinder.cloud.auth_settings('member').items():
+        monkeypatch.setenv(f'OS_{name.upper()}', value)
+    result, text = as_user(cinder, capsys)
+    assert (result, text.split()[0]) == ('ok', 'member')
+
+
+@pytest.mark.usefixtures('users')
+def test_an_administrator_is_no_ordinary_user(
+    cinder: Cinder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result, text = as_user(cinder, capsys, 'admin')
+    assert result == 'unknown'
+    assert 'admin of admin sees every project' in text
+
+
+@pytest.mark.parametrize(
+    ('name', 'says'),
+    [
+        ('nobody', 'Cloud nobody was not found'),
+        ('mistaken', '--as-user mistaken: no token: Unauthorized'),
+    ],
+)
+@pytest.mark.usefixtures('users')
+def test_a_user_who_cannot_log_in(
+    cinder: Cinder, capsys: pytest.CaptureFixture[str], name: str, says: str
+) -> None:
+    result, text = as_user(cinder, capsys, name)
+    assert result == 'unknown'
+    assert says in text
+
+
+@pytest.mark.usefixtures('users')
+def test_an_address_where_a_user_gets_no_response(
+    cinder: Cinder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _nobody_listens(cinder)
+    result, text = as_user(cinder, capsys, 'member')
+    assert result == 'wrong'
+    assert 'runs at this address' in text
 
 
 def upgrade_check(
