@@ -70,6 +70,13 @@ class Prometheus:
             if alert['state'] == 'firing'
         }
 
+    def wait_for_alerts(self, *names: str) -> None:
+        """Wait until exactly these alerts fire."""
+        end = time.monotonic() + 120
+        while self.alerts() != set(names):
+            assert time.monotonic() < end, (names, self.alerts())
+            time.sleep(0.5)
+
     def fired(self) -> set[str]:
         """The names of the alerts that have fired since the start."""
         found = self.get(

@@ -25,6 +25,7 @@ from tests.soak import recorder
 _PASSED = accounting.Outcome.PASSED
 _REFUSED = accounting.Outcome.REFUSED
 _CLIENTS = 8
+_MISTAKE_SECONDS = 60.0
 _CONNECTOR = {'host': 'compute1', 'ip': '127.0.0.1', 'mode': 'rw'}
 _UPDATE = {'attachment': {'connector': _CONNECTOR}}
 
@@ -85,6 +86,7 @@ class Load:
     :param works_since: returns since when Nova has worked, by the monotonic
         clock; None while it does not
     :param rate: requests in a second, of all of them together
+    :param calm: True if nobody attacks; one request a minute is a mistake
     """
 
     def __init__(
@@ -92,8 +94,13 @@ class Load:
         cloud: guarded_cloud.GuardedCloud,
         works_since: Callable[[], float | None],
         rate: float,
+        *,
+        calm: bool = False,
     ) -> None:
         self.cloud = cloud
+        self.calm = calm
+        #: when the next mistake is due, by the monotonic clock
+        self.next_mistake = time.monotonic() + _MISTAKE_SECONDS
         self.works_since = works_since
         self.sent: list[accounting.Sent] = []
         #: why clients had to begin again, in words
@@ -187,13 +194,19 @@ class Client:
         weights: Mapping[Callable[[], None], int] = {
             self._read: 6,
             self._use_another_volume: 2,
-            self._forge: 5,
-            self._attach: 3,
             self._act_as_glance: 2,
             self._act_as_nova: 3,
-            self._delete_stale: 2,
-            self._send_errors: 2,
             self._reserve: 1,
+            **(
+                {self._make_a_mistake: 1}
+                if self._load.calm
+                else {
+                    self._forge: 5,
+                    self._attach: 3,
+                    self._delete_stale: 2,
+                    self._send_errors: 2,
+                }
+            ),
         }
         while not over.is_set():
             (use,) = self._rng.choices([*weights], [*weights.values()])
@@ -231,6 +244,11 @@ class Client:
             self._create(FORGED_CREATE, server, connector=_CONNECTOR),
         )
 
+    def _make_a_mistake(self) -> None:
+        if time.monotonic() >= self._load.next_mistake:
+            self._load.next_mistake += _MISTAKE_SECONDS
+            self._must_fail(self._act(FORGED_ATTACH, _os_attach(self._server)))
+
     def _attach(self) -> None:
         self._nova.add_attachment(self._server, self._volume)
         self._act(NOVA_ATTACH, _os_attach(self._server))
@@ -258,11 +276,12 @@ class Client:
         )
         self._send(NOVA_UPDATE, 'PUT', path, _UPDATE)
         self._complete(NOVA_COMPLETE, path)
-        self._must_fail(
-            self._send(LIVE_UPDATE, 'PUT', path, _UPDATE),
-            self._send(LIVE_DELETE, 'DELETE', path),
-            self._act(LIVE_DETACH, {'os-detach': {'attachment_id': None}}),
-        )
+        if not self._load.calm:
+            self._must_fail(
+                self._send(LIVE_UPDATE, 'PUT', path, _UPDATE),
+                self._send(LIVE_DELETE, 'DELETE', path),
+                self._act(LIVE_DETACH, {'os-detach': {'attachment_id': None}}),
+            )
         self._act(NOVA_BEGIN, {'os-begin_detaching': None})
         self._send(NOVA_DELETE, 'DELETE', path)
         self._attachments.clear()

@@ -15,6 +15,7 @@ import pathlib
 import statistics
 import time
 import typing
+from typing import Any
 
 import psutil
 
@@ -52,6 +53,9 @@ FAULTS = {
     'nonsense': faults.ALL['responds-200-with-garbage'],
 }
 
+#: Slower than the alert for slow decisions allows, within NOVA_TIMEOUT for the
+#: two queries of one request; not in :func:`plan`, as it takes much time.
+SLOWER = {'slower': faulty_server.Fault(delay=1.2)}
 
 # So long that a query waits for its whole time.
 _AT_LEAST = {'hang': NOVA_TIMEOUT + 0.5}
@@ -71,7 +75,7 @@ LONG_RUN = 300.0
 class Phase(typing.NamedTuple):
     """A time during which Nova works, or fails in one way.
 
-    :param fault: of :data:`FAULTS`; None where Nova works
+    :param fault: of :data:`FAULTS` or :data:`SLOWER`; None where Nova works
     """
 
     fault: str | None
@@ -109,7 +113,7 @@ def _pass_through(nova: faulty_server.FaultyServer, phase: Phase) -> int:
     if phase.fault is None:
         nova.recover()
     else:
-        nova.fail(FAULTS[phase.fault])
+        nova.fail({**FAULTS, **SLOWER}[phase.fault])
     while time.monotonic() < end or (
         phase.fault not in (None, 'refuse')
         and nova.requests == before
@@ -181,6 +185,8 @@ def soak(
     *,
     guard: bool = True,
     database: str | None = None,
+    calm: bool = False,
+    **options: Any,
 ) -> Result:
     """Run on one server.
 
@@ -190,6 +196,8 @@ def soak(
     :param rate: requests in a second
     :param guard: False to remove the guard from the pipeline
     :param database: SQLAlchemy's URL of a database; SQLite by default
+    :param calm: True if nobody attacks
+    :param options: more options of the guard
     :raises attachguard.testing.embedded.CinderNotStarted: the server did not
         start
     """
@@ -213,6 +221,7 @@ def soak(
         settle=0,
         nova_breaker_seconds=BREAKER_SECONDS,
         policy_file=rules,
+        **options,
     )
     queries: collections.Counter[str | None] = collections.Counter()
     with starting as cloud:
@@ -223,7 +232,7 @@ def soak(
                 return None
             return since
 
-        load = clients_load.Load(cloud, works_since, rate)
+        load = clients_load.Load(cloud, works_since, rate, calm=calm)
         began = time.monotonic()
         with process_usage.monitoring(
             cloud.cinder.processes, 0.5, lambda: works_since() is not None
