@@ -19,6 +19,7 @@ import pytest
 from tests.conftest import PROXIES
 
 _ROOT = pathlib.Path(__file__).parents[2]
+CONSTRAINTS = _ROOT / 'tools' / 'upper-constraints.txt'
 _LEFT_BEHIND = shutil.ignore_patterns(
     '.cloud',
     '.git',
@@ -141,7 +142,6 @@ def installed(
     _run([sys.executable, '-m', 'venv', '--without-pip', prefix], prefix)
     pip = [sys.executable, '-m', 'pip', f'--python={prefix}']
     options = ['--quiet', '--no-compile', '--disable-pip-version-check']
-    constraints = _ROOT / 'tools' / 'upper-constraints.txt'
-    command = [*pip, 'install', *options, f'--constraint={constraints}']
+    command = [*pip, 'install', *options, f'--constraint={CONSTRAINTS}']
     _run([*command, built.wheel], prefix)
     return Environment(prefix)

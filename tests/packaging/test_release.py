@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import configparser
 import email
+import os
 import pathlib
+import subprocess
+import sys
 import tarfile
 import textwrap
 import tomllib
@@ -13,7 +16,9 @@ import zipfile
 
 from packaging import requirements
 
+from tests.conftest import PROXIES
 from tests.packaging.conftest import Built
+from tests.packaging.conftest import CONSTRAINTS
 from tests.packaging.conftest import Environment
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -126,7 +131,7 @@ def test_cinder_is_not_installed(
 def test_every_module_of_the_guard_imports(
     installed: Environment, tmp_path: pathlib.Path
 ) -> None:
-    """The testing and demo packages need extras."""
+    """What is for tests needs extras."""
     script = """
         import importlib
         import pkgutil
@@ -134,7 +139,7 @@ def test_every_module_of_the_guard_imports(
         import attachguard
 
         for module in pkgutil.iter_modules(attachguard.__path__):
-            if module.name not in ('demo', 'testing'):
+            if module.name not in ('pytest_plugin', 'testing'):
                 print(importlib.import_module(f'attachguard.{module.name}'))
         """
     done = installed.run(['python', '-c', textwrap.dedent(script)], tmp_path)
@@ -263,3 +268,29 @@ def test_every_policy_knows_the_nova_check(
     done = installed.run(['python', '-c', textwrap.dedent(script)], tmp_path)
 
     assert done.stdout.splitlines() == ['NovaCheck']
+
+
+def test_pytest_starts_without_the_extra_testing(
+    installed: Environment, tmp_path: pathlib.Path
+) -> None:
+    """pytest loads the plugin wherever attachguard is installed."""
+    elsewhere = tmp_path / 'pytest'
+    install = f'{sys.executable} -m pip install --quiet --target {elsewhere}'
+    subprocess.run(
+        [*install.split(), f'--constraint={CONSTRAINTS}', 'pytest'],
+        env=os.environ | PROXIES,
+        check=True,
+    )
+    script = """
+        import sys
+
+        sys.path.append(sys.argv[1])
+        
+        sys.exit(pytest.main(['--fixtures']))
+        """
+    done = installed.run(
+        ['python', '-c', textwrap.dedent(script), str(elsewhere)], tmp_path
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert 'embedded_cinder' in done.stdout

@@ -2,9 +2,10 @@
 
 """A pytest plugin with fixtures for other people's tests.
 
-pytest loads it wherever attachguard is installed, so it imports nothing before
-a fixture is used.  The extra ``testing`` has what the fixtures need, and
-``demo`` has Cinder.
+pytest loads it wherever attachguard is installed, also without the extras. So
+it imports nothing before a fixture is used, and is not in the package
+:mod:`attachguard.testing`, which imports waitress. The extra ``testing`` has
+what the fixtures need, and ``demo`` has Cinder.
 """
 
 from __future__ import annotations
