@@ -7,6 +7,7 @@ import configparser
 import email
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -15,6 +16,7 @@ import tomllib
 import zipfile
 
 from packaging import requirements
+import pytest
 
 from tests.conftest import PROXIES
 from tests.packaging.conftest import Built
@@ -117,6 +119,23 @@ def test_the_samples_are_installed(installed: Environment) -> None:
     directory = installed.prefix / 'etc' / 'attachguard'
 
     assert {path.name for path in directory.iterdir()} == _SAMPLES
+
+
+def test_the_size_is_what_the_documentation_says(
+    installed: Environment, tmp_path: pathlib.Path
+) -> None:
+    (package,) = installed.prefix.glob('lib/*/site-packages/attachguard')
+    done = installed.run(
+        ['python', '-m', 'compileall', '-q', str(package)], tmp_path
+    )
+    assert done.returncode == 0, done.stdout
+    size = sum(
+        path.stat().st_size for path in package.rglob('*') if path.is_file()
+    )
+    page = (_ROOT / 'doc/source/install/index.rst').read_text()
+    match = re.search(r'([\d.]+) MB\s+with its bytecode', page)
+    assert match
+    assert float(match[1]) == pytest.approx(size / 1e6, abs=0.2)
 
 
 def test_cinder_is_not_installed(
@@ -285,7 +304,8 @@ def test_pytest_starts_without_the_extra_testing(
         import sys
 
         sys.path.append(sys.argv[1])
-        
+        import pytest
+
         sys.exit(pytest.main(['--fixtures']))
         """
     done = installed.run(
