@@ -46,6 +46,8 @@ def sample_paste_ini() -> pathlib.Path:
     directories = (
         PACKAGE_ROOT / 'etc',
         pathlib.Path(sysconfig.get_path('data'), 'etc', 'attachguard'),
+        # The package of Debian.
+        pathlib.Path(sys.prefix, 'share', 'attachguard'),
     )
     for directory in directories:
         sample = directory / 'api-paste.ini.sample'
@@ -54,6 +56,19 @@ def sample_paste_ini() -> pathlib.Path:
     raise FileNotFoundError(
         f'no api-paste.ini.sample in {" or ".join(map(str, directories))}'
     )
+
+
+def _resource_filters() -> pathlib.Path:
+    """Find the file of filters that Cinder installs.
+
+    Without it, Cinder refuses every filter of a list from microversion 3.31
+    on.
+
+    :returns: the file in Python's environment, else that of Debian's package
+    """
+    name = 'etc/cinder/resource_filters.json'
+    installed = pathlib.Path(sysconfig.get_path('data'), name)
+    return installed if installed.exists() else pathlib.Path('/', name)
 
 
 def without_guard(paste_ini: pathlib.Path) -> configparser.ConfigParser:
@@ -286,12 +301,7 @@ class EmbeddedCinder:
                 'osapi_volume_listen': '127.0.0.1',
                 'osapi_volume_listen_port': 0,
                 'transport_url': 'fake://',
-                # The package installs it. Without it, Cinder refuses every
-                # filter of a list from microversion 3.31 on.
-                'resource_query_filters_file': pathlib.Path(
-                    sysconfig.get_path('data'),
-                    'etc/cinder/resource_filters.json',
-                ),
+                'resource_query_filters_file': _resource_filters(),
                 'enabled_backends': 'nostorage',
                 # Two services in one process report as one. After a minute,
                 # the other would be down.

@@ -121,6 +121,16 @@ def test_the_samples_are_installed(installed: Environment) -> None:
     assert {path.name for path in directory.iterdir()} == _SAMPLES
 
 
+def test_the_package_of_debian_has_the_version_of_the_next_release() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(_ROOT / 'setup.cfg')
+    changelog = (_ROOT / 'debian/changelog').read_text()
+
+    assert changelog.startswith(
+        f'python-attachguard ({setup["metadata"]["version"]}-'
+    )
+
+
 def test_the_size_is_what_the_documentation_says(
     installed: Environment, tmp_path: pathlib.Path
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import configparser
 import pathlib
+import sys
 import sysconfig
 import time
 
@@ -57,13 +58,14 @@ def test_the_installed_sample_is_found(
     monkeypatch.setattr(
         sysconfig, 'get_path', lambda name: str(tmp_path / name)
     )
+    monkeypatch.setattr(sys, 'prefix', str(tmp_path / 'usr'))
     with pytest.raises(FileNotFoundError, match='no api-paste.ini.sample'):
         embedded.sample_paste_ini()
-    installed = tmp_path / 'data' / 'etc' / 'attachguard'
-    installed.mkdir(parents=True)
-    sample = installed / 'api-paste.ini.sample'
-    sample.touch()
-    assert embedded.sample_paste_ini() == sample
+    for directory in ('usr/share/attachguard', 'data/etc/attachguard'):
+        sample = tmp_path / directory / 'api-paste.ini.sample'
+        sample.parent.mkdir(parents=True)
+        sample.touch()
+        assert embedded.sample_paste_ini() == sample
 
 
 class FakeCinder(embedded.EmbeddedCinder):
