@@ -50,6 +50,11 @@ INTERPRETERS ?= $(foreach python,$(addprefix python3.,9 10 12 13 14), \
 INTERPRETER_VENVS := .venv-interpreters
 INTERPRETER_TESTS := $(addprefix tests/unit/, \
     audit cmd decisions guard nova testing)
+# On these two also over HTTP, with the stubs and the real Cinder. The
+# benchmarks themselves need 3.11.
+INTERPRETERS_OVER_HTTP := 3.9 3.13
+TESTS_OVER_HTTP := $(filter-out tests/functional/test_benchmark_%, \
+    $(wildcard tests/functional/test_*.py))
 
 # The parts of `make nightly`.
 NIGHTLY ?= unit interpreters model functional differential $(RELEASES) soak \
@@ -175,9 +180,11 @@ nightly-interpreters:
 	    $$venv/bin/python -m pip install -qq 'pip>=24'; \
 	    $$venv/bin/python -m pip install -qq --prefer-binary $$pins $(DEMO); \
 	    $$venv/bin/python -m pip install -qq hypothesis 'pytest>=8'; \
+	    functional=; case ' $(INTERPRETERS_OVER_HTTP) ' in \
+	        *" $$version "*) functional='$(TESTS_OVER_HTTP)';; esac; \
 	    $$venv/bin/python -m pytest $(PYTEST_ARGS) -c /dev/null --rootdir=. \
 	        -m 'not nightly and not slow and not newest' \
-	        $(INTERPRETER_TESTS); \
+	        $(INTERPRETER_TESTS) $$functional; \
 	done
 
 nightly-model: $(VENV)/test.stamp

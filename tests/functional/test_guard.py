@@ -863,26 +863,30 @@ def test_the_filter_knows_every_route_of_this_cinder(running: Cloud) -> None:
         assert "Cinder's router is not right behind attachguard" in running.log
 
 
+@pytest.fixture(scope='module')
+def running_with_other_options(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Cloud]:
+    auth_token = {'service_token_roles_required': False}
+    with _running(
+        tmp_path_factory.mktemp('cinder'),
+        server='threads',
+        nova_user='admin',
+        guard_options={'nova_timeout': NOVA_TIMEOUT},
+        cinder_options={'keystone_authtoken': auth_token},
+    ) as cloud:
+        yield cloud
+
+
 class TestOtherOptions:
     """With the credentials of Cinder, and optional roles of service tokens.
 
     The latter is the default of the samples of Cinder 22 to 28.
     """
 
-    @pytest.fixture(scope='class')
-    @classmethod
-    def running(
-        cls, tmp_path_factory: pytest.TempPathFactory
-    ) -> Iterator[Cloud]:
-        auth_token = {'service_token_roles_required': False}
-        with _running(
-            tmp_path_factory.mktemp('cinder'),
-            server='threads',
-            nova_user='admin',
-            guard_options={'nova_timeout': NOVA_TIMEOUT},
-            cinder_options={'keystone_authtoken': auth_token},
-        ) as cloud:
-            yield cloud
+    @pytest.fixture
+    def running(self, running_with_other_options: Cloud) -> Cloud:
+        return running_with_other_options
 
     def test_the_credentials_need_one_token(self, cloud: Cloud) -> None:
         server, _attachment = cloud.attach()
