@@ -31,6 +31,9 @@ _UNMAP = (
 # Seconds that a guest may take to stop.
 _STOP_TIMEOUT = 600
 _WIDTH = 78
+# Starts a command in the comments, which a person chooses, or runs elsewhere:
+# it has a line of its own, to be copied.
+_COMMAND = '    '
 
 # The statuses of a server from which it can be stopped, or is stopped.
 _RUNS, _STOPPED = 'ACTIVE', 'SHUTOFF'
@@ -95,19 +98,22 @@ def script(planned: plan.Plan, case: model.Case, shell: Shell) -> str:
     if planned.steps:
         return shell.repair(case.volume_id, '--yes')
     comments, commands = _by_hand(planned, case, shell)
-    lines = [
-        line
-        for text in comments
-        for line in textwrap.wrap(
-            text,
-            _WIDTH,
-            initial_indent='# ',
-            subsequent_indent='# ',
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-    ]
+    lines = [line for text in comments for line in _comment(text)]
     return '\n'.join([*lines, ' &&\n'.join(commands)]).rstrip()
+
+
+def _comment(text: str) -> list[str]:
+    """Return the lines of a comment; a command stays whole."""
+    if text.startswith(_COMMAND):
+        return [f'#{text}']
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent='# ',
+        subsequent_indent='# ',
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _by_hand(
@@ -202,10 +208,10 @@ def _remake(
         'Give the server a new attachment; it keeps the disk.'
         + (' Disruptive: the server is stopped and started.' if runs else ''),
         *comments,
-        f'First, on its compute host {server.host or "(unknown)"}, run '
-        '"nova-manage volume_attachment get_connector --json", and save the '
-        f'output as {_CONNECTOR} here, where nova-manage and nova.conf are. '
-        'Check that nothing else uses the volume.',
+        f'First, on its compute host {server.host or "(unknown)"}, run this, '
+        f'and save the output as {_CONNECTOR} here, where nova-manage and '
+        'nova.conf are. Check that nothing else uses the volume.',
+        f'{_COMMAND}nova-manage volume_attachment get_connector --json',
     ], commands
 
 
@@ -242,7 +248,7 @@ def _drop(
             'Nova has no attachment id of the volume, so a reboot does not '
             "drop it. On the server's cell database, while the server is "
             'stopped, run:',
-            _unmap(server.id, case.volume_id),
+            f'{_COMMAND}{_UNMAP} {_mapping(server.id, case.volume_id)};',
         ], []
     return [
         'Disruptive: the server is reset. Nova then drops the volume, which '
@@ -261,21 +267,23 @@ def _end_operation(volume: model.Volume) -> Iterator[str]:
         source = (volume.migration_status or '').partition(':')[2]
         yield (
             f'It is the target of the migration of volume {source}. If that '
-            'one does not need it any more: openstack volume delete --force '
-            f'{volume.id}'
+            'one does not need it any more:'
         )
+        yield f'{_COMMAND}openstack volume delete --force {volume.id}'
         return
     if volume.migration_status not in cinder.NOT_MIGRATING:
         yield (
-            f'cinder reset-state --reset-migration-status {volume.id}; then '
-            'delete its target, a volume with the migration status '
-            f'target:{volume.id}'
+            f'{_COMMAND}cinder reset-state --reset-migration-status '
+            f'{volume.id}'
+        )
+        yield (
+            'Then delete its target, a volume with the migration status '
+            f'target:{volume.id}.'
         )
     if volume.status in cinder.STATUSES_OF_WORK:
-        yield (
-            f'openstack volume set --state in-use {volume.id}, or, without '
-            f'attachments, openstack volume set --state available {volume.id}'
-        )
+        yield f'{_COMMAND}openstack volume set --state in-use {volume.id}'
+        yield 'Or, without attachments:'
+        yield f'{_COMMAND}openstack volume set --state available {volume.id}'
 
 
 def _remove_mapping(case: model.Case, server: model.Server) -> Iterator[str]:
@@ -286,17 +294,13 @@ def _remove_mapping(case: model.Case, server: model.Server) -> Iterator[str]:
         'Stop the server, and find the mappings in the database of its cell:'
     )
     yield (
-        'SELECT id, attachment_id, device_name, created_at FROM '  # noqa: S608
-        f'block_device_mapping WHERE {_mapping(server.id, case.volume_id)};'
+        f'{_COMMAND}SELECT id, attachment_id, device_name, '  # noqa: S608
+        'created_at FROM block_device_mapping WHERE '
+        f'{_mapping(server.id, case.volume_id)};'
     )
     if len(own) == 1:
         yield f'Remove the one that Cinder does not have, not {own[0]}:'
-    yield f'{_UNMAP} id = ID;'
-
-
-def _unmap(server_id: str, volume_id: str) -> str:
-    """Return the SQL that removes a volume from a server of Nova's."""
-    return f'{_UNMAP} {_mapping(server_id, volume_id)};'
+    yield f'{_COMMAND}{_UNMAP} id = ID;'
 
 
 def _mapping(server_id: str, volume_id: str) -> str:

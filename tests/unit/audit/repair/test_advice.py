@@ -17,6 +17,7 @@ from tests.unit.audit.cases import case
 from tests.unit.audit.cases import FIRST
 from tests.unit.audit.cases import GONE
 from tests.unit.audit.cases import HAS
+from tests.unit.audit.cases import OLD
 from tests.unit.audit.cases import OTHER
 from tests.unit.audit.cases import SECOND
 from tests.unit.audit.cases import SERVER
@@ -262,3 +263,61 @@ def test_an_attachment_of_a_deleted_volume_is_left_to_sql() -> None:
     (command,) = commands(script(case(None, attachment(), server(GONE))))
     assert command.startswith(f'attachguard repair --volume {VOLUME} --yes ')
     assert '--execute-sql' in command
+
+
+def chosen(text: str) -> list[str]:
+    """The commands in the comments, which a person chooses or runs elsewhere.
+
+    Each has a line of its own.
+    """
+    return [
+        line.removeprefix('#').strip()
+        for line in text.splitlines()
+        if line.startswith('#  ')
+    ]
+
+
+def test_a_command_is_whole_in_the_comments_too() -> None:
+    (connector,) = chosen(script(missing()))
+    assert connector == 'nova-manage volume_attachment get_connector --json'
+
+    old = {'updated_at': OLD}
+    working = case(volume('backing-up', **old))
+    assert chosen(script(working)) == [
+        f'openstack volume set --state in-use {VOLUME}',
+        f'openstack volume set --state available {VOLUME}',
+    ]
+    migrating = case(volume('in-use', migration_status='migrating', **old))
+    assert chosen(script(migrating)) == [
+        f'cinder reset-state --reset-migration-status {VOLUME}'
+    ]
+    target = case(volume(migration_status=f'target:{THIRD}', **old))
+    assert chosen(script(target)) == [
+        f'openstack volume delete --force {VOLUME}'
+    ]
+
+
+@pytest.mark.parametrize(
+    ('of', 'ends'),
+    [
+        (
+            case(
+                volume(),
+                attachment(),
+                server(HAS, FIRST, mappings=2, **RUNS),
+            ),
+            ['AND deleted = 0;', 'WHERE id = ID;'],
+        ),
+        (
+            case(None, server(HAS, None, disks=(), **RUNS)),
+            ['AND deleted = 0;'],
+        ),
+    ],
+    ids=['twice', 'gone'],
+)
+def test_sql_is_whole(of: model.Case, ends: list[str]) -> None:
+    statements = chosen(script(of))
+    assert len(statements) == len(ends)
+    for statement, end in zip(statements, ends):
+        assert statement.split()[0] in ('SELECT', 'UPDATE')
+        assert statement.endswith(end)
