@@ -37,6 +37,9 @@ class Finding:
     :param text: what was found, in a sentence
     :param since: when it began, by Cinder's own record, ISO 8601
     :param evidence: the calls that show it
+    :param volume_name: where it is known, as ``server_name``
+    :param host: where the attachment is connected; else where Nova runs the
+        server
     """
 
     kind: str
@@ -47,6 +50,9 @@ class Finding:
     text: str
     since: str | None = None
     evidence: tuple[model.Evidence, ...] = ()
+    volume_name: str | None = None
+    server_name: str | None = None
+    host: str | None = None
 
     @property
     def key(self) -> str:
@@ -59,6 +65,12 @@ class Finding:
                 self.server_id or '-',
             )
         )
+
+    @property
+    def volume(self) -> str:
+        """The volume, for people."""
+        name = f' ({self.volume_name})' if self.volume_name else ''
+        return f'{self.volume_id}{name}'
 
     def to_json(self) -> dict[str, Any]:
         """As it is written to a journal."""
@@ -123,12 +135,15 @@ def find(case: model.Case) -> list[Finding]:
 
 def _finding(kind: str, case: model.Case, problem: Problem) -> Finding:
     attachment_id, server_id, since = None, problem.server_id, None
+    host = None
     if problem.attachment is not None:
         attachment_id = problem.attachment.id
         server_id = problem.attachment.server_id
         since = problem.attachment.attached_at
+        host = problem.attachment.host
     if since is None and case.volume is not None:
         since = case.volume.updated_at
+    server = case.servers.get(server_id or '')
     return Finding(
         kind,
         case.volume_id,
@@ -138,6 +153,9 @@ def _finding(kind: str, case: model.Case, problem: Problem) -> Finding:
         problem.text,
         since,
         case.evidence,
+        volume_name=case.volume.name if case.volume else None,
+        server_name=server.name if server else None,
+        host=host or (server.host if server else None),
     )
 
 
@@ -180,10 +198,11 @@ def stuck_attachment(case: model.Case) -> Iterator[Problem]:
             and attachment.status != 'attached'
             and case.is_old
         ):
+            since = case.volume.updated_at if case.volume else None
             yield Problem(
                 f'an attachment to no server is {attachment.status} in '
                 f'Cinder, and the volume has not changed since '
-                f'{case.volume.updated_at if case.volume else None}',
+                f'{model.utc(since)}',
                 attachment,
             )
 
@@ -196,13 +215,13 @@ def stuck_operation(case: model.Case) -> Iterator[Problem]:
         yield Problem(
             f'the volume is {volume.status} in Cinder'
             + (f', with the migration status {migration}' if migration else '')
-            + f', and nothing has changed since {volume.updated_at}'
+            + f', and nothing has changed since {model.utc(volume.updated_at)}'
         )
     for server in case.servers.values():
         if server.task_state and case.has_passed(server.updated):
             yield Problem(
                 f'Nova is {server.task_state} server {server.id}, and nothing '
-                f'has changed since {server.updated}',
+                f'has changed since {model.utc(server.updated)}',
                 server_id=server.id,
             )
 

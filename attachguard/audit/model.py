@@ -143,6 +143,7 @@ class Volume:
     :param attach_status: of the database; None where it is not known, because
         the API does not show it
     :param updated_at: when its record last changed, UTC, ISO 8601
+    :param name: which a user chose; printable
     """
 
     id: str
@@ -152,6 +153,7 @@ class Volume:
     migration_status: str | None = None
     multiattach: bool = False
     updated_at: str | None = None
+    name: str | None = None
 
     @property
     def busy(self) -> bool:
@@ -209,6 +211,7 @@ class Server:
         as ``root_device``, its root disk
     :param disks: all its volumes; None where they were not read
     :param why: why the presence is not known
+    :param name: which a user chose; printable
     """
 
     id: str
@@ -223,6 +226,7 @@ class Server:
     root_device: str | None = None
     disks: tuple[Disk, ...] | None = None
     why: str = ''
+    name: str | None = None
 
     @property
     def may_boot_from_it(self) -> bool:
@@ -316,9 +320,19 @@ def is_busy(task_state: str | None, status: str | None) -> bool:
 
 
 def stamp(when: datetime.datetime | None = None) -> str:
-    """A time as text, ISO 8601 to the second, in UTC.
+    """A time as text, ISO 8601 to the second, in UTC: ``…T03:04:05Z``.
 
     :param when: now by default
     """
-    when = when or now()
-    return when.astimezone(datetime.timezone.utc).isoformat(timespec='seconds')
+    when = (when or now()).astimezone(datetime.timezone.utc)
+    return f'{when:%Y-%m-%dT%H:%M:%SZ}'
+
+
+def utc(text: str | None) -> str | None:
+    """A time of the OpenStack APIs, as :func:`stamp` writes all times.
+
+    :param text: as for :func:`moment`
+    :returns: unchanged where it is not valid
+    """
+    when = moment(text)
+    return text if when is None else stamp(when)

@@ -22,6 +22,7 @@ from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import inventory
+from attachguard.audit.collect import reader
 from attachguard.audit.repair import advice
 from attachguard.audit.repair import decide
 from attachguard.audit.report import content
@@ -145,9 +146,9 @@ class Audit:
     :param min_age: how long ago a finding must have been seen first
     :param settle: without a state, how long to wait between the two checks
     :param shell: how to write commands for a person
-    :param announce: called before the wait, with its length and the number
-        of findings
-    :param sleep: for tests
+    :param wait: waits for some seconds, before a number of findings is
+        checked a second time
+    :param progress: called for each of those
     """
 
     def __init__(
@@ -159,10 +160,10 @@ class Audit:
         min_age: datetime.timedelta,
         settle: datetime.timedelta = datetime.timedelta(),
         shell: advice.Shell = advice.PLAIN,
-        announce: Callable[[float, int], None] = lambda _seconds, _number: (
-            None
+        wait: Callable[[float, int], None] = lambda seconds, _number: (
+            time.sleep(seconds)
         ),
-        sleep: Callable[[float], None] = time.sleep,
+        progress: reader.Progress = lambda _what, _count: None,
     ) -> None:
         self._cloud = cloud
         self._inventory = read
@@ -171,8 +172,8 @@ class Audit:
         self._min_age = min_age
         self._settle = settle
         self._shell = shell
-        self._announce = announce
-        self._sleep = sleep
+        self._wait = wait
+        self._progress = progress
         #: what was found until now, also where the audit fails
         self.audited = Audited()
 
@@ -197,11 +198,11 @@ class Audit:
                 found = self._check_again(found)
             for finding, case in found:
                 audited.add(self._entry(finding, case))
-            for volume_id, item in self._inventory.cases.without_server(
+            for volume_id, name, item in self._inventory.cases.without_server(
                 self._selection.project
             ):
                 match = foreign.Match(foreign.Reason.NO_SERVER)
-                audited.add(content.Foreign(volume_id, item, match))
+                audited.add(content.Foreign(volume_id, item, match, name))
             if self._state is not None:
                 unknown = {item.volume_id for item in audited.unknown}
                 complete = audited.counts.unknown == len(audited.unknown)
@@ -242,6 +243,7 @@ class Audit:
     def _check(self, case: model.Case) -> Iterator[checks.Finding]:
         if self._selection.projects and case.project_id is None:
             return
+        name = None if case.volume is None else case.volume.name
         for attachment in case.foreign:
             match = self._inventory.rules.match(case, attachment)
             # Those that name no server are added for the whole cloud.
@@ -249,7 +251,7 @@ class Audit:
                 attachment.server_id is not None or self._selection.few
             ):
                 self.audited.add(
-                    content.Foreign(case.volume_id, attachment, match)
+                    content.Foreign(case.volume_id, attachment, match, name)
                 )
         why = case.unknown or '; '.join(
             f'Nova, of server {server.id}: {server.why}'
@@ -257,7 +259,7 @@ class Audit:
         )
         if why:
             self.audited.add(
-                content.Unknown(case.volume_id, why, case.evidence)
+                content.Unknown(case.volume_id, why, case.evidence, name)
             )
         now = model.now()
         found = [
@@ -275,12 +277,12 @@ class Audit:
         """Check each finding a second time, after the time to settle."""
         first = list(found)
         if first:
-            self._announce(self._settle.total_seconds(), len(first))
-            self._sleep(self._settle.total_seconds())
+            self._wait(self._settle.total_seconds(), len(first))
         for volume_id, group in itertools.groupby(
             first, key=lambda item: item[0].volume_id
         ):
             again = self._read(volume_id)
+            self._progress('checked again', 1)
             keys = {finding.key for finding in checks.find(again)}
             for finding, _before in group:
                 if finding.key in keys:

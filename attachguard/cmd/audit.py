@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Mapping
 import datetime
 import os
 import pathlib
@@ -138,10 +139,13 @@ class Audit(selection.SelectingCommand, base.ListCommand):
             return _foreign(audited)
         if parsed_args.unknown:
             return (
-                ('Volume', 'Why'),
-                [(item.volume_id, item.why) for item in audited.unknown],
+                ('Volume', 'Volume name', 'Why'),
+                [
+                    (item.volume_id, item.volume_name, item.why)
+                    for item in audited.unknown
+                ],
             )
-        return _findings(audited, parsed_args)
+        return _findings(audited, report.projects, parsed_args)
 
     def _sum_up(
         self,
@@ -227,6 +231,11 @@ def _report(
     source: str,
     error: str | None,
 ) -> content.Report:
+    projects: Mapping[str, str] = {}
+    if cloud is not None and error is None:
+        projects = cloud.project_names(
+            {entry.finding.project_id for entry in audited.entries} - {None}
+        )
     return content.Report(
         # Also where login fails.
         cloud.name if cloud else os.environ.get('OS_CLOUD', ''),
@@ -244,18 +253,25 @@ def _report(
         tuple(doubts),
         source,
         error,
+        projects,
     )
 
 
 def _findings(
-    audited: runner.Audited, parsed_args: argparse.Namespace
+    audited: runner.Audited,
+    projects: Mapping[str, str],
+    parsed_args: argparse.Namespace,
 ) -> _Table:
     columns: tuple[str, ...] = (
         'Class',
         'What is wrong',
         'Volume',
+        'Volume name',
         'Project',
+        'Project name',
         'Server',
+        'Server name',
+        'Host',
         'Attachment',
         'Since',
         'State',
@@ -274,10 +290,14 @@ def _findings(
             finding.kind,
             finding.text,
             finding.volume_id,
+            finding.volume_name,
             finding.project_id,
+            projects.get(finding.project_id or ''),
             finding.server_id,
+            finding.server_name,
+            finding.host,
             finding.attachment_id,
-            _utc(finding.since),
+            model.utc(finding.since),
             entry.state.value,
             model.stamp(entry.first_seen),
             checks.CLASSES[finding.kind].runbook,
@@ -288,19 +308,17 @@ def _findings(
     return columns, rows
 
 
-def _utc(text: str | None) -> str | None:
-    """A time with its zone, as all other times; unchanged if not valid."""
-    when = model.moment(text)
-    return text if when is None else model.stamp(when)
-
-
 def _foreign(audited: runner.Audited) -> _Table:
     return (
-        ('Why', 'Volume', 'Attachment', 'Server', 'Host', 'Device', 'Status'),
+        (
+            *('Why', 'Volume', 'Volume name', 'Attachment', 'Server'),
+            *('Host', 'Device', 'Status'),
+        ),
         [
             (
                 item.why,
                 item.volume_id,
+                item.volume_name,
                 item.attachment.id,
                 item.attachment.server_id,
                 item.attachment.host,

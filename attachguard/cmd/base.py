@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import functools
@@ -32,6 +33,7 @@ from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import journal
+from attachguard.cmd import progress
 
 if TYPE_CHECKING:
     from openstack import connection as sdk_connection
@@ -52,6 +54,13 @@ exit codes::
   127  the command line, or a file that it names, is invalid
   130  the command was interrupted, by Ctrl-C or SIGTERM
 """
+
+# What a spreadsheet takes for the start of a formula:
+# https://owasp.org/www-community/attacks/CSV_Injection
+_FORMULA = ('=', '+', '-', '@', '\t', '\r')
+
+# Columns of a terminal.
+_WIDTH = 80
 
 # Seconds, for each connect and each read. keystoneauth's own is 10 minutes.
 _TIMEOUT = 120
@@ -110,8 +119,10 @@ class CloudCommand(command.Command):
 
         :returns: the exit code
         """
+        self._progress = progress.Progress(self.app.stderr or sys.stderr)
         try:
             with contextlib.ExitStack() as self._opened:
+                self._opened.callback(self._progress.clear)
                 self._opened.enter_context(_interrupted_by_sigterm())
                 code: int = super().run(parsed_args)
                 return code or self.exit_code
@@ -137,6 +148,7 @@ class CloudCommand(command.Command):
 
     def _print(self, text: str) -> None:
         """Print to standard error, beside the output."""
+        self._progress.clear()
         print(text, file=self.app.stderr or sys.stderr)
 
     def _log_in(self, parsed_args: argparse.Namespace) -> api.Cloud:
@@ -202,17 +214,17 @@ class ListCommand(CloudCommand, lister.Lister):
         :returns: the exit code
         """
         form = parsed_args.formatter
-        if (
-            form == 'table'
-            and TO_DO in column_names
-            and (not parsed_args.columns)
-        ):
-            print_items(self.app.stdout, column_names, data)
+        if form == 'table' and not parsed_args.columns:
+            for number, (title, *values) in enumerate(data, 1):
+                item = dict(zip(column_names[1:], values))
+                name = item.pop(f'{column_names[0]} name', None)
+                title = f'{number}. {named(title, name)}'
+                print_item(self.app.stdout, title, item)
             return 0
+        if form in ('csv', 'value'):
+            data = [[_one_line(cell) for cell in row] for row in data]
         if form == 'csv':
             data = [[_no_formula(cell) for cell in row] for row in data]
-        elif form == 'value':
-            data = [[_one_line(cell) for cell in row] for row in data]
         code: int = super().produce_output(parsed_args, column_names, data)
         return code
 
@@ -220,16 +232,16 @@ class ListCommand(CloudCommand, lister.Lister):
 def _no_formula(cell: object) -> object:
     """Return a cell that a spreadsheet does not run.
 
-    Users choose the names of hosts and devices.
+    Users choose the names of volumes, servers, hosts and devices.
     """
-    if isinstance(cell, str) and cell.startswith(('=', '+', '-', '@')):
+    if isinstance(cell, str) and cell.startswith(_FORMULA):
         return f"'{cell}"
     return cell
 
 
 def _one_line(cell: object) -> object:
     """Return a cell in one line, a script without its comments."""
-    if not isinstance(cell, str) or '\n' not in cell:
+    if not isinstance(cell, str) or len(cell.splitlines()) < 2:
         return cell
     return ' '.join(
         line for line in cell.splitlines() if not line.startswith('#')
@@ -250,29 +262,44 @@ def describe(evidence: model.Evidence) -> str:
     return ' '.join(filter(None, words))
 
 
-def print_items(
-    stream: IO[str], columns: Sequence[str], rows: Iterable[Sequence[object]]
+def print_item(
+    stream: IO[str], title: str, values: Mapping[str, object]
 ) -> None:
-    """Print a list for people, one item below the other, at 80 columns.
+    """Print something for people, one value below the other.
 
-    :param columns: the first is the title; :data:`TO_DO` comes last, and
-        whole, so that it can be copied
-    :param rows: with values of all columns; empty ones are left out
+    All fits a terminal but the script, which is whole, to be copied.
+
+    :param title: of the item
+    :param values: by label; empty ones are left out. A ``… name`` is printed
+        beside what it names, and :data:`TO_DO` last
     """
-    for number, row in enumerate(rows, 1):
-        title, *values = zip(columns, row)
-        print(f'{number}. {title[1]}', file=stream)
-        for name, value in values:
-            if value and name != TO_DO:
-                lines = [
-                    part
-                    for line in str(value).splitlines()
-                    for part in textwrap.wrap(line, 60, break_on_hyphens=False)
-                ]
-                for label, line in zip((name, *[''] * len(lines)), lines):
-                    print(f'   {label:<13} {line}', file=stream)
-        to_do = dict(values).get(TO_DO)
-        print(f'   {TO_DO}:\n{to_do}\n' if to_do else '', file=stream)
+    for line in textwrap.wrap(
+        title, _WIDTH, subsequent_indent='   ', break_on_hyphens=False
+    ):
+        print(line, file=stream)
+    shown = {
+        label: named(value, values.get(f'{label} name'))
+        for label, value in values.items()
+        if value and label != TO_DO and not label.endswith(' name')
+    }
+    width = max(map(len, ('What is wrong', *shown)))
+    for label, value in shown.items():
+        lines = [
+            part
+            for line in value.splitlines()
+            for part in textwrap.wrap(
+                line, _WIDTH - width - 4, break_on_hyphens=False
+            )
+        ]
+        for start, line in zip((label, *[''] * len(lines)), lines):
+            print(f'   {start:<{width}} {line}', file=stream)
+    to_do = values.get(TO_DO)
+    print(f'   {TO_DO}:\n{to_do}\n' if to_do else '', file=stream)
+
+
+def named(value: object, name: object) -> str:
+    """Return an id with its name, if it is known."""
+    return f'{value} ({name})' if name else str(value)
 
 
 def timeout(parsed_args: argparse.Namespace) -> float:

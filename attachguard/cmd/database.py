@@ -77,6 +77,11 @@ class DatabaseCommand(base.CloudCommand):
             raise rest.CloudError(str(exc)) from exc
 
 
+def from_variable(parsed_args: argparse.Namespace) -> bool:
+    """Whether the environment names the database, or nothing does."""
+    return bool(parsed_args.database == os.environ.get(_VARIABLE))
+
+
 def add_inventory_options(parser: argparse.ArgumentParser) -> None:
     """Add where the databases of both services are.
 

@@ -28,7 +28,6 @@ _NEEDED = (
     'eventlet',
     'novaclient',
     'openstack',
-    'tqdm',
     'waitress',
 )
 

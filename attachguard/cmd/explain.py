@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 import pathlib
 from typing import Any
 from typing import TYPE_CHECKING
@@ -111,9 +112,13 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             self.exit_code = base.FOUND
         elif not unknown:
             self.exit_code = base.CLEAN
+        project_id = case.project_id
+        names = cloud.project_names({project_id} - {None})
         rows = {
             'Volume': volume_id,
-            'Project': case.project_id,
+            'Volume name': case.volume.name if case.volume else None,
+            'Project': project_id,
+            'Project name': names.get(project_id or ''),
             'Cinder says': _cinder(case),
             'Nova says': _nova(case, error),
             'Foreign': foreign_lines,
@@ -132,6 +137,30 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             _Lines(value) if isinstance(value, list) else value
             for value in rows.values()
         )
+
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Sequence[Any],
+    ) -> int:
+        """Print everything, for people with the commands whole, at the end.
+
+        :returns: the exit code
+        """
+        if parsed_args.formatter == 'table' and not parsed_args.columns:
+            values = {
+                name: item.human_readable()
+                if isinstance(item, _Lines)
+                else item
+                for name, item in zip(column_names, data)
+            }
+            volume, name = values.pop('Volume'), values.pop('Volume name')
+            title = base.named(f'Volume {volume}', name)
+            base.print_item(self.app.stdout, title, values)
+            return 0
+        code: int = super().produce_output(parsed_args, column_names, data)
+        return code
 
 
 def _guard(files: list[pathlib.Path] | None) -> guard_preview.Guard:
@@ -155,14 +184,16 @@ def _cinder(case: model.Case) -> list[str]:
     if volume is None:
         lines = ['no such volume']
     else:
-        lines = [f'{volume.status}, record changed {volume.updated_at}']
+        lines = [
+            f'{volume.status}, record changed {model.utc(volume.updated_at)}'
+        ]
         if volume.attach_status is not None:
             lines.append(f'attach_status {volume.attach_status}')
         if volume.busy:
             lines.append(f'busy (migration status {volume.migration_status})')
     return lines + [
         f'attachment {item.id}: {item.status} to server {item.server_id}, '
-        f'host {item.host}, {item.device}, since {item.attached_at}'
+        f'host {item.host}, {item.device}, since {model.utc(item.attached_at)}'
         for item in (*case.attachments, *case.foreign)
     ]
 
@@ -170,7 +201,8 @@ def _cinder(case: model.Case) -> list[str]:
 def _nova(case: model.Case, error: str) -> list[str]:
     lines = [error] if error else []
     for server in case.servers.values():
-        line = f'server {server.id}: {server.presence.value}'
+        line = base.named(f'server {server.id}', server.name)
+        line += f': {server.presence.value}'
         if server.attachment_id is not None:
             line += f', by attachment {server.attachment_id}'
         if server.status is not None:

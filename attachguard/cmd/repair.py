@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import contextlib
 import pathlib
 import shlex
-import time
 from typing import Any
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory
 from attachguard.audit.collect import rest
 from attachguard.audit.repair import apply
+from attachguard.audit.repair import journal
 from attachguard.audit.repair import sql_change
 from attachguard.audit.repair import sql_repair
 from attachguard.audit.report import content
@@ -129,6 +129,25 @@ class Repair(
             'yourself first.',
         )
 
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Run the command, and end with what was done, also after Ctrl-C.
+
+        :returns: the exit code
+        """
+        self._journal: journal.Journal | None = None
+        self._undo = ''
+        self._outcomes: dict[str, apply.Outcome] = {}
+        try:
+            code: int = super().run(parsed_args)
+            return code
+        except KeyboardInterrupt:
+            nothing = '' if self._journal else ': nothing was changed'
+            self._print(f'interrupted{nothing}')
+            raise
+        finally:
+            if self._journal is not None:
+                self._sum_up(self._journal)
+
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
@@ -137,7 +156,6 @@ class Repair(
         :returns: columns and rows, for cliff
         """
         self._changes: list[sql_change.Change] = []
-        self._results: collections.Counter[str] = collections.Counter()
         with_sql = parsed_args.sql or parsed_args.execute_sql
         if with_sql and not (parsed_args.database or parsed_args.cinder_conf):
             raise base.BadInput(
@@ -184,8 +202,8 @@ class Repair(
         )
         return (
             (
-                *('Class', 'Result', 'Text', 'Volume', 'Attachment', 'Server'),
-                base.TO_DO,
+                *('Class', 'Result', 'Text', 'Volume', 'Volume name'),
+                *('Attachment', 'Server', 'Server name', base.TO_DO),
             ),
             [
                 (
@@ -193,8 +211,10 @@ class Repair(
                     outcome.result.value,
                     outcome.text,
                     outcome.finding.volume_id,
+                    outcome.finding.volume_name,
                     outcome.finding.attachment_id,
                     outcome.finding.server_id,
+                    outcome.finding.server_name,
                     outcome.script,
                 )
                 for outcome in outcomes
@@ -243,46 +263,61 @@ class Repair(
         parsed_args: argparse.Namespace,
     ) -> list[apply.Outcome]:
         with contextlib.ExitStack() as stack:
-            journal = None
             if parsed_args.yes:
-                journal = state.open_journal(
+                self._journal = state.open_journal(
                     parsed_args.journal, 'repair', cloud
                 )
-                stack.enter_context(contextlib.closing(journal))
-                self._print(f'journal: {journal.path}')
-                # Also after Ctrl-C.
-                stack.callback(self._sum_up, cloud, journal.path)
+                stack.enter_context(contextlib.closing(self._journal))
+                self._print(f'journal: {self._journal.path}')
+                self._undo = _undo(cloud, self._journal.path, parsed_args)
             repair = apply.Repair(
                 cloud,
                 read.rules,
-                journal,
+                self._journal,
                 read.cases.holders,
                 self._shell(cloud, parsed_args),
             )
-            outcomes = []
-            for outcome in self._repair(repair, found, parsed_args.limit):
-                outcomes.append(outcome)
-                self._results[outcome.result.value] += 1
+            outcomes = self._recorded(
+                self._repair(repair, found, parsed_args.limit)
+            )
             if opened is not None:
                 by_sql = sql_repair.SqlRepair(
                     repair,
                     opened,
-                    journal if parsed_args.execute_sql else None,
+                    self._journal if parsed_args.execute_sql else None,
                 )
-                outcomes = list(self._repair_by_sql(by_sql, outcomes))
+                outcomes = self._recorded(
+                    self._repair_by_sql(by_sql, outcomes)
+                )
                 self._changes = by_sql.changes
             if any(o.result is apply.Result.REPAIRED for o in outcomes):
-                time.sleep(parsed_args.grace.total_seconds())
-                outcomes = repair.recheck_repaired(outcomes)
+                self._progress.wait(
+                    'last check', parsed_args.grace.total_seconds()
+                )
+                outcomes = self._recorded(repair.recheck_repaired(outcomes))
         if not parsed_args.yes:
             self._print('Nothing was changed: add --yes to repair.')
         return outcomes
 
-    def _sum_up(self, cloud: api.Cloud, path: pathlib.Path) -> None:
-        counts = [f'{n} {result}' for result, n in self._results.items()]
-        self._print(', '.join(counts) or 'nothing was repaired')
-        if self._results.keys() - {apply.Result.BY_HAND.value}:
-            self._print(f'to undo it: {_undo_command(cloud, path)}')
+    def _recorded(
+        self, outcomes: Iterable[apply.Outcome]
+    ) -> list[apply.Outcome]:
+        """Return the outcomes, and keep each for the summary."""
+        done = []
+        for outcome in outcomes:
+            done.append(outcome)
+            self._outcomes[outcome.finding.key] = outcome
+        return done
+
+    def _sum_up(self, written: journal.Journal) -> None:
+        counts = collections.Counter(
+            outcome.result.value for outcome in self._outcomes.values()
+        )
+        done = ', '.join(f'{n} {result}' for result, n in counts.items())
+        self._print(f'{done or "0 repaired"}; journal: {written.path}')
+        # Also what was interrupted before its result was known.
+        if written.acts:
+            self._print(f'to undo it: {self._undo}')
 
     def _repair(
         self,
@@ -295,7 +330,7 @@ class Repair(
         for number, entry in enumerate(found, 1):
             outcome = repair.repair(entry.finding)
             self._print(
-                f'{number}/{len(found)} {entry.finding.volume_id} '
+                f'{number}/{len(found)} {entry.finding.volume} '
                 f'{entry.finding.kind}: {outcome.result.value}'
             )
             yield outcome
@@ -317,7 +352,7 @@ class Repair(
             if by_sql.applies_to(outcome):
                 outcome = by_sql.repair(outcome)
                 self._print(
-                    f'{outcome.finding.volume_id} {outcome.finding.kind}, by '
+                    f'{outcome.finding.volume} {outcome.finding.kind}, by '
                     f'SQL: {outcome.result.value}'
                 )
             yield outcome
@@ -344,10 +379,18 @@ class Repair(
         return 0
 
 
-def _undo_command(cloud: api.Cloud, path: pathlib.Path) -> str:
-    return shlex.join(
-        ('attachguard', 'undo', *cloud.login, str(path), '--yes')
-    )
+def _undo(
+    cloud: api.Cloud, path: pathlib.Path, parsed_args: argparse.Namespace
+) -> str:
+    """Return the command that undoes the repair."""
+    words = ['attachguard', 'undo', *cloud.login, str(path), '--yes']
+    more = ''
+    if parsed_args.execute_sql and parsed_args.cinder_conf:
+        words += ['--cinder-conf', str(parsed_args.cinder_conf.absolute())]
+    elif parsed_args.execute_sql and not database.from_variable(parsed_args):
+        # The URL contains a password.
+        more = '  # with --database, as in this repair'
+    return f'{shlex.join(words)}{more}'
 
 
 def _exit_code(results: set[apply.Result], left: int, unknown: bool) -> int:

@@ -5,13 +5,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import hashlib
 import pathlib
-from typing import Any
-from typing import IO
 
 from attachguard.audit import checks
 from attachguard.audit import confirmation
@@ -69,25 +66,23 @@ class InventoryCommand(base.CloudCommand):
         parsed_args: argparse.Namespace,
         lists: reader.Lists | None = None,
     ) -> Iterator[inventory.Inventory]:
-        """Prepare to read a cloud, with progress bars on a terminal.
+        """Prepare to read a cloud, and show the progress.
 
         :param lists: of its resources; None for those of the APIs
         """
         patterns: dict[str, list[str]] = {}
         for key, pattern in parsed_args.foreign_pattern:
             patterns.setdefault(key, []).append(pattern)
-        with (
-            _progress(self.app.stderr) as show,
-            inventory.Inventory(
-                cloud,
-                patterns,
-                parsed_args.compute_host,
-                parsed_args.stuck_after,
-                show,
-                lists,
-            ) as opened,
-        ):
+        with inventory.Inventory(
+            cloud,
+            patterns,
+            parsed_args.compute_host,
+            parsed_args.stuck_after,
+            self._progress,
+            lists,
+        ) as opened:
             yield opened
+        self._progress.clear()
 
     @staticmethod
     def _shell(
@@ -186,10 +181,9 @@ class SelectingCommand(InventoryCommand):
             parsed_args.older_than,
         )
 
-    def _announce(self, seconds: float, number: int) -> None:
-        """Say that a wait begins, which would look like a hang."""
-        if seconds:
-            self._print(f'suspects: {number}; second check in {seconds:.0f} s')
+    def _wait(self, seconds: float, number: int) -> None:
+        """Wait before the second check, and show how long still."""
+        self._progress.wait(f'suspects: {number}; second check', seconds)
 
     def _audit(
         self,
@@ -215,36 +209,6 @@ class SelectingCommand(InventoryCommand):
             parsed_args.min_age,
             parsed_args.settle,
             self._shell(cloud, parsed_args),
-            self._announce,
+            self._wait,
+            self._progress,
         )
-
-
-@contextlib.contextmanager
-def _progress(stream: IO[str]) -> Iterator[Callable[[str, int], None]]:
-    """Show what has been read, if the stream is a terminal.
-
-    :param stream: where to
-    :returns: to be called with what was read, and how many more
-    """
-    try:
-        import tqdm
-    except ImportError as exc:
-        raise base.extra_is_missing(exc) from exc
-    bars: dict[str, tqdm.tqdm[Any]] = {}
-
-    def show(what: str, count: int) -> None:
-        if what not in bars:
-            # disable=None: only on a terminal.
-            bars[what] = stack.enter_context(
-                tqdm.tqdm(
-                    desc=f'{what:>11}',
-                    unit='',
-                    file=stream,
-                    leave=False,
-                    disable=None,
-                )
-            )
-        bars[what].update(count)
-
-    with contextlib.ExitStack() as stack:
-        yield show

@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 from collections import abc
 from importlib import metadata
+import logging
 import sys
+import time
 from typing import Any
 import warnings
 
@@ -57,6 +59,17 @@ class Shell(app.App):
             # "attachguard demo --help" shows the help of the command demo.
             deferred_help=True,
         )
+
+    def configure_logging(self) -> None:
+        """Add the handlers of logs; the times in a file are in UTC."""
+        super().configure_logging()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                formatter = logging.Formatter(
+                    self.LOG_FILE_MESSAGE_FORMAT, '%Y-%m-%dT%H:%M:%SZ'
+                )
+                formatter.converter = time.gmtime
+                handler.setFormatter(formatter)
 
     def build_option_parser(
         self,

@@ -37,5 +37,6 @@ def open_journal(
         now = datetime.datetime.now(datetime.timezone.utc)
         path = directory() / f'{what}-{now:%Y%m%dT%H%M%S.%f}Z.jsonl'
     return journal.Journal(
-        path, {'what': what, 'cloud': cloud.identity, 'started': model.stamp()}
+        path.absolute(),
+        {'what': what, 'cloud': cloud.identity, 'started': model.stamp()},
     )

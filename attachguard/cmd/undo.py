@@ -102,12 +102,12 @@ class Undo(database.DatabaseCommand, base.ListCommand):
         else:
             self.exit_code = base.CLEAN
         return (
-            ('Act', 'Volume', 'What was done', 'Result', 'Text'),
+            ('What was done', 'Act', 'Volume', 'Result', 'Text'),
             [
                 (
+                    outcome.call,
                     outcome.number,
                     outcome.volume_id,
-                    outcome.call,
                     outcome.result.value,
                     outcome.text,
                 )

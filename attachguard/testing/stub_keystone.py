@@ -89,6 +89,7 @@ class StubKeystone(service.Service):
         service.Route('DELETE', '/v3/auth/tokens', 'token_api.revoke'),
         service.Route('GET', '/v3/auth/catalog', 'token_api.show_catalog'),
         service.Route('GET', '/v3/auth/projects', 'project_api.list_own'),
+        service.Route('GET', '/v3/projects', 'project_api.index'),
         service.Route('GET', '/v3/projects/{id}', 'project_api.show'),
     )
 
@@ -549,6 +550,20 @@ class ProjectApi:
         """List the projects in which the caller has a role."""
         caller = self._keystone.caller(request)
         views = [self._view(project_id) for project_id in caller.user.roles]
+        links = {'next': None, 'previous': None, 'self': request.path_url}
+        return service.respond(200, {'projects': views, 'links': links})
+
+    def index(self, request: service.Request) -> webob.Response:
+        """List all projects to an administrator."""
+        if 'admin' not in self._keystone.caller(request).roles:
+            raise service.Refused(
+                403,
+                'You are not authorized to perform the requested action: '
+                'identity:list_projects.',
+            )
+        views = [
+            self._view(project_id) for project_id in self._keystone.projects
+        ]
         links = {'next': None, 'previous': None, 'self': request.path_url}
         return service.respond(200, {'projects': views, 'links': links})
 

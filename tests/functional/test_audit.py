@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import termios
+import time
 from typing import Any
 import uuid
 
@@ -429,7 +430,7 @@ def test_what_does_not_move_is_found_with_its_age(scene: Scene) -> None:
         ('stuck-operation', stuck.id),
         ('stuck-operation', of_server.id),
     }
-    assert _LONG_AGO in next(
+    assert '2026-01-02T03:04:05Z' in next(
         row['What is wrong'] for row in rows if row['Volume'] == stuck.id
     )
     assert scene.found('--stuck-after', '9999d') == []
@@ -842,11 +843,94 @@ def test_findings_fit_a_terminal(scene: Scene) -> None:
     assert script in ran.out
 
 
+@pytest.mark.parametrize('form', ['--foreign', '--unknown', 'explain', 'undo'])
+def test_every_list_fits_a_terminal(scene: Scene, form: str) -> None:
+    volume = scene.volume(name='a name that is rather long ' * 8)
+    server_id = None if form == '--foreign' else str(uuid.uuid4())
+    scene.record(volume, server_id, host='compute1', mountpoint='/x' * 60)
+    command = ['audit', '--once', '--settle=0s', form]
+    if form == '--unknown':
+        scene.cloud.nova.faults.add(500, None, f'/servers/{server_id}')
+    elif form == 'explain':
+        command = [form, volume.id]
+    elif form == 'undo':
+        scene.repair('--yes', '--compute-host', 'old')
+        scene.forged()
+        scene.repair('--yes')
+        command = [form, str(_journals(scene)[-1])]
+    lines = scene.run(*command).out.splitlines()
+    assert len(lines) > 3
+    assert max(map(len, lines)) <= 80
+
+
+_NAMES = ('Volume name', 'Project name', 'Server name', 'Host')
+
+
+@pytest.mark.parametrize('mode', [['--once', '--settle=0s'], ['--all']])
+def test_names_are_beside_ids(scene: Scene, mode: list[str]) -> None:
+    server = scene.server(name='web-1')
+    volume = scene.attached(server, name='=db')
+    scene.cloud.cinderclient('member').volumes.begin_detaching(volume.id)
+    command = ('audit', *mode)
+    (row,) = scene.run(*command, '-f', 'json').rows
+    assert [row[name] for name in _NAMES] == [
+        '=db',
+        'demo',
+        'web-1',
+        server.host,
+    ]
+    text = scene.run(*command).out
+    for named in (
+        f'Volume        {volume.id} (=db)',
+        f'Project       {scene.project} (demo)',
+        f'Server        {server.id} (web-1)',
+        f'Host          {server.host}',
+    ):
+        assert f'   {named}\n' in text
+    assert '"\'=db"' in scene.run(*command, '-f', 'csv').out
+    explained = scene.run('explain', volume.id).out
+    for named in (
+        f'Volume {volume.id} (=db)\n',
+        f'{scene.project} (demo)\n',
+        f'server {server.id} (web-1): has',
+    ):
+        assert named in explained
+
+
+def test_names_of_projects_are_left_out_where_keystone_refuses(
+    scene: Scene,
+) -> None:
+    scene.forged()
+    scene.cloud.keystone.faults.add(403, None, '/v3/projects')
+    ran = scene.audit()
+    assert ran.code == 3
+    assert [row['Project name'] for row in ran.rows] == [None]
+    assert 'projects' not in ran.err
+
+
+def test_projects_are_listed_once_and_only_for_findings(scene: Scene) -> None:
+    def listed() -> int:
+        return sum(
+            request.path.endswith('/v3/projects')
+            for request in scene.cloud.keystone_server.requests
+        )
+
+    assert scene.audit().code == 0
+    assert listed() == 0
+    for _ in range(3):
+        scene.forged()
+    assert scene.audit().code == 3
+    assert listed() == 1
+
+
 def test_a_repair_ends_with_the_command_that_undoes_it(scene: Scene) -> None:
     volume = scene.forged()
-    done = scene.repair('--yes')
-    *_more, line = done.err.splitlines()
-    assert '1 repaired' in done.err
+    done = scene.repair('--yes', '--journal', 'journal of today.jsonl')
+    *_more, summary, line = done.err.splitlines()
+    journal = scene.directory / 'journal of today.jsonl'
+    assert summary == f'1 repaired; journal: {journal}'
+    # In any directory.
+    scene.monkeypatch.chdir('/')
     name, *words = shlex.split(line.removeprefix('to undo it: '))
     assert name == 'attachguard'
     assert volume.status == 'available'
@@ -887,8 +971,25 @@ def test_a_list_of_values_has_one_line_for_each(scene: Scene) -> None:
 def test_all_times_have_their_zone(scene: Scene) -> None:
     scene.forged()
     (row,) = scene.audit().rows
-    assert row['Since'].endswith('+00:00')
-    assert row['First seen'].endswith('+00:00')
+    assert row['Since'].endswith('Z')
+    assert row['First seen'].endswith('Z')
+
+
+def test_times_in_a_log_file_have_their_zone(scene: Scene) -> None:
+    log = scene.directory / 'log'
+    scene.monkeypatch.setenv('TZ', 'Asia/Kathmandu')
+    time.tzset()
+    try:
+        scene.run('--log-file', str(log), 'audit', '--once', '--settle=0s')
+    finally:
+        scene.monkeypatch.undo()
+        time.tzset()
+    line = log.read_text().splitlines()[0]
+    written = re.match(r'\[(.*Z)\] ', line)
+    assert written is not None, line
+    when = datetime.datetime.fromisoformat(written[1])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    assert abs(now - when) < datetime.timedelta(hours=1)
 
 
 def test_a_wait_is_announced(scene: Scene) -> None:
@@ -1301,6 +1402,7 @@ def test_progress_is_shown_only_on_a_terminal(
         command, env=_environment(), capture_output=True, check=False
     )
     assert piped.returncode == 3, piped.stderr
+    # It takes less than the time between two lines.
     assert b'volumes' not in piped.stderr
     assert b'\r' not in piped.stderr
 
@@ -1319,7 +1421,9 @@ def test_progress_is_shown_only_on_a_terminal(
                 seen += chunk
     os.close(terminal)
     assert process.returncode == 3
-    assert b'volumes' in seen
+    # One line, which is gone at the end, and the summary.
+    assert b'\rvolumes 2' in seen
+    assert seen.count(b'\n') == 1
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -1346,14 +1450,35 @@ def test_an_interrupted_repair_can_be_run_again(
         assert interrupted.code == 130
     finally:
         signal.signal(signal.SIGINT, before)
-    assert 'to undo it: attachguard undo ' in interrupted.err
+    (journal,) = _journals(scene)
+    *_more, stopped, summary, undo = interrupted.err.splitlines()
+    assert stopped == 'interrupted'
+    # Also the one that was being repaired, whose result is not known.
+    assert summary == f'{len(calls) - 1} repaired; journal: {journal}'
+    assert undo == f'to undo it: attachguard undo {journal} --yes'
     states = {volume.status for volume in volumes}
     assert states in ({'available', 'in-use'}, {'in-use'})
-    (journal,) = _journals(scene)
     assert scene.repair('--yes').code == 4
     assert {volume.status for volume in volumes} == {'available'}
     # What the first run did can still be undone.
     assert scene.run('undo', str(journal), '--yes').code == 4
+
+
+def test_a_repair_that_is_interrupted_before_it_begins_says_so(
+    scene: Scene,
+) -> None:
+    scene.forged()
+
+    def interrupt(*_arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    scene.monkeypatch.setattr(
+        'attachguard.audit.collect.case_builder.read_case', interrupt
+    )
+    ran = scene.repair('--yes')
+    assert ran.code == 130
+    assert ran.err.splitlines()[-1] == 'interrupted: nothing was changed'
+    assert scene.written() == []
 
 
 # What only SQL can repair.
@@ -1447,6 +1572,9 @@ def test_sql_is_executed_and_undone(scene: Scene, database: str) -> None:
     assert _deleted(database, attachment_id)
 
     (journal,) = _journals(scene)
+    assert done.err.splitlines()[-1] == (
+        f'to undo it: attachguard undo {journal} --yes'
+    )
     scene.monkeypatch.delenv('ATTACHGUARD_DATABASE')
     without = scene.run('undo', str(journal), '--yes', '-f', 'json')
     assert without.code == 1

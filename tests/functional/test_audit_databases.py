@@ -105,7 +105,10 @@ class Place:
     def copy(self, scene: Scene) -> None:
         """Copy what is in a cloud of stubs."""
         cinder, nova = scene.cloud.cinder, scene.cloud.nova
-        volumes = [_volume(**vars(item)) for item in cinder.volumes.values()]
+        volumes = [
+            _volume(**vars(item), display_name=item.name)
+            for item in cinder.volumes.values()
+        ]
         for item in cinder.attachments.values():
             if item.volume_id not in cinder.volumes:
                 volumes.append(_volume(id=item.volume_id, deleted=True))
@@ -133,6 +136,7 @@ class Place:
                     uuid=server.id,
                     project_id=server.project_id,
                     host=server.host,
+                    display_name=server.name,
                     vm_state=_VM_STATES.get(
                         server.status, server.status.lower()
                     ),
@@ -166,6 +170,7 @@ def _volume(**values: Any) -> dict[str, Any]:
         'created_at': CREATED,
         'updated_at': CREATED,
         'deleted': False,
+        'display_name': None,
     }
     row.update((key, values[key]) for key in row if key in values)
     for key in ('created_at', 'updated_at'):
@@ -283,8 +288,12 @@ def _rows(scene: Scene, *arguments: str) -> list[dict[str, Any]]:
         'Class',
         'What is wrong',
         'Volume',
+        'Volume name',
         'Project',
+        'Project name',
         'Server',
+        'Server name',
+        'Host',
         'Attachment',
         'Since',
         'What to do',
@@ -346,6 +355,30 @@ def test_the_summary_and_the_page_name_the_databases(
     assert scene.audit(*place.arguments).code == 0
     # The lists cost the APIs nothing.
     assert scene.cloud.cinder_server.requests == []
+
+
+def test_the_progress_moves_while_a_database_is_read(
+    scene: Scene, place: Place
+) -> None:
+    for _ in range(3):
+        scene.attached(scene.server())
+    place.copy(scene)
+    seen: list[tuple[str, int]] = []
+
+    def show(_self: Any, step: str, count: int) -> None:
+        if count:
+            seen.append((step, count))
+
+    scene.monkeypatch.setattr(
+        'attachguard.cmd.progress.Progress.__call__', show
+    )
+    scene.monkeypatch.setattr('attachguard.audit.collect.rest.PAGE_SIZE', 1)
+    assert scene.audit(*place.arguments).code == 0
+    assert seen == [
+        (what, 1)
+        for what in ('volumes', 'attachments', 'servers')
+        for _ in range(4)
+    ]
 
 
 @pytest.mark.parametrize('by', ['volume', 'server'])

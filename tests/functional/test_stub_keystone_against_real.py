@@ -229,7 +229,9 @@ def test_own_catalog_and_projects(pair: Pair) -> None:
             (own,) = (p['id'] for p in own_projects['projects'])
             for project_id in (own, 'no-such'):
                 client.request('GET', f'/v3/projects/{project_id}')
+            client.request('GET', '/v3/projects')
         client.token = None
+        client.request('GET', '/v3/projects')
         client.request('GET', '/v3/auth/catalog')
         client.request('GET', '/v3/auth/projects')
 

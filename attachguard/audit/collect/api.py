@@ -2,6 +2,8 @@
 
 """Cinder and Nova of one cloud, as an administrator sees them.
 
+Of Keystone, only the names of projects.
+
 The only module of the audit that talks to a cloud, through the adapters of
 openstacksdk.  It never sends a service token: that would switch off Cinder's
 own check before it deletes an attachment (CVE-2023-2088).
@@ -9,6 +11,7 @@ own check before it deletes an attachment (CVE-2023-2088).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterator
 import contextlib
 import dataclasses
@@ -16,11 +19,14 @@ from typing import Any
 from typing import Protocol
 
 from keystoneauth1 import exceptions as ksa_exceptions
+from oslo_log import log as logging
 
 from attachguard.audit import model
 from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
 from attachguard.guard import request as guard_request
+
+LOG = logging.getLogger(__name__)
 
 #: The first version that lists and deletes attachments; up to 3.30 an
 #: administrator can filter volumes by any column.
@@ -59,6 +65,10 @@ class Connection(Protocol):
     @property
     def compute(self) -> rest.Adapter:
         """Nova."""
+
+    @property
+    def identity(self) -> Any:
+        """Keystone: an adapter, of either version."""
 
 
 class Cloud:
@@ -134,6 +144,35 @@ class Cloud:
         """The project of the credentials."""
         found: str | None = self._connection.session.get_project_id()
         return found
+
+    def project_names(self, ids: Collection[str | None]) -> dict[str, str]:
+        """Read the names of projects, by one list of all of them.
+
+        :param ids: of the projects
+        :returns: the names by id, of those that Keystone lists: none where
+            the credentials may not list projects, which the audit does not
+            need
+        """
+        if not ids:
+            return {}
+        try:
+            service = rest.Service(
+                self._connection.identity, '', self._timeout
+            )
+            response = service.call('GET', '/projects')
+        except Exception as exc:
+            # openstacksdk has its own exceptions: see _service.
+            LOG.debug('Names of projects are not known: %s', exc)
+            return {}
+        found = response.body.get('projects')
+        if response.status != 200 or not isinstance(found, list):
+            LOG.debug('Names of projects are not known: %s', response.why)
+            return {}
+        return {
+            row['id']: rows.printable(str(row.get('name'))) or ''
+            for row in found
+            if isinstance(row, dict) and row.get('id') in ids
+        }
 
     def cinder(
         self,

@@ -23,7 +23,7 @@ _PATIENCE = 10
 # Named as the APIs name them, to be parsed likewise.
 _VOLUME = """
 SELECT volumes.id, project AS "os-vol-tenant-attr:tenant_id", status,
-       migration_status, multiattach, updated_at, evidence
+       migration_status, multiattach, updated_at, name, evidence
 FROM volumes JOIN pages ON pages.id = page WHERE volumes.id = ?
 """
 _ATTACHMENTS = """
@@ -34,14 +34,16 @@ SELECT attachments.volume, attachments.id, server AS instance,
        coalesce(volumes.attached_at, attachments.attached_at) AS attached_at,
        evidence, (
            SELECT project FROM volumes WHERE volumes.id = attachments.volume
-       ) AS project
+       ) AS project, (
+           SELECT name FROM volumes WHERE volumes.id = attachments.volume
+       ) AS volume_name
 FROM attachments JOIN pages ON pages.id = attachments.page
 LEFT JOIN volumes ON volumes.id = attachments.volume
                  AND volumes.attachment = attachments.id
 """
 _SERVERS = """
 SELECT DISTINCT server_volumes.server, task_state, status, updated, host,
-       evidence
+       name, evidence
 FROM server_volumes JOIN pages ON pages.id = page
 LEFT JOIN servers ON servers.server = server_volumes.server
 WHERE volume = ?
@@ -58,7 +60,7 @@ class Cases:
     :param cloud: to query
     :param tables: with everything that was read
     :param rules: which attachments are foreign
-    :param progress: called for each query
+    :param progress: called with the number of suspects, and for each
     """
 
     def __init__(
@@ -82,28 +84,34 @@ class Cases:
         :param wanted: whether to include the volumes of a project; it is None
             where the volume was not listed
         """
+        (number,) = self._tables.execute(
+            'SELECT count(DISTINCT volume) FROM suspects'
+        ).fetchone()
+        self._progress('suspects', number)
         for volume_id, project_id in self._tables.execute(
             """
             SELECT DISTINCT volume, project FROM suspects
             LEFT JOIN volumes ON volumes.id = suspects.volume ORDER BY volume
             """
         ):
+            self._progress('checking', 1)
             if wanted(project_id):
                 yield self._case(volume_id)
 
     def without_server(
         self, wanted: Callable[[str | None], bool]
-    ) -> Iterator[tuple[str, model.Attachment]]:
+    ) -> Iterator[tuple[str, str | None, model.Attachment]]:
         """The attachments that name no server, which need no query.
 
         :param wanted: as for :meth:`suspects`
-        :returns: with the ids of their volumes
+        :returns: with the ids and names of their volumes
         """
         for row in self._tables.execute(
             f'{_ATTACHMENTS} WHERE server IS NULL'
         ):
             if wanted(row['project']):
-                yield row['volume'], rows.attachment(dict(row))
+                name = rows.printable(row['volume_name'])
+                yield row['volume'], name, rows.attachment(dict(row))
 
     def holders(self, volume_id: str) -> list[str]:
         """The servers that Nova listed with a volume."""
@@ -155,6 +163,7 @@ class Cases:
                 status=row['status'],
                 updated=row['updated'],
                 host=row['host'],
+                name=rows.printable(row['name']),
             )
             builder.evidence.append(
                 _evidence(row, f'Nova: server {server_id} has it')
@@ -168,7 +177,6 @@ class Cases:
         for server_id, query in self._tables.execute(
             'SELECT server, query FROM suspects WHERE volume = ?', (volume_id,)
         ):
-            self._progress('suspects', 1)
             if query == comparison.Query.VOLUME:
                 read_volume = True
             if server_id:

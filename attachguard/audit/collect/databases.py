@@ -48,6 +48,7 @@ _VOLUMES = _table(
     'migration_status',
     'multiattach',
     'deleted',
+    'display_name',
     created_at=sa.DateTime,
     updated_at=sa.DateTime,
 )
@@ -72,6 +73,7 @@ _INSTANCES = _table(
     'task_state',
     'host',
     'deleted',
+    'display_name',
     'hidden',
     created_at=sa.DateTime,
     updated_at=sa.DateTime,
@@ -181,6 +183,7 @@ class Databases:
             volumes.migration_status,
             volumes.multiattach,
             sa.func.coalesce(volumes.updated_at, volumes.created_at),
+            volumes.display_name,
         ).where(volumes.deleted == sa.false(), *_equal(_VOLUMES, filters))
         if not filters:
             query = query.where(
@@ -239,6 +242,7 @@ class Databases:
                 servers.task_state,
                 sa.func.coalesce(servers.updated_at, servers.created_at),
                 servers.host,
+                servers.display_name,
                 mappings.volume_id,
                 mappings.attachment_id,
             )
@@ -498,7 +502,15 @@ def _time(value: datetime.datetime | None) -> str | None:
 
 
 def _volumes(found: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
-    for volume, project, status, migration, multiattach, updated in found:
+    for (
+        volume,
+        project,
+        status,
+        migration,
+        multiattach,
+        updated,
+        name,
+    ) in found:
         yield {
             'id': volume,
             'os-vol-tenant-attr:tenant_id': project,
@@ -506,6 +518,7 @@ def _volumes(found: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
             'migration_status': migration,
             'multiattach': bool(multiattach),
             'updated_at': _time(updated),
+            'name': name,
             'attachments': [],
         }
 
@@ -526,7 +539,7 @@ def _attachments(found: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
 def _servers(found: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
     for server, group in itertools.groupby(found, operator.itemgetter(0)):
         first, *more = group
-        _id, project, vm_state, task_state, updated, host, *_ = first
+        _id, project, vm_state, task_state, updated, host, name, *_ = first
         yield {
             'id': server,
             'tenant_id': project,
@@ -534,6 +547,7 @@ def _servers(found: Iterable[sa.Row[Any]]) -> Iterator[dict[str, Any]]:
             'OS-EXT-STS:task_state': task_state,
             'updated': _time(updated),
             'OS-EXT-SRV-ATTR:host': host,
+            'name': name,
             'os-extended-volumes:volumes_attached': [
                 {'id': volume_id, 'attachment_id': attachment_id}
                 for *_, volume_id, attachment_id in (first, *more)

@@ -28,7 +28,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     :param patterns: of the operator, for what is foreign
     :param compute_hosts: in addition to those that Nova lists
     :param stuck_after: what has not changed for so long is stuck
-    :param progress: called with what is read, and how much more of it
+    :param progress: called with what is read or done, and how much more of it
     :param lists: of its resources; None for those of the APIs
     """
 
@@ -43,6 +43,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     ) -> None:
         self._cloud = cloud
         self._lists = lists or cloud
+        self._progress = progress
         hosts, self._down = cloud.compute_hosts()
         #: which attachments are foreign in this cloud
         self.rules = foreign.Rules(
@@ -95,6 +96,7 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
             be read, or not of all projects
         """
         self._reader.read()
+        self._progress('comparing', 0)
         self._agreement = comparison.compare(
             self._tables,
             self.rules.compute_hosts or (),

@@ -27,7 +27,7 @@ from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
 from attachguard.guard import cinder
 
-#: Called with what is read, and how much more of it.
+#: Called with what is read or done, and how much more of it.
 Progress = Callable[[str, int], None]
 
 # Servers that are remembered as witnesses: the first and the last ones.
@@ -52,11 +52,11 @@ PRAGMA synchronous = OFF;
 PRAGMA temp_store = FILE;
 CREATE TABLE pages (id INTEGER PRIMARY KEY, evidence TEXT);
 CREATE TABLE volumes (id, project, status, migration_status, multiattach,
-                      updated_at, page, attachment, host_name, device,
+                      updated_at, name, page, attachment, host_name, device,
                       attached_at);
 CREATE TABLE attachments (volume, server, id, status, host_name, device,
                           attached_at, page);
-CREATE TABLE server_volumes (volume, server, host, attachment, page);
+CREATE TABLE server_volumes (volume, server, host, attachment, name, page);
 CREATE TABLE servers (server, task_state, status, updated);
 CREATE TABLE compute_hosts (host PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE mismatched (volume, status, attach_status, page);
@@ -331,6 +331,7 @@ class Reader:
                         host,
                         # Nova's lists have none.
                         item.get('attachment_id'),
+                        row.get('name'),
                         number,
                     )
                     for item in volumes
@@ -372,6 +373,7 @@ def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
         row['migration_status'],
         row['multiattach'],
         row['updated_at'],
+        row.get('name'),
         page,
     )
     details = ('attachment_id', 'host_name', 'device', 'attached_at')

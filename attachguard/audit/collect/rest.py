@@ -109,7 +109,8 @@ class Service:
     """A service, called with retries.
 
     :param adapter: of it
-    :param version: the microversion, where a call names no other
+    :param version: the microversion, where a call names no other; empty for
+        a service that has none
     :param timeout: seconds, for each connect and each read
     """
 
@@ -147,7 +148,7 @@ class Service:
             response = self._adapter.request(
                 path,
                 method,
-                microversion=version or self._version,
+                microversion=version or self._version or None,
                 raise_exc=False,
                 redirect=False,
                 # keystoneauth would log whole pages, and connection_info.

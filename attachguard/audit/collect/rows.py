@@ -51,6 +51,7 @@ def volume(row: Mapping[str, Any]) -> model.Volume:
         migration_status=row.get('migration_status'),
         multiattach=bool(row.get('multiattach')),
         updated_at=row.get('updated_at') or row.get('created_at'),
+        name=printable(row.get('name')),
     )
 
 
@@ -110,4 +111,5 @@ def server(row: object, server_id: str, volume_id: str) -> model.Server:
         mappings=mappings,
         host=row.get('OS-EXT-SRV-ATTR:host'),
         root_device=row.get('OS-EXT-SRV-ATTR:root_device_name'),
+        name=printable(row.get('name')),
     )

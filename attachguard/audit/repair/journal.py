@@ -48,11 +48,12 @@ class Journal:
     :param path: the file, which must not exist
     :param header: what its first line says of the run
     :raises JournalError: it cannot be created
+    :ivar acts: how many changes were begun
     """
 
     def __init__(self, path: pathlib.Path, header: Mapping[str, Any]) -> None:
         self.path = path
-        self._acts = 0
+        self.acts = 0
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._file = os.open(
@@ -81,8 +82,8 @@ class Journal:
         :raises JournalError: the change cannot be recorded, and must not be
             made; or its result cannot
         """
-        self._acts += 1
-        number = self._acts
+        self.acts += 1
+        number = self.acts
         self._write({'act': number, 'at': model.stamp(), **act})
         done: dict[str, Any] = {}
         yield done

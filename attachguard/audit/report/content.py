@@ -8,6 +8,7 @@ The audit counts everything and keeps the first findings of a long list:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import dataclasses
 import datetime
 import enum
@@ -49,11 +50,13 @@ class Foreign:
 
     :param volume_id: a UUID
     :param match: how it is recognised
+    :param volume_name: where it is known
     """
 
     volume_id: str
     attachment: model.Attachment
     match: foreign.Match
+    volume_name: str | None = None
 
     @property
     def why(self) -> str:
@@ -68,11 +71,13 @@ class Unknown:
     :param volume_id: a UUID
     :param why: why not
     :param evidence: the calls that failed
+    :param volume_name: where it is known
     """
 
     volume_id: str
     why: str
     evidence: tuple[model.Evidence, ...] = ()
+    volume_name: str | None = None
 
 
 def _zeros() -> dict[str, int]:
@@ -134,6 +139,7 @@ class Report:
     :param source: from where the inventory was read; empty if it was not
     :param error: why the audit failed; None where it did not. What a failed
         audit did not find may exist all the same
+    :param projects: the names of projects of the findings, by id
     """
 
     cloud: str
@@ -151,6 +157,7 @@ class Report:
     doubts: tuple[str, ...] = ()
     source: str = ''
     error: str | None = None
+    projects: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def success(self) -> bool:

@@ -49,7 +49,7 @@ class Session:
 
 @dataclasses.dataclass
 class Connection:
-    """Both services by one adapter."""
+    """All services by one adapter."""
 
     compute: Adapter
     session: Any = dataclasses.field(default_factory=Session)
@@ -57,6 +57,10 @@ class Connection:
 
     @property
     def block_storage(self) -> Adapter:
+        return self.compute
+
+    @property
+    def identity(self) -> Adapter:
         return self.compute
 
 
@@ -76,7 +80,7 @@ def reply(status: int, body: Any, **headers: str) -> requests.Response:
 
 
 def make(respond: Respond) -> tuple[api.Cloud, Adapter]:
-    """A cloud with both services by one adapter."""
+    """A cloud with all services by one adapter."""
     adapter = Adapter(respond)
     return api.Cloud(Connection(adapter)), adapter
 

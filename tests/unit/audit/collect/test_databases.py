@@ -23,7 +23,7 @@ databases = pytest.importorskip('attachguard.audit.collect.databases')
 _SCHEMAS = {
     'cinder': """
 CREATE TABLE volumes (id, project_id, status, attach_status, migration_status,
-    multiattach, created_at, updated_at, deleted DEFAULT 0);
+    multiattach, created_at, updated_at, deleted DEFAULT 0, display_name);
 CREATE TABLE volume_attachment (id, volume_id, instance_uuid, attach_status,
     attached_host, mountpoint, attach_time, deleted DEFAULT 0);
 """,
@@ -33,7 +33,8 @@ CREATE TABLE cell_mappings (id INTEGER PRIMARY KEY, uuid, name,
 """,
     'cell': """
 CREATE TABLE instances (id INTEGER PRIMARY KEY, uuid, project_id, vm_state,
-    task_state, host, created_at, updated_at, deleted DEFAULT 0, hidden);
+    task_state, host, created_at, updated_at, deleted DEFAULT 0, hidden,
+    display_name);
 CREATE TABLE block_device_mapping (instance_uuid, volume_id, attachment_id,
     deleted DEFAULT 0);
 """,
@@ -116,6 +117,7 @@ def test_an_attachment_has_what_the_api_shows_in_its_volume(
         project_id='p',
         status='in-use',
         multiattach=1,
+        display_name='db',
         created_at='2024-01-01 00:00:00.000000',
     )
     for number, status in enumerate(('attached', 'attached', 'reserved')):
@@ -144,6 +146,7 @@ def test_an_attachment_has_what_the_api_shows_in_its_volume(
         'multiattach': True,
         # It has not been updated since.
         'updated_at': '2024-01-01T00:00:00.000000',
+        'name': 'db',
         'attachments': [],
     }
     assert attachments[0] == {
@@ -198,6 +201,7 @@ def test_a_server_has_its_volumes_by_their_attachments(files: Files) -> None:
         vm_state='stopped',
         task_state='deleting',
         host='h',
+        display_name='web',
         updated_at='2024-01-02 03:04:05.000000',
     )
     files.insert('cell', 'instances', uuid='without volumes')
@@ -221,6 +225,7 @@ def test_a_server_has_its_volumes_by_their_attachments(files: Files) -> None:
         'OS-EXT-STS:task_state': 'deleting',
         'updated': '2024-01-02T03:04:05.000000',
         'OS-EXT-SRV-ATTR:host': 'h',
+        'name': 'web',
     }
     assert sorted(volumes, key=str) == [
         {'id': 'v', 'attachment_id': 'a'},

@@ -122,6 +122,8 @@ class Connection:
         self.session = _Session()
         self.block_storage = Adapter(self, 'block_storage')
         self.compute = Adapter(self, 'compute')
+        # The audit does not need it: names of projects come from there.
+        self.identity = None
         self._world = of
         self._before = before
         self._after = after

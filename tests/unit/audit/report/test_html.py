@@ -132,7 +132,7 @@ def test_a_finding_is_shown_with_everything_known_about_it() -> None:
         'Evidence: 2 calls',
         f'GET /servers/{entry.finding.server_id} 404 the server does not '
         'exist '
-        f'2026-11-25T19:08:07+00:00 {entry.finding.evidence[1].request_id}',
+        f'2026-11-25T19:08:07Z {entry.finding.evidence[1].request_id}',
     ):
         assert part is not None
         assert part in text
