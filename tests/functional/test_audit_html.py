@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from collections.abc import Iterator
+import dataclasses
 import json
 import os
 import pathlib
@@ -97,9 +98,17 @@ class Screen:
         self._path = path
 
     def show(
-        self, report: content.Report, *, dark: bool = False, width: int = 1360
+        self,
+        report: content.Report,
+        *,
+        dark: bool = False,
+        width: int = 1360,
+        script: bool = True,
     ) -> None:
-        """Write a page, and open it."""
+        """Write a page, and open it.
+
+        :param script: whether its own script runs
+        """
         html.write(report, self._path)
         self._tell(
             'Emulation.setEmulatedMedia',
@@ -117,7 +126,11 @@ class Screen:
             deviceScaleFactor=1,
             mobile=False,
         )
+        disabled = 'Emulation.setScriptExecutionDisabled'
+        self._tell(disabled, value=not script)
         self._browser.get(self._path.as_uri())
+        # For that of a test.
+        self._tell(disabled, value=False)
 
     def execute(self, script: str, *arguments: Any) -> Any:
         """Run a script, and return its result."""
@@ -142,6 +155,12 @@ class Screen:
     def press(self, selector: str, *keys: str) -> None:
         """Use the keyboard on an element."""
         self._browser.find_element('css selector', selector).send_keys(*keys)
+
+    def unfold(self, selector: str) -> None:
+        """Click on each visible summary."""
+        for summary in self._browser.find_elements('css selector', selector):
+            if summary.is_displayed():
+                summary.click()
 
     def errors(self) -> list[str]:
         """Return the errors and violations that the browser logs."""
@@ -334,6 +353,102 @@ def test_thousands_of_findings_are_filtered_while_typing(
     assert count == '1 of 5,000 match'
     # Some 80 ms, where nothing else runs; 4 s if it were laid out whole.
     assert took < 2000
+
+
+def _many() -> content.Report:
+    """Two pages of a class, and one of another."""
+    return example.report(
+        *(example.entry('server-gone', n) for n in range(html.PAGE + 9)),
+        *(example.entry('duplicate', n) for n in range(5)),
+    )
+
+
+@pytest.mark.parametrize('width', [1280, 400])
+@pytest.mark.parametrize('script', [True, False])
+def test_a_thousand_findings_are_folded_by_class(
+    screen: Screen, script: bool, width: int
+) -> None:
+    kinds = ('server-gone', 'server-gone', 'duplicate')
+    entries = [example.entry(kinds[n % 3], n) for n in range(1000)]
+    screen.show(example.report(*entries), script=script, width=width)
+    assert screen.texts('.group > summary > h3') == [
+        'server-gone 667',
+        'duplicate 333',
+    ]
+    assert screen.texts('[data-row]') == []
+    # The rest is the header, the chart and the names of the classes.
+    assert len(screen.texts('body *')) < 250
+    wide, shown = screen.execute(
+        'return ["scrollWidth", "clientWidth"].map('
+        '(name) => document.documentElement[name])'
+    )
+    assert wide == shown <= width
+
+
+@pytest.mark.parametrize('script', [True, False])
+def test_everything_is_unfolded_by_clicks(
+    screen: Screen, script: bool
+) -> None:
+    report = _many()
+    screen.show(report, script=script)
+    screen.unfold('.group > summary')
+    assert len(screen.texts('[data-row]')) == html.PAGE + 5
+    assert screen.texts('.page > summary') == ['51–59 of 59']
+    screen.unfold('.page > summary')
+    shown = screen.texts('[data-row] tr:first-child td:first-child')
+    assert sorted(shown) == sorted(map(_volume, report.entries))
+
+
+def test_the_filter_unfolds_what_matches_and_folds_it_again(
+    screen: Screen,
+) -> None:
+    screen.show(_many())
+    last = screen.execute(
+        'return document.querySelector(".page [data-row] code").textContent'
+    )
+    screen.type(last)
+    first = '[data-row] tr:first-child td:first-child'
+    assert screen.texts(first) == [last]
+    assert screen.texts('.group > summary > h3') == ['server-gone 59']
+    screen.type('x')
+    screen.type('')
+    assert screen.texts('[data-row]') == []
+    assert len(screen.texts('.group > summary')) == 2
+
+
+def test_a_column_is_sorted_over_all_pages(screen: Screen) -> None:
+    report = _many()
+    screen.show(report)
+    screen.unfold('summary')
+    volumes = sorted(
+        entry.finding.volume_id
+        for entry in report.entries
+        if entry.finding.kind == 'server-gone'
+    )
+    screen.press('[data-group=server-gone] th button', '\n')
+    cells = '[data-group=server-gone] tr:first-child > td:first-child'
+    assert screen.texts(cells) == volumes
+    assert len(screen.texts(f'.page {cells.split(" ", 1)[1]}')) == 9
+
+
+@pytest.mark.parametrize('width', [1280, 400])
+def test_no_command_is_out_of_sight(screen: Screen, width: int) -> None:
+    entry = dataclasses.replace(example.entry(), script='openstack ' * 60)
+    screen.show(example.report(entry), width=width)
+    right, clipped = screen.execute(
+        'const code = document.querySelector(".command code");'
+        'return [code.getBoundingClientRect().right,'
+        ' code.scrollWidth > code.clientWidth]'
+    )
+    assert right <= width
+    assert not clipped
+    selected = screen.execute(
+        'getSelection().selectAllChildren('
+        'document.querySelector(".command code"));'
+        'return getSelection().toString()'
+    )
+    # The line breaks on the screen are not in what is copied.
+    assert selected.strip() == entry.script.strip()
 
 
 def test_evidence_unfolds_by_the_keyboard(screen: Screen) -> None:

@@ -24,6 +24,10 @@ from attachguard.audit.report import content
 #: a browser filters them while the user types (10 MB).
 LIMIT = 5000
 
+#: Items of a list that are shown together. The rest is folded; if there are
+#: more in all, each class is folded, too.
+PAGE = 50
+
 _PACKAGE = 'attachguard.audit.report'
 
 
@@ -70,6 +74,7 @@ def render(report: content.Report, limit: int = LIMIT) -> str:
         .render(
             report=report,
             limit=limit,
+            page_size=PAGE,
             mood=mood,
             headline=headline,
             version=metadata.version('attachguard'),
@@ -135,7 +140,7 @@ def _minute(when: datetime.datetime | str | None) -> str:
     read = model.moment(when) if isinstance(when, str) else when
     if read is None:
         return str(when or '')
-    return f'{read.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M}'
+    return f'{read.astimezone(datetime.timezone.utc):%Y-%m-%d %H:%M UTC}'
 
 
 def _duration(length: datetime.timedelta) -> str:

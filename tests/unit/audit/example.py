@@ -25,6 +25,9 @@ TEXTS = (
     'project_id',
     'text',
     'since',
+    'volume_name',
+    'server_name',
+    'host',
 )
 PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
 

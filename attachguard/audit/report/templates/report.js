@@ -4,12 +4,15 @@
 // Filters, sorts and copies. The page is complete without it.
 
 const rows = [...document.querySelectorAll('[data-row]')];
-const groups = [...document.querySelectorAll('[data-group]')];
+const folds = [...document.querySelectorAll('[data-group], .page')];
 // Read before the buttons are added, whose labels are not to be found.
 const texts = rows.map((row) =>
   `${row.closest('[data-group]').dataset.group} ${row.textContent}`
     .toLowerCase()
 );
+
+// Whether each was open before the user typed.
+let open = null;
 
 function filter(terms) {
   let matches = 0;
@@ -18,9 +21,14 @@ function filter(terms) {
     row.hidden = !match;
     matches += match;
   });
-  for (const group of groups) {
-    group.hidden =
-      terms.length > 0 && !group.querySelector('[data-row]:not([hidden])');
+  open ??= folds.map((fold) => fold.open);
+  folds.forEach((fold, number) => {
+    const matching = fold.querySelector('[data-row]:not([hidden])') !== null;
+    fold.hidden = terms.length > 0 && !matching;
+    fold.open = terms.length > 0 ? matching : open[number];
+  });
+  if (!terms.length) {
+    open = null;
   }
   document.querySelector('#search output').textContent = terms.length
     ? `${matches.toLocaleString('en')} of ${rows.length.toLocaleString('en')} match`
@@ -29,18 +37,27 @@ function filter(terms) {
 
 function sort(th) {
   const ascending = th.getAttribute('aria-sort') !== 'ascending';
-  const table = th.closest('table');
-  for (const other of table.querySelectorAll('th')) {
-    other.removeAttribute('aria-sort');
+  const tables = [...th.closest('[data-group]').querySelectorAll('table')];
+  const sizes = tables.map((table) => table.tBodies.length);
+  for (const table of tables) {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head) => head.removeAttribute('aria-sort'));
+    heads[th.cellIndex].setAttribute(
+      'aria-sort', ascending ? 'ascending' : 'descending'
+    );
   }
-  th.setAttribute('aria-sort', ascending ? 'ascending' : 'descending');
   const key = (body) => body.rows[0].cells[th.cellIndex].textContent.trim();
-  const bodies = [...table.tBodies].map((body) => [key(body), body]);
+  const bodies = tables.flatMap((table) =>
+    [...table.tBodies].map((body) => [key(body), body])
+  );
   bodies.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
   if (!ascending) {
     bodies.reverse();
   }
-  table.append(...bodies.map(([, body]) => body));
+  // Over all pages.
+  tables.forEach((table, number) => {
+    table.append(...bodies.splice(0, sizes[number]).map(([, body]) => body));
+  });
 }
 
 async function copy(code, button) {

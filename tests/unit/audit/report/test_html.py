@@ -122,8 +122,8 @@ def test_a_finding_is_shown_with_everything_known_about_it() -> None:
         entry.finding.server_id,
         entry.finding.project_id,
         entry.finding.text,
-        '2026-11-02 01:15',
-        'First seen 2026-11-23 19:08, 3 times in a row',
+        '2026-11-02 01:15 UTC',
+        'First seen 2026-11-23 19:08 UTC, 3 times in a row',
         entry.script,
         kind.what,
         kind.how,
@@ -203,14 +203,18 @@ def test_the_page_loads_nothing_and_runs_only_its_own_script() -> None:
 def test_a_text_of_the_apis_is_never_markup(
     text: str, tmp_path: pathlib.Path
 ) -> None:
-    texts: dict[str, Any] = dict.fromkeys(example.TEXTS, text)
-    plain = Page(example.report(example.entry(), example.foreign_attachment()))
-    report = example.report(
-        example.entry(**texts),
-        example.foreign_attachment(pattern=text),
-        cloud=text,
-        region=text,
-    )
+    def report_of(text: str) -> content.Report:
+        texts: dict[str, Any] = dict.fromkeys(example.TEXTS, text)
+        return example.report(
+            example.entry(**texts),
+            example.foreign_attachment(pattern=text),
+            cloud=text,
+            region=text,
+            projects={text: text},
+        )
+
+    plain = Page(report_of('plain'))
+    report = report_of(text)
     read = Page(report)
     assert [tag for tag, _ in read.tags] == [tag for tag, _ in plain.tags]
     assert text.replace('\x00', '\ufffd') in read.text.replace(
@@ -238,6 +242,55 @@ def test_long_lists_are_cut_and_the_page_shows_it() -> None:
     assert f'2 more are not on this page: {lists}' in read.text
     assert len(read.attributes('data-row')) == 6 + 3
     assert 'not on this page' not in Page(example.some()).text
+
+
+def _folds(read: Page) -> list[tuple[str, bool]]:
+    """The classes and pages of a page, and whether they are open."""
+    return [
+        (attrs.get('data-group') or 'page', 'open' in attrs)
+        for tag, attrs in read.tags
+        if tag == 'details' and attrs.get('class') in ('group', 'page')
+    ]
+
+
+def test_few_items_are_all_shown() -> None:
+    items = [example.entry('server-gone', n) for n in range(page.PAGE - 2)]
+    read = Page(example.report(*items, *map(example.unknown, range(2))))
+    assert _folds(read) == [('server-gone', True), ('unknown', True)]
+
+
+def test_many_are_folded_by_class_and_each_class_has_pages() -> None:
+    number = 2 * page.PAGE + 1
+    items = [example.entry('server-gone', n) for n in range(number)]
+    read = Page(
+        example.report(
+            *items, example.entry('duplicate'), example.foreign_attachment()
+        )
+    )
+    assert _folds(read) == [
+        ('server-gone', False),
+        ('page', False),
+        ('page', False),
+        ('duplicate', False),
+        ('foreign', False),
+    ]
+    assert f'server-gone {number} Cinder has an attachment' in read.text
+    assert f'{page.PAGE + 1}–{2 * page.PAGE} of {number}' in read.text
+    assert f'{number}–{number} of {number}' in read.text
+    assert len(read.attributes('data-row')) == number + 2
+
+
+def test_names_are_beside_ids() -> None:
+    entry = example.entry(volume_name='db', server_name='web', host='compute7')
+    report = example.report(entry, projects={example.PROJECT: 'shop'})
+    text = Page(report).text
+    finding = entry.finding
+    for part in (
+        f'db {finding.volume_id}',
+        f'web {finding.server_id} on compute7',
+        f'shop {finding.project_id}',
+    ):
+        assert part in text
 
 
 def test_confirmed_findings_come_first_and_the_oldest_of_them() -> None:
