@@ -62,7 +62,8 @@ _FORMULA = ('=', '+', '-', '@', '\t', '\r')
 # Columns of a terminal.
 _WIDTH = 80
 
-# Seconds, for each connect and each read. keystoneauth's own is 10 minutes.
+# Seconds for each call as a whole. keystoneauth's own, for each read, is 10
+# minutes.
 _TIMEOUT = 120
 
 
@@ -303,7 +304,7 @@ def named(value: object, name: object) -> str:
 
 
 def timeout(parsed_args: argparse.Namespace) -> float:
-    """Return the seconds for each connection and each read."""
+    """Return the seconds for each call of an API, or read of a database."""
     return float(getattr(parsed_args, 'timeout', _TIMEOUT))
 
 

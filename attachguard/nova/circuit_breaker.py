@@ -30,6 +30,8 @@ import time
 
 from oslo_log import log as logging
 
+from attachguard import threads
+
 LOG = logging.getLogger(__name__)
 
 # If it opens again so soon after it has closed, the service responds only now
@@ -37,14 +39,6 @@ LOG = logging.getLogger(__name__)
 # multiples of the time between two probes.
 _SOON = 10
 _MAX_INTERVAL = 16
-
-
-def start_thread(run: Callable[[], object]) -> None:
-    """Run something in a thread that ends with the process.
-
-    :raises RuntimeError: if there can be no more threads
-    """
-    threading.Thread(target=run, name='attachguard', daemon=True).start()
 
 
 class CircuitBreaker:
@@ -69,7 +63,7 @@ class CircuitBreaker:
         on_change: Callable[[bool], None] = lambda is_open: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
-        start: Callable[[Callable[[], object]], object] = start_thread,
+        start: Callable[[Callable[[], object]], object] = threads.start,
     ) -> None:
         self._name = name
         self._max_failures = max_failures

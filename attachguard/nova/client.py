@@ -36,6 +36,7 @@ from oslo_log import log as logging
 import requests
 
 from attachguard import opts
+from attachguard import threads
 from attachguard import wsgi_server
 from attachguard.nova import circuit_breaker
 from attachguard.nova import places
@@ -214,7 +215,7 @@ class Nova:
         if self._is_check_due():
             # The first time at the first guarded request: after a fork.
             with contextlib.suppress(RuntimeError):
-                circuit_breaker.start_thread(self._check_in_background)
+                threads.start(self._check_in_background)
         return Queries(self, auth, project_id)
 
     @property
@@ -300,28 +301,21 @@ class Nova:
                 f'{self._places.share} of this project (nova_max_concurrency)',
                 outage=False,
             )
-        future: _Response = futures.Future()
 
         def get(**limits: float) -> tuple[requests.Response, Any]:
             client_ = self._clients[version]
             return _get(client_, path, auth, self.as_caller, **limits)
 
-        def run() -> None:
+        def run() -> tuple[requests.Response, Any]:
             try:
-                response = get()
-            except BaseException as exc:
-                self._places.release(project_id)
-                future.set_exception(exc)
-            else:
+                return get()
+            finally:
                 # Before the caller has the response: its next query must not
                 # find this place taken.
                 self._places.release(project_id)
-                future.set_result(response)
 
         try:
-            # Not an executor, which waits for its threads when the process
-            # exits.
-            circuit_breaker.start_thread(run)
+            future = threads.submit(run)
         except RuntimeError as exc:
             self._places.release(project_id)
             raise Busy(f'no thread for a query: {exc}', outage=False) from None
@@ -505,10 +499,10 @@ class Query:
         :raises Unknown: if Nova does not say
         """
         try:
-            response, body = self._future.result(
-                max(0.0, self._deadline - time.monotonic())
+            response, body = threads.wait(
+                self._future, self._deadline - time.monotonic()
             )
-        except futures.TimeoutError:
+        except threads.Late:
             # This includes what no timeout of a socket bounds: the lookup of a
             # name, a wait for a lock, a token.
             detail = f'no response within {self._timeout:g} s (nova_timeout)'

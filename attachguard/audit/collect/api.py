@@ -21,6 +21,7 @@ from typing import Protocol
 from keystoneauth1 import exceptions as ksa_exceptions
 from oslo_log import log as logging
 
+from attachguard import threads
 from attachguard.audit import model
 from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
@@ -75,7 +76,7 @@ class Cloud:
     """One cloud and region.
 
     :param connection: to it
-    :param timeout: seconds, for each connect and each read
+    :param timeout: seconds for each call, with its retries
     """
 
     def __init__(self, connection: Connection, timeout: float = 120) -> None:
@@ -128,7 +129,12 @@ class Cloud:
         :raises attachguard.audit.collect.rest.CloudError: where that fails
         """
         try:
-            self._connection.session.get_token()
+            rest.within(self._timeout, self._get_token)
+        except (threads.Late, ksa_exceptions.ConnectTimeout):
+            raise rest.CloudError(
+                'Keystone cannot be used: '
+                + rest.late('Keystone', self._timeout)
+            ) from None
         except ksa_exceptions.Unauthorized as exc:
             raise rest.CloudError(
                 f'Keystone does not accept the credentials: {exc}'
@@ -139,6 +145,9 @@ class Cloud:
             ) from exc
         for service in ('block_storage', 'compute'):
             self._service(service)
+
+    def _get_token(self) -> object:
+        return self._connection.session.get_token()
 
     def project_id(self) -> str | None:
         """The project of the credentials."""
@@ -157,7 +166,11 @@ class Cloud:
             return {}
         try:
             service = rest.Service(
-                self._connection.identity, '', self._timeout
+                'Keystone',
+                self._connection.identity,
+                '',
+                self._timeout,
+                self._get_token,
             )
             response = service.call('GET', '/projects')
         except Exception as exc:
@@ -238,13 +251,22 @@ class Cloud:
                 'compute': ('Nova', SERVER_VERSION),
             }[key]
             why = 'not in the catalog'
-            try:
+
+            def find() -> tuple[rest.Adapter, str | None]:
                 adapter: rest.Adapter = getattr(self._connection, key)
-                endpoint = adapter.get_endpoint()
+                return adapter, adapter.get_endpoint()
+
+            endpoint: str | None = None
+            try:
+                adapter, endpoint = rest.within(self._timeout, find)
+            except threads.Late:
+                raise rest.CloudError(
+                    f'{name} cannot be used: {rest.late(name, self._timeout)}'
+                ) from None
             except Exception as exc:
                 # openstacksdk has its own exceptions beside those of
                 # keystoneauth, and warns where it finds no version.
-                endpoint, why = None, rest.describe(exc)
+                why = rest.describe(exc)
             if endpoint is None:
                 interface = self._connection.config.get_interface()
                 raise rest.CloudError(
@@ -252,7 +274,9 @@ class Cloud:
                     f'{name} in region {self.region or "(none named)"} '
                     f'({why}): see OS_REGION_NAME and OS_INTERFACE'
                 )
-            self._services[key] = rest.Service(adapter, version, self._timeout)
+            self._services[key] = rest.Service(
+                name, adapter, version, self._timeout, self._get_token
+            )
         return self._services[key]
 
     def volume(

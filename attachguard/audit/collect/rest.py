@@ -13,16 +13,20 @@ import json
 import time
 from typing import Any
 from typing import Protocol
+from typing import TypeVar
 import urllib.parse
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from oslo_log import log as logging
 import urllib3
 
+from attachguard import threads
 from attachguard.audit import model
 from attachguard.audit.collect import rows
 
 LOG = logging.getLogger(__name__)
+
+_Result = TypeVar('_Result')
 
 #: Rows of a page: the most that both services return by default.
 PAGE_SIZE = 1000
@@ -41,6 +45,10 @@ _PAUSE = 0.5
 # The statuses with which a proxy or a rate limit asks for a retry.
 _RETRIABLE = (429, 502, 503, 504)
 _RETRIES = 3
+
+# Without a response to so many calls in a row, no more is read: a service that
+# hangs would take the whole timeout for each of thousands of suspects.
+_MAX_LATE = 3
 
 # Bytes of a response body. A page is a few megabytes.
 _MAX_BODY = 256 * 1024 * 1024
@@ -108,16 +116,28 @@ class Page:
 class Service:
     """A service, called with retries.
 
+    :param name: for people
     :param adapter: of it
     :param version: the microversion, where a call names no other; empty for
         a service that has none
-    :param timeout: seconds, for each connect and each read
+    :param timeout: seconds for a call, with its retries
+    :param log_in: gets a token, if there is none that is valid
     """
 
-    def __init__(self, adapter: Adapter, version: str, timeout: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        adapter: Adapter,
+        version: str,
+        timeout: float,
+        log_in: Callable[[], object],
+    ) -> None:
+        self._name = name
         self._adapter = adapter
         self._version = version
         self._timeout = timeout
+        self._log_in = log_in
+        self._late: list[str] = []
 
     def call(
         self,
@@ -144,7 +164,12 @@ class Service:
         if body is not None:
             options['json'] = body
         request = f'{method} {path}'
-        try:
+        waiting_for = 'Keystone'
+
+        def send() -> tuple[Any, bytes]:
+            nonlocal waiting_for
+            self._log_in()
+            waiting_for = self._name
             response = self._adapter.request(
                 path,
                 method,
@@ -158,16 +183,23 @@ class Service:
                 timeout=self._timeout,
                 **options,
             )
-            content = _read(response)
+            return response, _read(response)
+
+        if method == 'GET' and len(self._late) >= _MAX_LATE:
+            return _no_response(request, self._late[-1])
+        try:
+            response, content = within(self._timeout, send)
+        except (threads.Late, ksa_exceptions.ConnectTimeout):
+            self._late.append(late(waiting_for, self._timeout))
+            return _no_response(request, self._late[-1])
         except (
             http.client.HTTPException,
             ksa_exceptions.ClientException,
             urllib3.exceptions.HTTPError,
             OSError,
         ) as exc:
-            why = describe(exc)
-            evidence = model.Evidence(request, None, model.stamp(), None, why)
-            return Response({}, evidence, why)
+            return _no_response(request, describe(exc))
+        self._late.clear()
         status = response.status_code
         request_id = response.headers.get('x-openstack-request-id')
         LOG.debug(
@@ -239,6 +271,11 @@ class Service:
             markers = [*markers, *ids][-_MARKERS:]
 
 
+def _no_response(request: str, why: str) -> Response:
+    evidence = model.Evidence(request, None, model.stamp(), None, why)
+    return Response({}, evidence, why)
+
+
 def cannot_list(what: str, response: Response) -> CloudError:
     """The error for a list that cannot be read.
 
@@ -256,6 +293,26 @@ def cannot_list(what: str, response: Response) -> CloudError:
         '2.89',
     }.get(response.status or 0)
     return CloudError(f'{text}; {advice}' if advice else text)
+
+
+def within(seconds: float, call: Callable[[], _Result]) -> _Result:
+    """Make a call that may take so long as a whole.
+
+    :raises attachguard.threads.Late: if it takes longer; the call goes on, in
+        a thread that ends with the process
+    """
+    return threads.wait(threads.submit(call), seconds)
+
+
+def late(name: str, seconds: float) -> str:
+    """The text for a service that does not respond in time.
+
+    :param name: of the service
+    """
+    return (
+        f'no complete response from {name} within {seconds:g} s; check that '
+        'it responds, or give it more time with --timeout'
+    )
 
 
 def describe(exc: Exception) -> str:

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from attachguard import threads
 from attachguard.nova import circuit_breaker
 
 TIMEOUT = 2.0
@@ -283,6 +284,6 @@ def test_the_background_thread_ends_with_the_process() -> None:
         found.append(threading.current_thread().daemon)
         done.set()
 
-    circuit_breaker.start_thread(run)
+    threads.start(run)
     assert done.wait(10)
     assert found == [True]

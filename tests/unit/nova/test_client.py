@@ -19,7 +19,7 @@ from oslo_config import cfg
 import pytest
 
 from attachguard import opts
-from attachguard.nova import circuit_breaker
+from attachguard import threads
 from attachguard.nova import client as nova_client
 from attachguard.testing import server
 from tests.unit import fakes
@@ -668,7 +668,7 @@ class TestVisibility:
 
     @pytest.fixture(autouse=True)
     def no_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(circuit_breaker, 'start_thread', lambda run: run())
+        monkeypatch.setattr(threads, 'start', lambda run: run())
 
     @pytest.mark.parametrize(
         ('status', 'body', 'sees'),
@@ -809,7 +809,7 @@ def test_several_regions_are_reported_if_none_is_chosen(
     chosen: dict[str, str],
 ) -> None:
     # The check in the background ends before the next.
-    monkeypatch.setattr(circuit_breaker, 'start_thread', lambda run: run())
+    monkeypatch.setattr(threads, 'start', lambda run: run())
     token = fixture.V3Token()
     token.set_project_scope()
     service = token.add_service('compute')

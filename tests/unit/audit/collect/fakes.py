@@ -46,6 +46,9 @@ class Session:
     def get_project_id(self) -> str:
         return 'own'
 
+    def get_token(self) -> str:
+        return 'token'
+
 
 @dataclasses.dataclass
 class Connection:

@@ -68,7 +68,7 @@ def test_a_server_is_unknown_without_a_response() -> None:
     cloud, _adapter = fakes.make(fail)
     server, evidence = cloud.server(cases.SERVER, cases.VOLUME)
     assert server.presence is model.Presence.UNKNOWN
-    assert 'timed out' in server.why
+    assert 'no complete response from Nova within 120 s' in server.why
     assert evidence.status is None
 
 

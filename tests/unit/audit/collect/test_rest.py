@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from typing import Any
 
+from keystoneauth1 import exceptions as ksa_exceptions
 import pytest
 import requests
 
@@ -135,6 +137,53 @@ def test_the_error_of_a_list_says_what_to_do(status: int, text: str) -> None:
     with pytest.raises(rest.CloudError, match=text) as caught:
         list(cloud.volumes())
     assert 'req-1' in str(caught.value)
+
+
+def test_a_service_that_hangs_is_named_and_no_longer_read() -> None:
+    def hang(method: str, path: str) -> Any:
+        time.sleep(60)
+
+    adapter = fakes.Adapter(hang)
+    cloud = api.Cloud(fakes.Connection(adapter), timeout=0.05)
+    for _ in range(5):
+        response = cloud.nova('/servers/x')
+        assert response.status is None
+        assert 'no complete response from Nova within 0.05 s' in response.why
+        assert '--timeout' in response.why
+    assert len(adapter.requests) == 3
+    # Cinder is read nevertheless, and what has to be written, too.
+    with pytest.raises(rest.CloudError, match='from Cinder within 0.05 s'):
+        list(cloud.attachments())
+    for _ in range(5):
+        cloud.cinder('POST', '/volumes/x/action', {'os-unreserve': {}})
+    assert len(adapter.requests) == 3 + 1 + 5
+
+
+def test_a_response_ends_a_row_of_late_ones() -> None:
+    late = iter((True, True, False, True, True, False))
+
+    def respond(method: str, path: str) -> Any:
+        if next(late):
+            raise ksa_exceptions.ConnectTimeout('timed out')
+        return fakes.reply(200, {})
+
+    cloud, adapter = fakes.make(respond)
+    found = [cloud.nova('/servers/x').status for _ in range(6)]
+    assert found == [None, None, 200, None, None, 200]
+
+
+def test_keystone_is_named_where_a_new_token_takes_too_long() -> None:
+    class Hanging(fakes.Session):
+        def get_token(self) -> str:
+            time.sleep(60)
+            return ''
+
+    adapter = fakes.Adapter(lambda method, path: fakes.reply(200, {}))
+    cloud = api.Cloud(fakes.Connection(adapter, Hanging()), timeout=0.05)
+    with pytest.raises(rest.CloudError, match='response from Keystone within'):
+        cloud.log_in()
+    assert 'from Keystone within 0.05 s' in cloud.nova('/servers/x').why
+    assert adapter.requests == []
 
 
 def test_reads_are_retried_and_writes_are_not() -> None:
