@@ -247,7 +247,12 @@ _LISTS = {
 
 # The query parameters that do not filter, and those of other whole lists.
 _UNFILTERED = {'all_tenants', 'limit', 'marker', 'soft_deleted'}
-_WHOLE = _UNFILTERED | {'status', 'attach_status'}
+_WHOLE = _UNFILTERED | {
+    'attach_status',
+    'migration_status~',
+    'status',
+    'status~',
+}
 
 
 def _find_list(path: str) -> _List | None:
@@ -255,6 +260,18 @@ def _find_list(path: str) -> _List | None:
         if path.endswith(end):
             return found
     return None
+
+
+def _selected(of: _List, request: webob.Request) -> _List:
+    """The part of a list that has the status that a request filters by."""
+    if 'status' not in request.GET:
+        return of
+    originals = of.originals if request.GET['status'] == 'in-use' else {}
+    return of._replace(
+        originals={
+            kind: only for kind, only in originals.items() if kind == _ATTACHED
+        }
+    )
 
 
 def is_page(path: str) -> bool:
@@ -286,8 +303,8 @@ class Copies:
         request = webob.Request(environ)
         found = _find_list(request.path_info)
         response = None
-        if found is not None and set(request.GET) <= _UNFILTERED:
-            response = self._page(request, found)
+        if found is not None and 'attach_status' not in request.GET:
+            response = self._page(request, _selected(found, request))
         response = response or self._single(request)
         answer: Iterable[bytes] = response(environ, start_response)
         return answer
@@ -298,6 +315,8 @@ class Copies:
         """A page of copies; None where the stub has to respond."""
         kinds = list(of.originals)
         many = len(kinds)
+        if not set(request.GET) <= _UNFILTERED | {'status'}:
+            return None
         first = 0
         if 'marker' in request.GET:
             found = find_id(request.GET['marker'])
@@ -353,6 +372,10 @@ class Copies:
         response = request.get_response(self._stub)
         for name, id in copied.items():
             response.text = response.text.replace(_ORIGINAL[name], id)
+        if 'with_count' in request.GET:
+            # Each pair is two volumes.
+            body = response.json
+            response.json = {**body, 'count': body['count'] + 2 * self._pairs}
         return response
 
     def _form(

@@ -19,7 +19,17 @@ LIMIT = 1000
 #: What an audit reads: the service, the list, its path, filters and the
 #: microversion.
 READ = (
-    ('volumev3', 'volumes', '/volumes/detail', '', 'volume 3.27'),
+    *(
+        ('volumev3', 'volumes', '/volumes/detail', f'&{wanted}', 'volume 3.34')
+        for wanted in (
+            'status=in-use',
+            'status=reserved',
+            'status=maintenance',
+            'status~=ing',
+            'migration_status~=ing',
+            'migration_status~=target:',
+        )
+    ),
     (
         'volumev3',
         'volumes',

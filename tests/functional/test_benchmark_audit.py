@@ -33,8 +33,9 @@ def test_an_audit_finds_what_is_planted_among_the_copies() -> None:
     planted = len(cloud.KINDS)
     result = audit.measure_size(700, planted, 1)
     assert result.suspects == planted
-    # Of each list of copies a full page or more, and the stub's own.
-    assert result.reading.pages == 2 + 1 + 2 + 3 + 3
+    # Of each list of copies a page, an empty one of some, and the stub's own;
+    # and the lists of volumes without copies.
+    assert result.reading.pages == 2 + 5 + 2 + 3 + 3
     assert result.audit.pages <= result.reading.pages
     assert result.reading.beyond == 1
     assert result.audit.cpu > result.reading.cpu > 0

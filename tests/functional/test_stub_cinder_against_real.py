@@ -180,6 +180,9 @@ def _administration(client: Client) -> None:
             'attach_status=attached',
             'attach_status=detached',
             'status=available&attach_status=attached',
+            'status~=use',
+            'status~=use&migration_status~=ing',
+            'migration_status=migrating',
         ):
             client.send('GET', f'/volumes/detail?all_tenants=1&{query}')
         client.send('GET', '/attachments?all_tenants=1')

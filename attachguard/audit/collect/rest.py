@@ -106,11 +106,13 @@ class Page:
     :param rows: the resources
     :param evidence: the call
     :param more: how many more resources there are that need no row
+    :param total: how many resources the whole list has, where that was queried
     """
 
     rows: list[dict[str, Any]]
     evidence: model.Evidence
     more: int = 0
+    total: int | None = None
 
 
 class Service:
@@ -220,6 +222,7 @@ class Service:
         key: str,
         filters: Mapping[str, str],
         links: str | None = None,
+        version: str | None = None,
     ) -> Iterator[Page]:
         """Read a list of all projects, page by page.
 
@@ -229,6 +232,7 @@ class Service:
         :param key: of the list in the response
         :param links: the key of the link to the next page; None where a list
             has no links, and ends with an empty page
+        :param version: the microversion, if not the usual one
         :raises CloudError: where a page cannot be read
         """
         markers: list[str] = []
@@ -240,6 +244,7 @@ class Service:
             response = self.call(
                 'GET',
                 f'{path}?{urllib.parse.urlencode(query)}',
+                version=version,
                 retry_connect=True,
             )
             if response.status in (400, 404) and markers and lost < _MAX_LOST:
@@ -251,7 +256,9 @@ class Service:
             found = response.body.get(key)
             if response.status != 200 or not isinstance(found, list):
                 raise cannot_list(key, response)
-            yield Page(found, response.evidence)
+            yield Page(
+                found, response.evidence, total=response.body.get('count')
+            )
             if not found or links is not None and not response.body.get(links):
                 return
             try:
@@ -285,11 +292,16 @@ def cannot_list(what: str, response: Response) -> CloudError:
     text += response.why or f'HTTP {response.status} without a list'
     if response.evidence.request_id:
         text += f' ({response.evidence.request_id})'
+    administrator = (
+        'an audit needs the role admin, which sees every project, in both '
+        'Cinder and Nova'
+    )
     advice = {
+        # Cinder lets only administrators filter by parts of a status.
+        400: administrator,
         401: 'log in again: the token may have expired',
-        403: 'an audit needs the role admin, which sees every project, in '
-        'both Cinder and Nova',
-        406: 'the service is too old: an audit needs Cinder 3.27 and Nova '
+        403: administrator,
+        406: 'the service is too old: an audit needs Cinder 3.45 and Nova '
         '2.89',
     }.get(response.status or 0)
     return CloudError(f'{text}; {advice}' if advice else text)

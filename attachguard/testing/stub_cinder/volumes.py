@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections import abc
 import typing
 import uuid
 
@@ -43,6 +44,19 @@ _DELETABLE = (
     'error_extending',
     'error_managing',
 )
+
+
+def _matches(
+    query: abc.Mapping[str, str], column: str, value: str | None
+) -> bool:
+    """Whether a value matches the filters for its column.
+
+    ``column=value`` is for the whole value, and ``column~=value`` for a part.
+    """
+    part = query.get(f'{column}~')
+    return query.get(column, value) == value and (
+        part is None or (value is not None and part in value)
+    )
 
 
 class VolumeApi:
@@ -133,7 +147,7 @@ class VolumeApi:
         query = request.GET
         self._check_filters(request)
         project: str | None = request.caller.project_id
-        columns: tuple[str, ...] = ('name', 'status')
+        columns: tuple[str, ...] = ('name', 'status', 'migration_status')
         if request.caller.is_admin:
             columns += ('id', 'attach_status')
         if request.caller.is_admin and 'all_tenants' in query:
@@ -147,8 +161,7 @@ class VolumeApi:
                 or not (volume.migration_status or '').startswith('target:')
             )
             and all(
-                query.get(column, getattr(volume, column))
-                == getattr(volume, column)
+                _matches(query, column, getattr(volume, column))
                 for column in columns
             )
         ]

@@ -10,6 +10,9 @@ from keystoneauth1 import exceptions as ksa_exceptions
 import pytest
 
 from attachguard.audit import model
+from attachguard.audit.collect import api
+from attachguard.audit.collect import reader
+from attachguard.guard import cinder
 from tests.unit.audit import cases
 from tests.unit.audit.collect import fakes
 
@@ -130,3 +133,34 @@ def test_while_a_cell_is_down_no_server_is_gone() -> None:
     assert len(down) == 1
     server, _evidence = cloud.server(cases.SERVER, cases.VOLUME)
     assert server.presence is model.Presence.UNKNOWN
+
+
+def _is_listed(volume: dict[str, str]) -> bool:
+    return any(
+        all(
+            value in volume[name[:-1]]
+            if name.endswith('~')
+            else volume[name] == value
+            for name, value in wanted.items()
+        )
+        for wanted in api._LISTED
+    )
+
+
+def test_every_status_that_depends_on_attachments_is_listed() -> None:
+    for status in reader.DEPENDENT:
+        assert _is_listed({'status': status, 'migration_status': ''}), status
+    for migration in ('starting', 'migrating', 'completing', 'target:x'):
+        assert _is_listed({'status': 'x', 'migration_status': migration})
+    for status in (
+        model.STATUSES_OF_ATTACHMENTS
+        - reader.DEPENDENT
+        - {
+            'error_attaching',
+            'error_detaching',
+        }
+    ):
+        for migration_ in cinder.NOT_MIGRATING:
+            assert not _is_listed(
+                {'status': status, 'migration_status': migration_ or ''}
+            )

@@ -21,6 +21,8 @@ from tests.unit.audit.collect import fakes
 class Shelf:
     """A list in pages of two, from which rows can be deleted.
 
+    All volumes are in-use.
+
     :ivar deleted: by marker, what is deleted before that page is read
     """
 
@@ -31,7 +33,10 @@ class Shelf:
         self.deleted: dict[str, list[str]] = {}
 
     def __call__(self, method: str, path: str) -> requests.Response:
-        marker = fakes.query(path).get('marker')
+        query = fakes.query(path)
+        if self.key == 'volumes' and query.get('status') != 'in-use':
+            return fakes.reply(200, {'volumes': [], 'count': len(self.ids)})
+        marker = query.get('marker')
         for name in self.deleted.pop(marker or '', []):
             self.ids.remove(name)
         start = 0
@@ -66,7 +71,7 @@ def test_a_list_is_read_to_its_end(key: str, names: str) -> None:
     assert ids(cloud, key) == names
     for _method, path, _options in adapter.requests:
         assert fakes.query(path)['all_tenants'] == '1'
-        assert fakes.query(path)['limit'] == '1000'
+        assert fakes.query(path)['limit'] in ('1000', '1')
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,14 @@ def test_a_list_is_continued_where_the_end_of_a_page_is_deleted(
     shelf = Shelf(key, names, True)
     shelf.deleted = {deleted[-1]: list(deleted)}
     assert ids(fakes.make(shelf)[0], key) == found
+
+
+def test_all_volumes_are_counted_and_none_twice() -> None:
+    cloud, _adapter = fakes.make(Shelf('volumes', 'abcdef', True))
+    pages = list(cloud.volumes())
+    assert sum(len(page.rows) + page.more for page in pages) == 6
+    with pytest.raises(rest.CloudError, match='does not count'):
+        list(fakes.always(200, {'volumes': []}).volumes())
 
 
 def test_a_list_whose_markers_are_never_found_is_an_error() -> None:
@@ -121,6 +134,7 @@ def test_a_server_that_is_listed_again_is_not_the_end(
 @pytest.mark.parametrize(
     ('status', 'text'),
     [
+        (400, 'needs the role admin'),
         (401, 'log in again'),
         (403, 'needs the role admin'),
         (406, 'too old'),

@@ -293,12 +293,18 @@ class _CinderView:
             for volume in self._cinder.volumes.values()
             if all(
                 query.get(name, getattr(volume, name)) == getattr(volume, name)
-                for name in ('id', 'status', 'attach_status')
+                and query.get(f'{name}~', '') in (getattr(volume, name) or '')
+                for name in (
+                    'id',
+                    'status',
+                    'attach_status',
+                    'migration_status',
+                )
             )
         ]
         rows, more = _page(volumes, query, 404)
         links = {'volumes_links': [{'rel': 'next'}]} if more else {}
-        return {'volumes': rows, **links}
+        return {'volumes': rows, 'count': len(volumes), **links}
 
     def _volume(self, volume: cinder.Volume) -> dict[str, Any]:
         return {
