@@ -10,11 +10,21 @@ token on the way.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Generator
 from concurrent import futures
+import contextlib
+import functools
+import queue
 import threading
 from typing import TypeVar
 
 _Result = TypeVar('_Result')
+_Item = TypeVar('_Item')
+
+# Items that are read before the last ones are used, and the seconds after
+# which a thread notices that nobody wants its items any more.
+_AHEAD = 2
+_NOTICE = 0.5
 
 
 class Late(Exception):
@@ -64,3 +74,49 @@ def wait(future: futures.Future[_Result], seconds: float) -> _Result:
             raise Late(f'no result within {seconds:g} s') from None
     # The call's own exception, or a result of just now.
     return future.result()
+
+
+def together(
+    *sources: Generator[_Item, None, None],
+) -> Generator[_Item, None, None]:
+    """Read several generators at the same time, each in a thread.
+
+    :returns: the items of all, each when it comes; those of one in its order
+    :raises Exception: that of a generator, of which the first ends all
+    """
+    items: queue.Queue[list[_Item] | BaseException | None] = queue.Queue(
+        _AHEAD
+    )
+    ended = threading.Event()
+
+    def put(item: list[_Item] | BaseException | None) -> bool:
+        while not ended.is_set():
+            with contextlib.suppress(queue.Full):
+                items.put(item, timeout=_NOTICE)
+                return True
+        return False
+
+    def read(source: Generator[_Item, None, None]) -> None:
+        try:
+            with contextlib.closing(source):
+                for item in source:
+                    if not put([item]):
+                        return
+            put(None)
+        except BaseException as exc:
+            put(exc)
+
+    try:
+        for source in sources:
+            start(functools.partial(read, source))
+        unfinished = len(sources)
+        while unfinished:
+            found = items.get()
+            if isinstance(found, BaseException):
+                raise found
+            if found is None:
+                unfinished -= 1
+            else:
+                yield from found
+    finally:
+        ended.set()

@@ -2,8 +2,9 @@
 
 """The inventory of a cloud: what both sides list, and where they differ.
 
-Cinder is read before Nova, which then confirms nearly all attachments.  The
-rest are suspects (:mod:`attachguard.audit.collect.comparison`).
+Both are read at the same time.  Nova confirms nearly all of Cinder's
+attachments; the rest, and what changes meanwhile, are suspects
+(:mod:`attachguard.audit.collect.comparison`).
 """
 
 from __future__ import annotations

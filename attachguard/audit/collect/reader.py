@@ -11,16 +11,19 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Generator
 from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import functools
 import gc
 import json
 import sqlite3
 from typing import Any
 from typing import Protocol
 
+from attachguard import threads
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import rest
@@ -29,6 +32,10 @@ from attachguard.guard import cinder
 
 #: Called with what is read or done, and how much more of it.
 Progress = Callable[[str, int], None]
+
+# Stores a page in the tables; and pages, each with what stores it.
+_Store = Callable[[rest.Page], None]
+_Pages = Generator[tuple[_Store, rest.Page], None, None]
 
 # Servers that are remembered as witnesses: the first and the last ones.
 _WITNESSES = 10
@@ -142,6 +149,7 @@ class Reader:
             maxlen=_WITNESSES
         )
         self._sample: dict[tuple[str, str], bool] = {}
+        self._own_project: str | None = None
 
     @property
     def others(self) -> list[str]:
@@ -165,15 +173,18 @@ class Reader:
         return Totals(**self._counts)
 
     def read(self) -> None:
-        """Read everything, Cinder's side first.
+        """Read everything, both sides at the same time.
+
+        What changes in between differs in the tables, and is a suspect.
 
         :raises attachguard.audit.collect.rest.CloudError: where a list cannot
             be read, or not of all projects
         """
         with self._filling():
-            self._read_volumes()
-            self._read_attachments()
-            self._read_servers(lambda _volume, _server: True)
+            for store, page in threads.together(
+                self._of_cinder(), self._of_nova()
+            ):
+                store(page)
 
     def read_selected(
         self, volumes: Collection[str], servers: Collection[str]
@@ -192,9 +203,13 @@ class Reader:
                 for page in self._lists.attachments(instance_id=server_id):
                     for row in page.rows:
                         wanted[str(row['volume_id'])] = None
-            self._read_servers(
-                lambda volume, server: volume in wanted or server in servers
-            )
+            for page in self._lists.servers():
+                self._store_servers(
+                    page,
+                    lambda volume, server: (
+                        volume in wanted or server in servers
+                    ),
+                )
         for (volume,) in self._tables.execute(
             'SELECT volume FROM server_volumes'
         ):
@@ -204,6 +219,7 @@ class Reader:
     @contextlib.contextmanager
     def _filling(self) -> Iterator[None]:
         """Check what is read, and index it at the end."""
+        self._own_project = self._cloud.project_id()
         try:
             with self._lists.reading(), _rare_garbage_collection():
                 yield
@@ -237,49 +253,62 @@ class Reader:
             )
             self._tables.execute('COMMIT')
 
-    def _read_volumes(self) -> None:
+    def _of_cinder(self) -> _Pages:
         for page in self._lists.volumes():
-            number = self._begin(page, 'volumes', len(page.rows))
-            self._insert(
-                'volumes',
-                [item for row in page.rows for item in _volume(row, number)],
-            )
+            yield self._store_volumes, page
         for status, attach_status in (
             ('available', 'attached'),
             ('in-use', 'detached'),
         ):
+            store = functools.partial(
+                self._store_mismatched, status, attach_status
+            )
             for page in self._lists.volumes(
                 status=status, attach_status=attach_status
             ):
-                # These volumes are already counted.
-                number = self._begin(page, 'volumes', 0)
-                self._insert(
-                    'mismatched',
-                    [
-                        (row['id'], status, attach_status, number)
-                        for row in page.rows
-                    ],
-                )
-
-    def _read_attachments(self) -> None:
+                yield store, page
         for page in self._lists.attachments():
-            number = self._begin(page, 'attachments', len(page.rows))
-            self._insert(
-                'attachments',
-                [
-                    (
-                        row['volume_id'],
-                        rows.canonical(row['instance']),
-                        row['id'],
-                        row['status'],
-                        row.get('host_name'),
-                        row.get('device'),
-                        row.get('attached_at'),
-                        number,
-                    )
-                    for row in page.rows
-                ],
-            )
+            yield self._store_attachments, page
+
+    def _of_nova(self) -> _Pages:
+        for page in self._lists.servers():
+            yield self._store_servers, page
+
+    def _store_volumes(self, page: rest.Page) -> None:
+        number = self._begin(page, 'volumes', len(page.rows))
+        self._insert(
+            'volumes',
+            [item for row in page.rows for item in _volume(row, number)],
+        )
+
+    def _store_mismatched(
+        self, status: str, attach_status: str, page: rest.Page
+    ) -> None:
+        # These volumes are already counted.
+        number = self._begin(page, 'volumes', 0)
+        self._insert(
+            'mismatched',
+            [(row['id'], status, attach_status, number) for row in page.rows],
+        )
+
+    def _store_attachments(self, page: rest.Page) -> None:
+        number = self._begin(page, 'attachments', len(page.rows))
+        self._insert(
+            'attachments',
+            [
+                (
+                    row['volume_id'],
+                    rows.canonical(row['instance']),
+                    row['id'],
+                    row['status'],
+                    row.get('host_name'),
+                    row.get('device'),
+                    row.get('attached_at'),
+                    number,
+                )
+                for row in page.rows
+            ],
+        )
 
     def _read_sample(self) -> None:
         """Read the first page of attachments, to compare both sides by it."""
@@ -295,50 +324,57 @@ class Reader:
             if (found := rows.canonical(row['instance'])) is not None
         }
 
-    def _read_servers(self, wanted: Callable[[str, str], bool]) -> None:
-        own_project = self._cloud.project_id()
-        for page in self._lists.servers():
-            number = self._begin(page, 'servers', len(page.rows))
-            attached, special = [], []
-            for row in page.rows:
-                server, status = row['id'], row['status']
-                volumes = row.get('os-extended-volumes:volumes_attached')
-                if volumes is None or status == 'UNKNOWN':
-                    # Its cell does not respond: a query shows that again.
-                    continue
-                if row['tenant_id'] != own_project:
-                    if len(self._first) < _WITNESSES:
-                        self._first.append(server)
-                    else:
-                        self._last_others.append(server)
-                if not volumes:
-                    continue
-                for item in volumes:
-                    if (item['id'], server) in self._sample:
-                        self._sample[item['id'], server] = True
-                task_state = row['OS-EXT-STS:task_state']
-                if model.is_busy(task_state, status) or (
-                    status in model.SHELVED
-                ):
-                    special.append(
-                        (server, task_state, status, row.get('updated'))
-                    )
-                host = row.get('OS-EXT-SRV-ATTR:host')
-                attached += [
-                    (
-                        item['id'],
-                        server,
-                        host,
-                        # Nova's lists have none.
-                        item.get('attachment_id'),
-                        row.get('name'),
-                        number,
-                    )
-                    for item in volumes
-                    if wanted(item['id'], server)
-                ]
-            self._insert('server_volumes', attached)
-            self._insert('servers', special)
+    def _store_servers(
+        self,
+        page: rest.Page,
+        wanted: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        """Store the servers, and which volumes they have.
+
+        :param wanted: whether to store that a server has a volume; None for
+            all
+        """
+        number = self._begin(page, 'servers', len(page.rows))
+        attached, special = [], []
+        for row in page.rows:
+            server, status = row['id'], row['status']
+            volumes = row.get('os-extended-volumes:volumes_attached')
+            if volumes is None or status == 'UNKNOWN':
+                # Its cell does not respond: a query shows that again.
+                continue
+            if row['tenant_id'] != self._own_project:
+                if server in self._first:
+                    pass
+                elif len(self._first) < _WITNESSES:
+                    self._first.append(server)
+                else:
+                    self._last_others.append(server)
+            if not volumes:
+                continue
+            for item in volumes:
+                if (item['id'], server) in self._sample:
+                    self._sample[item['id'], server] = True
+            task_state = row['OS-EXT-STS:task_state']
+            if model.is_busy(task_state, status) or (status in model.SHELVED):
+                special.append(
+                    (server, task_state, status, row.get('updated'))
+                )
+            host = row.get('OS-EXT-SRV-ATTR:host')
+            attached += [
+                (
+                    item['id'],
+                    server,
+                    host,
+                    # Nova's lists have none.
+                    item.get('attachment_id'),
+                    row.get('name'),
+                    number,
+                )
+                for item in volumes
+                if wanted is None or wanted(item['id'], server)
+            ]
+        self._insert('server_volumes', attached)
+        self._insert('servers', special)
 
 
 @contextlib.contextmanager
