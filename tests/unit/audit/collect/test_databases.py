@@ -216,22 +216,26 @@ def test_a_server_has_its_volumes_by_their_attachments(files: Files) -> None:
     lists = files.lists()
     with lists.reading():
         pages = list(lists.servers())
-    (server,) = (row for page in pages for row in page.rows)
-    volumes = server.pop('os-extended-volumes:volumes_attached')
-    assert server == {
-        'id': 's',
-        'tenant_id': 'p',
-        'status': 'SHUTOFF',
-        'OS-EXT-STS:task_state': 'deleting',
-        'updated': '2024-01-02T03:04:05.000000',
-        'OS-EXT-SRV-ATTR:host': 'h',
-        'name': 'web',
-    }
-    assert sorted(volumes, key=str) == [
+    found = [row for page in pages for row in page.rows]
+    (volumes, more) = (
+        server.pop('os-extended-volumes:volumes_attached') for server in found
+    )
+    for server in found:
+        assert server == {
+            'id': 's',
+            'tenant_id': 'p',
+            'status': 'SHUTOFF',
+            'OS-EXT-STS:task_state': 'deleting',
+            'updated': '2024-01-02T03:04:05.000000',
+            'OS-EXT-SRV-ATTR:host': 'h',
+            'name': 'web',
+        }
+    assert sorted(volumes + more, key=str) == [
         {'id': 'v', 'attachment_id': 'a'},
         {'id': 'v', 'attachment_id': None},
     ]
-    assert sum(page.more for page in pages) == 1
+    # Two servers.
+    assert sum(len(page.rows) + page.more for page in pages) == 2
 
 
 @pytest.mark.parametrize(
