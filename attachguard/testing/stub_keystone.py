@@ -13,6 +13,7 @@ import dataclasses
 import datetime
 import threading
 import typing
+from urllib import parse
 import uuid
 
 import webob
@@ -26,6 +27,9 @@ _UNAUTHORIZED = 'The request you have made requires authentication.'
 #: The role that each role implies, as ``keystone-manage bootstrap`` sets it.
 IMPLIED_ROLES = {'admin': 'manager', 'manager': 'member', 'member': 'reader'}
 
+#: The largest number of projects in a page: ``max_db_limit`` of Keystone.
+MAX_LIMIT = 1000
+
 #: How long after its end a token can be validated with ``allow_expired``:
 #: ``[token] allow_expired_window`` of Keystone.
 EXPIRED_WINDOW = datetime.timedelta(days=2)
@@ -33,6 +37,13 @@ EXPIRED_WINDOW = datetime.timedelta(days=2)
 
 def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
+
+
+def _forbidden(rule: str) -> service.Refused:
+    return service.Refused(
+        403,
+        f'You are not authorized to perform the requested action: {rule}.',
+    )
 
 
 def _id() -> str:
@@ -554,28 +565,45 @@ class ProjectApi:
         return service.respond(200, {'projects': views, 'links': links})
 
     def index(self, request: service.Request) -> webob.Response:
-        """List all projects to an administrator."""
+        """List a page of all projects to administrators."""
         if 'admin' not in self._keystone.caller(request).roles:
-            raise service.Refused(
-                403,
-                'You are not authorized to perform the requested action: '
-                'identity:list_projects.',
-            )
+            raise _forbidden('identity:list_projects')
+        query = request.GET
         views = [
-            self._view(project_id) for project_id in self._keystone.projects
+            view
+            for view in map(self._view, sorted(self._keystone.projects))
+            if all(
+                query.get(name, view[name]) == view[name]
+                for name in ('domain_id', 'name', 'parent_id')
+            )
         ]
-        links = {'next': None, 'previous': None, 'self': request.path_url}
-        return service.respond(200, {'projects': views, 'links': links})
+        marker = query.get('marker')
+        if marker:
+            if marker not in self._keystone.projects:
+                raise service.Refused(
+                    404, f'Marker {marker} could not be found.'
+                )
+            views = [view for view in views if view['id'] > marker]
+        # Without a limit, Keystone truncates the list, and has no link.
+        limit = int(query.get('limit') or 0)
+        page = views[: min(limit or MAX_LIMIT, MAX_LIMIT)]
+        links: dict[str, str | None] = {
+            'next': None,
+            'previous': None,
+            'self': request.path_url,
+        }
+        body: dict[str, typing.Any] = {'projects': page, 'links': links}
+        if limit and page and len(page) >= min(limit, MAX_LIMIT):
+            body['truncated'] = True
+            more = {**query, 'marker': page[-1]['id']}
+            links['next'] = f'{request.path_url}?{parse.urlencode(more)}'
+        return service.respond(200, body)
 
     def show(self, request: service.Request, id: str) -> webob.Response:
         """Show a project to its members and to administrators."""
         caller = self._keystone.caller(request)
         if id != caller.project_id and 'admin' not in caller.roles:
-            raise service.Refused(
-                403,
-                'You are not authorized to perform the requested action: '
-                'identity:get_project.',
-            )
+            raise _forbidden('identity:get_project')
         if id not in self._keystone.projects:
             raise service.Refused(404, f'Could not find project: {id}.')
         return service.respond(200, {'project': self._view(id)})

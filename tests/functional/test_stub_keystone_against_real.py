@@ -220,6 +220,49 @@ def test_revocation(pair: Pair) -> None:
     _compare(pair, script)
 
 
+def test_all_projects(pair: Pair) -> None:
+    def script(client: compare.Client) -> None:
+        for name, project in (
+            ('member', 'demo'),
+            ('nova', 'service'),
+            ('admin', 'admin'),
+        ):
+            client.token = _token(client, name, project)
+            for query in ('', '?limit=1000', '?name=demo', '?name=no-such'):
+                client.request('GET', f'/v3/projects{query}')
+        listed = []
+        path = '/v3/projects?limit=3'
+        for _ in range(9):
+            body = client.request('GET', path).json()
+            listed += [row['id'] for row in body['projects']]
+            if not body['links']['next']:
+                break
+            path = f'/v3/projects?limit=3&marker={listed[-1]}'
+            assert body['links']['next'].endswith(f'marker={listed[-1]}')
+        client.outcomes.append(('listed', {'number': len(listed)}))
+        assert sorted(set(listed)) == listed
+        for path in ('?limit=1&marker=no-such', '/no-such'):
+            client.request('GET', f'/v3/projects{path}')
+        client.token = None
+        client.request('GET', '/v3/projects')
+
+    _compare(pair, script)
+
+
+def test_the_404_of_a_project_names_it(pair: Pair) -> None:
+    """By that, the audit knows that it is deleted."""
+    project_id = '0123456789abcdef0123456789abcdef'
+
+    def script(client: compare.Client) -> None:
+        client.token = _token(client, 'admin', 'admin')
+        found = client.request('GET', f'/v3/projects/{project_id}')
+        error = found.json()['error']
+        assert (found.status_code, error['code']) == (404, 404)
+        assert project_id in error['message']
+
+    _compare(pair, script)
+
+
 def test_own_catalog_and_projects(pair: Pair) -> None:
     def script(client: compare.Client) -> None:
         for name, project in (('member', 'demo'), ('admin', 'admin')):

@@ -35,6 +35,8 @@ class Server:
     """A server, with its attachments by volume id.
 
     ``cell_down`` is true if Nova cannot reach the cell of the server.
+    ``deleted`` is true if only administrators see it, in the list of deleted
+    servers; its attachments are those that Nova has left there.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Server:
     host: str = 'compute1'
     task_state: str | None = None
     cell_down: bool = False
+    deleted: bool = False
     created: datetime.datetime = dataclasses.field(
         default_factory=lambda: datetime.datetime.now(datetime.timezone.utc)
     )
@@ -98,7 +101,11 @@ class Records:
         :raises Refused: 404, there is none; 403, the role is missing
         """
         server = self.servers.get(server_id)
-        if server is None or not request.caller.can_access(server.project_id):
+        if (
+            server is None
+            or server.deleted
+            or not request.caller.can_access(server.project_id)
+        ):
             raise service.Refused(
                 404, f'Instance {server_id} could not be found.'
             )

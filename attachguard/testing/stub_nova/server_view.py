@@ -10,6 +10,16 @@ import uuid
 from attachguard.testing import service
 from attachguard.testing.stub_nova import records
 
+# The statuses of servers that show a progress.
+_PROGRESS = (
+    'ACTIVE',
+    'BUILD',
+    'MIGRATING',
+    'REBUILD',
+    'RESIZE',
+    'VERIFY_RESIZE',
+)
+
 _VM_STATES = {
     'BUILD': 'building',
     'RESCUE': 'rescued',
@@ -73,7 +83,6 @@ def show(
         'accessIPv6': '',
         'links': links(request, 'servers', server.id),
         'OS-DCF:diskConfig': 'MANUAL',
-        'progress': 0,
         'OS-EXT-AZ:availability_zone': 'nova',
         'config_drive': '',
         'key_name': None,
@@ -96,6 +105,8 @@ def show(
             for attachment in server.attachments.values()
         ],
     }
+    if server.status in _PROGRESS:
+        view['progress'] = 0
     if server.image:
         view['image'] = {
             'id': server.image,

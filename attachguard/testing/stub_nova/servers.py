@@ -123,13 +123,21 @@ class ServerApi:
         with_down_cells = request.version >= _DOWN_CELLS and not {*query} - {
             'all_tenants'
         }
+        deleted = request.caller.is_admin and query.get(
+            'deleted', ''
+        ).lower() in ('1', 'true')
         soft_deleted = request.caller.is_admin and 'soft_deleted' in query
         servers = [
             server
             for server in self._after_marker(query.get('marker'))
             if project in (None, server.project_id)
+            and (
+                server.deleted is deleted
+                or deleted
+                and server.status == 'SOFT_DELETED'
+            )
             and (with_down_cells or not server.cell_down)
-            and (soft_deleted or server.status != 'SOFT_DELETED')
+            and (soft_deleted or deleted or server.status != 'SOFT_DELETED')
             and query.get('name', server.name) in server.name
             and query.get('status', server.status).upper() == server.status
             and query.get('uuid', server.id) == server.id

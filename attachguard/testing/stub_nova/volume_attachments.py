@@ -141,13 +141,9 @@ class VolumeAttachmentApi:
             request, server_id, 'member', f'{_RULE}:create'
         )
         cinder = self._cinder(request)
-        cinder.show_volume(volume_id)
+        volume = cinder.show_volume(volume_id)['volume']
         with self._records.lock:
-            if volume_id in server.attachments:
-                raise service.Refused(
-                    400,
-                    f'Invalid volume: volume {volume_id} already attached',
-                )
+            self._check_not_attached(server, volume)
             attachment = records.Attachment(
                 volume_id,
                 arguments.get('device') or server.next_device(),
@@ -167,6 +163,24 @@ class VolumeAttachmentApi:
             return service.respond(202)
         view = _view(server, attachment, min(request.version, (2, 88)))
         return service.respond(200, {'volumeAttachment': view})
+
+    def _check_not_attached(
+        self, server: records.Server, volume: dict[str, typing.Any]
+    ) -> None:
+        """Check Nova's own records of a volume, deleted servers included."""
+        holders = [
+            holder.id
+            for holder in self._records.servers.values()
+            if volume['id'] in holder.attachments
+        ]
+        text = f'Invalid volume: volume {volume["id"]} '
+        if holders and not volume['multiattach']:
+            raise service.Refused(
+                400,
+                f'{text}is already attached to instances: {" ".join(holders)}',
+            )
+        if server.id in holders:
+            raise service.Refused(400, f'{text}already attached')
 
     def delete(
         self, request: service.Request, server_id: str, volume_id: str

@@ -69,11 +69,13 @@ def nova_pair(
 
     The server ``server`` of the project ``demo`` has the volume ``volume``,
     and the volume ``old_volume``, attached before Queens. It also has the
-    server ``new_server``, which Nova is building. The project ``other`` has
+    server ``new_server``, which Nova is building, and had ``dead_server``, on
+    which Nova still has the volume ``left_volume``. The project ``other`` has
     the server ``other_server``.
     """
     names = (
-        'server new_server other_server volume old_volume attachment nothing'
+        'server new_server dead_server other_server volume old_volume '
+        'left_volume attachment nothing'
     )
     ids = {name: str(uuid.uuid4()) for name in names.split()}
     with StubCloud() as cloud, serve(_empty_neutron) as neutron:
@@ -81,6 +83,7 @@ def nova_pair(
         for name, owner, status in (
             ('server', 'member', 'ACTIVE'),
             ('new_server', 'member', 'BUILD'),
+            ('dead_server', 'member', 'DELETED'),
             ('other_server', 'other', 'ACTIVE'),
         ):
             user = cloud.keystone.find_user(name=owner)
@@ -92,12 +95,14 @@ def nova_pair(
                 status=status,
             )
         cloud.nova.servers[ids['new_server']].task_state = 'spawning'
-        for volume, attachment_id in (
-            ('volume', ids['attachment']),
-            ('old_volume', None),
+        cloud.nova.servers[ids['dead_server']].deleted = True
+        for server, volume, attachment_id in (
+            ('server', 'volume', ids['attachment']),
+            ('server', 'old_volume', None),
+            ('dead_server', 'left_volume', ids['attachment']),
         ):
             cloud.nova.add_attachment(
-                ids['server'], ids[volume], attachment_id=attachment_id
+                ids[server], ids[volume], attachment_id=attachment_id
             )
         servers = [dataclasses.asdict(s) for s in cloud.nova.servers.values()]
         with process.running(

@@ -122,9 +122,11 @@ def _add_server(
     server: dict[str, typing.Any],
 ) -> None:
     context = nova_context.get_admin_context()
-    is_new = server['status'] == 'BUILD'
+    vm_state = {'BUILD': 'building', 'DELETED': 'deleted'}.get(
+        server['status'], 'active'
+    )
     with nova_context.target_cell(context, cell) as cell_context:
-        objects.Instance(
+        instance = objects.Instance(
             cell_context,
             uuid=server['id'],
             project_id=server['project_id'],
@@ -134,7 +136,7 @@ def _add_server(
             host='compute1',
             node='compute1',
             compute_id=1,
-            vm_state='building' if is_new else 'active',
+            vm_state=vm_state,
             task_state=server['task_state'],
             power_state=1,
             progress=0,
@@ -154,7 +156,9 @@ def _add_server(
             config_drive='',
             availability_zone='nova',
             launched_at=(
-                None if is_new else datetime.datetime.now(datetime.UTC)
+                None
+                if vm_state == 'building'
+                else datetime.datetime.now(datetime.UTC)
             ),
             info_cache=objects.InstanceInfoCache(
                 instance_uuid=server['id'],
@@ -162,7 +166,11 @@ def _add_server(
             ),
             system_metadata={},
             metadata={},
-        ).create()
+        )
+        instance.create()
+        if server['deleted']:
+            # Before its mappings: it leaves none.
+            instance.destroy()
         for attachment in server['attachments'].values():
             objects.BlockDeviceMapping(
                 cell_context,
