@@ -291,6 +291,22 @@ def nova_duplicate(case: model.Case) -> Iterator[Problem]:
             )
 
 
+def nova_leftover(case: model.Case) -> Iterator[Problem]:
+    """Nova has a volume on a server that is deleted.
+
+    It then refuses to attach the volume, unless it is multiattach.
+    """
+    if case.volume is None or case.volume.multiattach:
+        return
+    for server in case.servers.values():
+        if server.presence is model.Presence.GONE and server.leftovers:
+            yield Problem(
+                f'Nova still has the volume on server {server.id}, which is '
+                'deleted, and so attaches it to no other server of its cell',
+                server_id=server.id,
+            )
+
+
 def in_use_without_attachment(case: model.Case) -> Iterator[Problem]:
     """A volume is in-use without an attachment."""
     if (
@@ -454,6 +470,15 @@ def volume_deleted(case: model.Case) -> Iterator[Problem]:
                 'volume',
                 attachment,
             )
+
+
+def no_project(case: model.Case) -> Iterator[Problem]:
+    """The project of a volume is deleted."""
+    if case.volume is not None and case.project.exists is False:
+        yield Problem(
+            f'Keystone has no project {case.volume.project_id}, which the '
+            f'volume belongs to; it is {case.volume.status} in Cinder'
+        )
 
 
 def attachment_id_mismatch(case: model.Case) -> Iterator[Problem]:
@@ -675,6 +700,16 @@ CLASSES: dict[str, Class] = {
             nova_duplicate,
         ),
         Class(
+            'nova-leftover',
+            'Nova has the volume on a server that is deleted, and so refuses '
+            'to attach it to another server of that cell. Only an audit by '
+            'the databases (--nova-database or --nova-conf) finds it.',
+            'A server that was deleted while Nova attached the volume to it; '
+            'a server that was deleted by manual SQL; a restored database.',
+            "Manually: SQL in the database of Nova's cell, which is printed.",
+            nova_leftover,
+        ),
+        Class(
             'duplicate',
             'Cinder has several attachments of the volume for one server, and '
             'Nova has it by one of them.',
@@ -721,6 +756,15 @@ CLASSES: dict[str, Class] = {
             'SQL only (attachguard repair --sql): Cinder does not delete an '
             'attachment whose volume it cannot find.',
             volume_deleted,
+        ),
+        Class(
+            'no-project',
+            'Keystone has the project of the volume no more: except '
+            'administrators, nobody sees, uses or deletes it.',
+            'A project that was deleted before its volumes: Keystone does '
+            'not inform Cinder.',
+            'Manually: a transfer to another project, or deletion.',
+            no_project,
         ),
     )
 }

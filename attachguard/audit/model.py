@@ -210,6 +210,9 @@ class Server:
     :param device: the device of the volume on it; None where it is not known,
         as ``root_device``, its root disk
     :param disks: all its volumes; None where they were not read
+    :param leftovers: how often Nova still has the volume on it, although it
+        is deleted
+    :param cell: of these, and its database, where it is known
     :param why: why the presence is not known
     :param name: which a user chose; printable
     """
@@ -225,6 +228,8 @@ class Server:
     device: str | None = None
     root_device: str | None = None
     disks: tuple[Disk, ...] | None = None
+    leftovers: int = 0
+    cell: str = ''
     why: str = ''
     name: str | None = None
 
@@ -242,6 +247,18 @@ class Server:
 
 
 @dataclasses.dataclass(frozen=True)
+class Project:
+    """Whether Keystone has a project.
+
+    :param exists: None where that is not known
+    :param why: why not, if Keystone was queried
+    """
+
+    exists: bool | None = None
+    why: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
 class Case:
     """Everything that is known of one volume.
 
@@ -255,6 +272,7 @@ class Case:
     :param hosts: where Nova runs servers; None where that is not known
     :param at: when all that was read
     :param stuck_after: what has not changed for so long is stuck
+    :param project: whether Keystone has the project of the volume
     :param unknown: why nothing can be concluded; empty where something can
     """
 
@@ -268,6 +286,7 @@ class Case:
     hosts: Collection[str] | None = None
     at: datetime.datetime = dataclasses.field(default_factory=now)
     stuck_after: datetime.timedelta = STUCK_AFTER
+    project: Project = Project()
 
     @property
     def is_old(self) -> bool:

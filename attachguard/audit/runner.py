@@ -77,12 +77,16 @@ class Selection:
         """
         return not self.projects or project_id in self.projects
 
+    def kind(self, kind: str) -> bool:
+        """Whether a class is selected."""
+        return not self.classes or kind in self.classes
+
     def finding(self, finding: checks.Finding, now: datetime.datetime) -> bool:
         """Whether a finding is selected.
 
         :param now: when it was found
         """
-        if self.classes and finding.kind not in self.classes:
+        if not self.kind(finding.kind):
             return False
         if not self.project(finding.project_id):
             return False
@@ -98,7 +102,7 @@ class Selection:
         return (
             not self.few
             and self.project(project_id)
-            and (not self.classes or kind in self.classes)
+            and self.kind(kind)
             and self.older_than is None
         )
 
@@ -210,6 +214,8 @@ class Audit:
                     lambda volume_id, project_id, kind: (
                         not complete
                         or volume_id in unknown
+                        or bool(self._inventory.unchecked)
+                        and kind == 'no-project'
                         or not self._selection.covers(
                             volume_id, project_id, kind
                         )
@@ -220,7 +226,12 @@ class Audit:
     def _cases(self) -> Iterator[model.Case]:
         selection = self._selection
         if not selection.few:
-            self._inventory.read()
+            self._inventory.read(
+                lambda project_id: (
+                    selection.kind('no-project')
+                    and selection.project(project_id)
+                )
+            )
             yield from self._inventory.cases.suspects(
                 lambda project_id: (
                     project_id is None or selection.project(project_id)
@@ -238,6 +249,7 @@ class Audit:
             volume_id,
             self._inventory.rules,
             self._inventory.cases.holders(volume_id),
+            self._inventory.cases.leftovers(volume_id),
         )
 
     def _check(self, case: model.Case) -> Iterator[checks.Finding]:
@@ -257,6 +269,8 @@ class Audit:
             f'Nova, of server {server.id}: {server.why}'
             for server in case.silent_servers
         )
+        if case.project.why and self._selection.kind('no-project'):
+            why = why or f'Keystone, of its project: {case.project.why}'
         if why:
             self.audited.add(
                 content.Unknown(case.volume_id, why, case.evidence, name)
@@ -276,6 +290,8 @@ class Audit:
     ) -> Iterator[tuple[checks.Finding, model.Case]]:
         """Check each finding a second time, after the time to settle."""
         first = list(found)
+        # A project that was just created can be missing for a moment, too.
+        self._cloud.forget_projects()
         if first:
             self._wait(self._settle.total_seconds(), len(first))
         for volume_id, group in itertools.groupby(

@@ -95,6 +95,7 @@ class Audit(selection.SelectingCommand, base.ListCommand):
         started = model.now()
         cloud: api.Cloud | None = None
         doubts: list[str] = []
+        unchecked: list[str] = []
         try:
             lists = database.inventory(parsed_args)
             cloud = self._cloud(parsed_args)
@@ -107,9 +108,8 @@ class Audit(selection.SelectingCommand, base.ListCommand):
                 finally:
                     totals = read.totals
                     source = read.source
-                    doubts = read.doubts
-                    for doubt in doubts:
-                        self._print(f'warning: {doubt}')
+                    doubts, unchecked = read.doubts, read.unchecked
+                    self._warn(read)
         except Exception as exc:
             report = _report(
                 cloud,
@@ -118,6 +118,7 @@ class Audit(selection.SelectingCommand, base.ListCommand):
                 audited,
                 scope,
                 doubts,
+                unchecked,
                 source,
                 str(exc),
             )
@@ -128,13 +129,21 @@ class Audit(selection.SelectingCommand, base.ListCommand):
                 self._print(f'error: {second}')
             raise
         report = _report(
-            cloud, started, totals, audited, scope, doubts, source, None
+            cloud,
+            started,
+            totals,
+            audited,
+            scope,
+            doubts,
+            unchecked,
+            source,
+            None,
         )
         for write in writers:
             write(report)
         if lists is not None:
             self._print(f'Inventory from {source}.')
-        self._sum_up(audited, scope, bool(doubts), parsed_args)
+        self._sum_up(audited, scope, bool(doubts or unchecked), parsed_args)
         if parsed_args.foreign:
             return _foreign(audited)
         if parsed_args.unknown:
@@ -228,6 +237,7 @@ def _report(
     audited: runner.Audited,
     scope: str,
     doubts: list[str],
+    unchecked: list[str],
     source: str,
     error: str | None,
 ) -> content.Report:
@@ -251,6 +261,7 @@ def _report(
         tuple(audited.unknown),
         scope,
         tuple(doubts),
+        tuple(unchecked),
         source,
         error,
         projects,

@@ -24,6 +24,7 @@ from attachguard.audit.collect import rest
 from attachguard.audit.repair import advice
 from attachguard.audit.repair import decide
 from attachguard.cmd import base
+from attachguard.cmd import database
 from attachguard.cmd import options
 from attachguard.cmd import selection
 
@@ -49,7 +50,8 @@ class Explain(selection.InventoryCommand, show.ShowOne):
     risks. It changes nothing.
 
     It reads all servers of Nova, to find those that have the volume without
-    an attachment in Cinder.
+    an attachment in Cinder. With the databases, as for the audit, it also
+    finds deleted servers on which Nova still has it.
 
     examples::
 
@@ -60,6 +62,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the volume."""
         super().add_options(parser)
+        database.add_inventory_options(parser)
         parser.add_argument(
             'volume',
             metavar='VOLUME',
@@ -83,19 +86,22 @@ class Explain(selection.InventoryCommand, show.ShowOne):
         :returns: columns and values, for cliff
         """
         guard = _guard(parsed_args.config_file)
+        lists = database.inventory(parsed_args)
         cloud = self._log_in(parsed_args)
         volume_id = parsed_args.volume
-        with self._inventory(cloud, parsed_args) as read:
+        with self._inventory(cloud, parsed_args, lists) as read:
             error = ''
             holders: list[str] = []
+            leftovers: dict[str, str] = {}
             try:
                 read.read_selected([volume_id], [])
                 holders = read.cases.holders(volume_id)
+                leftovers = read.cases.leftovers(volume_id)
             except rest.CloudError as exc:
                 # The servers that Cinder names can be read nevertheless.
                 error = f'whether other servers have it is unknown: {exc}'
             case = case_builder.read_case(
-                cloud, volume_id, read.rules, holders
+                cloud, volume_id, read.rules, holders, leftovers
             )
             foreign_lines = _foreign(case, read.rules)
             found = checks.find(case)
@@ -104,7 +110,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
                 advice.script(decide.plan_of(cloud, f, case), case, shell)
                 for f in found
             ]
-        unknown = bool(error or case.unknown) or any(
+        unknown = bool(error or case.unknown or case.project.why) or any(
             server.presence is model.Presence.UNKNOWN
             for server in case.servers.values()
         )
@@ -121,6 +127,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             'Project name': names.get(project_id or ''),
             'Cinder says': _cinder(case),
             'Nova says': _nova(case, error),
+            'Keystone says': _keystone(case),
             'Foreign': foreign_lines,
             'The guard would': [
                 f'{item.verdict}: {item.call} ({item.reason})'
@@ -209,10 +216,18 @@ def _nova(case: model.Case, error: str) -> list[str]:
             line += f'; {server.status} on {server.host}'
         if server.busy:
             line += f'; busy ({server.task_state})'
+        if server.leftovers:
+            line += '; it still has the volume'
         if server.why:
             line += f' ({server.why})'
         lines.append(line)
     return lines or ['no server has it']
+
+
+def _keystone(case: model.Case) -> str:
+    if case.project.exists is None:
+        return f'unknown: {case.project.why}' if case.project.why else ''
+    return 'the project exists' if case.project.exists else 'no such project'
 
 
 def _foreign(case: model.Case, rules: foreign.Rules) -> list[str]:

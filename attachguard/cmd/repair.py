@@ -198,7 +198,7 @@ class Repair(
         self.exit_code = _exit_code(
             {outcome.result for outcome in outcomes},
             left,
-            bool(audited.counts.unknown),
+            bool(audited.counts.unknown or read.unchecked),
         )
         return (
             (
@@ -240,8 +240,7 @@ class Repair(
             )
         read.check_cells()
         doubts = read.doubts
-        for doubt in doubts:
-            self._print(f'warning: {doubt}')
+        self._warn(read)
         if (
             doubts
             and found

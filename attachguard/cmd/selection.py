@@ -84,6 +84,13 @@ class InventoryCommand(base.CloudCommand):
             yield opened
         self._progress.clear()
 
+    def _warn(self, read: inventory.Inventory) -> None:
+        """Print why an inventory looks wrong, and what it leaves open."""
+        for doubt in read.doubts:
+            self._print(f'warning: {doubt}')
+        for item in read.unchecked:
+            self._print(f'warning: not checked: {item}')
+
     @staticmethod
     def _shell(
         cloud: api.Cloud, parsed_args: argparse.Namespace

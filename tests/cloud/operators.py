@@ -84,11 +84,12 @@ class Operator:
         output = json.loads(done.stdout) if done.stdout.strip() else None
         return Run(done.returncode, output, done.stderr)
 
-    def type(self, script: str, where: pathlib.Path) -> None:
+    def type(self, script: str, where: pathlib.Path) -> str:
         """Run a script that attachguard prints.
 
         :param script: for a shell, with what is installed here in its PATH
         :param where: the directory to run it in; programs there come first
+        :returns: what it prints
         :raises AssertionError: it fails
         """
         # What is there on a controller.
@@ -96,6 +97,7 @@ class Operator:
         script = script.replace('/etc/cinder/cinder.conf', str(conf))
         done = self._run('sh', '-euc', script, where=where)
         assert done.returncode in (0, 4), (script, done.stdout, done.stderr)
+        return done.stdout
 
     def _run(
         self,

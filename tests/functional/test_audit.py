@@ -27,6 +27,10 @@ import uuid
 import pytest
 
 from attachguard.audit import checks
+from attachguard.audit import model
+from attachguard.audit.collect import api
+from attachguard.audit.collect import reader
+from attachguard.audit.collect import rest
 from attachguard.testing import service
 from attachguard.testing import stub_cinder
 from tests.functional.audit import Scene
@@ -134,6 +138,23 @@ def _nova_duplicate(scene: Scene) -> stub_cinder.Volume:
     return volume
 
 
+def _leftover(scene: Scene) -> stub_cinder.Volume:
+    volume = scene.volume()
+    scene.cloud.nova.add_attachment(
+        scene.server(deleted=True).id,
+        volume.id,
+        attachment_id=str(uuid.uuid4()),
+    )
+    return volume
+
+
+def _no_project(scene: Scene) -> stub_cinder.Volume:
+    keystone = scene.cloud.keystone
+    volume = scene.cloud.cinder.add_volume(keystone.add_project('dissolved'))
+    del keystone.projects[volume.project_id]
+    return volume
+
+
 def _volume(**values: Any) -> Callable[[Scene], stub_cinder.Volume]:
     return lambda scene: scene.volume(**values)
 
@@ -181,12 +202,16 @@ PRODUCED = [
     ('wrong-server', _wrong_server, None),
     ('wrong-host', _wrong_host, None),
     ('nova-duplicate', _nova_duplicate, None),
+    ('nova-leftover', _leftover, None),
     ('duplicate', _duplicate, _IN_USE),
     ('missing-in-cinder', _missing_in_cinder, None),
     ('volume-gone', _volume_gone, None),
     ('attachment-id-mismatch', _attachment_id_mismatch, None),
     ('volume-deleted', _volume_deleted, None),
+    ('no-project', _no_project, None),
 ]
+#: The APIs show it only in lists that no audit reads.
+ONLY_IN_DATABASES = 'nova-leftover'
 
 
 def test_the_table_has_every_class() -> None:
@@ -194,7 +219,10 @@ def test_the_table_has_every_class() -> None:
     assert list(kinds) == list(checks.CLASSES)
 
 
-@pytest.mark.parametrize(('kind', 'produce', 'left'), PRODUCED)
+@pytest.mark.parametrize(
+    ('kind', 'produce', 'left'),
+    [row for row in PRODUCED if row[0] != ONLY_IN_DATABASES],
+)
 def test_an_inconsistency_is_found_explained_and_repaired(
     scene: Scene, kind: str, produce: Any, left: tuple[str, int] | None
 ) -> None:
@@ -285,6 +313,148 @@ def test_an_audit_queries_each_suspect_once(scene: Scene) -> None:
     queries = _server_queries(scene)
     # One more checks whether servers of other projects are shown.
     assert len(queries) == len(wrong) + 1
+
+
+# Projects that are deleted.
+
+
+def _project_queries(scene: Scene) -> list[str]:
+    """Return the requests to Keystone for projects."""
+    return [
+        request.path
+        for request in scene.cloud.keystone_server.requests
+        if request.path.startswith('/v3/projects')
+    ]
+
+
+def test_projects_are_listed_once_and_only_suspects_are_queried(
+    scene: Scene,
+) -> None:
+    keystone = scene.cloud.keystone
+    for number in range(2100):
+        keystone.add_project(f'project {number}')
+    for project_id in list(keystone.projects)[:50]:
+        scene.cloud.cinder.add_volume(project_id)
+    gone = [_no_project(scene) for _ in range(3)]
+    # Of one project.
+    gone.append(scene.cloud.cinder.add_volume(gone[0].project_id))
+    scene.cloud.keystone_server.forget()
+    ran = scene.run('audit', '-f', 'json', '--all')
+    assert {row['Volume'] for row in ran.rows} == {v.id for v in gone}
+    queries = _project_queries(scene)
+    lists = [query for query in queries if '?' in query]
+    assert len(lists) == 3
+    assert sorted(set(queries) - set(lists)) == sorted(
+        {f'/v3/projects/{volume.project_id}' for volume in gone}
+    )
+    assert len(queries) == len(lists) + 3
+
+
+def test_a_volume_is_found_in_whatever_state_its_project_left_it(
+    scene: Scene,
+) -> None:
+    keystone = scene.cloud.keystone
+    project_id = keystone.add_project('dissolved')
+    cinder = scene.cloud.cinder
+    server = scene.cloud.nova.add_server(project_id)
+    attached = cinder.add_volume(project_id)
+    attachment = scene.record(attached, server.id)
+    scene.cloud.nova.add_attachment(
+        server.id, attached.id, attachment_id=attachment.id
+    )
+    free = cinder.add_volume(project_id)
+    forged = cinder.add_volume(project_id)
+    scene.record(forged, str(uuid.uuid4()))
+    failed = cinder.add_volume(project_id, status='error')
+    assert scene.found() == [('server-gone', forged.id)]
+    del keystone.projects[project_id]
+    expected = sorted(
+        ('no-project', volume.id)
+        for volume in (attached, free, forged, failed)
+    )
+    found = sorted(scene.found())
+    assert found == [*expected, ('server-gone', forged.id)]
+    assert scene.found('--class', 'server-gone') == [
+        ('server-gone', forged.id)
+    ]
+    assert scene.found('--project', scene.project) == []
+    assert sorted(scene.found('--project', project_id)) == found
+    # Each is explained alone, too.
+    for volume in (attached, free, failed):
+        explained = scene.run('explain', volume.id, '-f', 'json')
+        assert explained.code == 3
+        assert explained.rows['Keystone says'] == 'no such project'
+        assert scene.found('--volume', volume.id) == [
+            ('no-project', volume.id)
+        ]
+    # The rest is repaired nevertheless.
+    rows = scene.repair('--yes').rows
+    assert {row['Volume']: row['Result'] for row in rows}[forged.id]
+    assert forged.status == 'available'
+    assert scene.found('--class', 'server-gone') == []
+
+
+@pytest.mark.parametrize('status', [401, 403, 404, 500, 503])
+@pytest.mark.parametrize('path', ['/v3/projects', '/v3/projects/{id}'])
+def test_without_keystone_no_project_is_gone(
+    scene: Scene, path: str, status: int
+) -> None:
+    volume = _no_project(scene)
+    path = path.format(id=volume.project_id)
+    scene.cloud.keystone.faults.add(status, None, path)
+    metrics, page = scene.directory / 'a.prom', scene.directory / 'a.html'
+    ran = scene.audit('--prometheus', str(metrics), '--html', str(page))
+    # Nothing is found, and the cloud is not called clean.
+    assert (ran.code, ran.rows) == (1, [])
+    assert 'warning: not checked: whether ' in ran.err
+    assert f'HTTP {status}' in ran.err
+    assert re.search(
+        r'^attachguard_audit_unchecked{[^}]*} 1\.0', metrics.read_text(), re.M
+    )
+    assert 'Not checked: whether ' in page.read_text()
+    assert '<h1>No findings</h1>' in page.read_text()
+    # What is found otherwise is repaired.
+    scene.forged()
+    done = scene.repair('--yes')
+    assert [row['Result'] for row in done.rows] == ['repaired']
+    assert done.code == 1
+    one = scene.run('explain', volume.id, '-f', 'json')
+    if path != '/v3/projects':
+        assert one.code == 1
+        assert one.rows['Keystone says'].startswith('unknown: HTTP')
+        narrow = scene.audit('--volume', volume.id)
+        assert (narrow.code, narrow.rows) == (1, [])
+        assert 'Keystone, of its project' in narrow.err
+
+
+def test_what_keystone_did_not_answer_is_not_forgotten(scene: Scene) -> None:
+    volume = _no_project(scene)
+    audit = ('audit', '-f', 'json', '--min-age', '0s')
+    assert scene.run(*audit).rows == []
+    scene.cloud.keystone.faults.add(503, None, '/v3/projects')
+    assert scene.run(*audit).rows == []
+    scene.cloud.keystone.faults.clear()
+    assert [row['Volume'] for row in scene.run(*audit).rows] == [volume.id]
+
+
+def test_a_keystone_that_lists_few_projects_is_not_asked_for_each(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, '_MAX_PROJECTS', 5)
+    # As one without pages, with list_limit.
+    monkeypatch.setattr(
+        api.Cloud,
+        'projects',
+        lambda cloud: iter([rest.Page([], model.Evidence('', 200, ''))]),
+    )
+    for number in range(10):
+        project_id = scene.cloud.keystone.add_project(f'project {number}')
+        scene.cloud.cinder.add_volume(project_id)
+    scene.cloud.keystone_server.forget()
+    ran = scene.audit()
+    assert (ran.code, ran.rows) == (1, [])
+    assert len(_project_queries(scene)) == 5
+    assert 'list_limit' in ran.err
 
 
 # Foreign attachments.

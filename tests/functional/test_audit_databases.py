@@ -33,6 +33,7 @@ from tests.functional.audit import scene
 from tests.functional.real import cinder_db
 from tests.functional.real import databases as servers
 from tests.functional.real import nova_db
+from tests.functional.test_audit import ONLY_IN_DATABASES
 from tests.functional.test_audit import PRODUCED
 
 __all__ = ['scene']
@@ -141,6 +142,7 @@ class Place:
                         server.status, server.status.lower()
                     ),
                     task_state=server.task_state,
+                    deleted=int(server.deleted),
                     created_at=_time(server.created),
                     updated_at=_time(server.created),
                 )
@@ -332,9 +334,11 @@ def test_the_databases_show_what_the_apis_show(
         )
         more = [row for row in by_sql if row not in by_api]
         assert [row for row in by_api if row not in by_sql] == []
-        # Only the databases show by which attachment Nova has each volume.
+        # Only the databases show by which attachment Nova has each volume,
+        # and what is left of deleted servers.
         assert {(row['Class'], made[row['Volume']]) for row in more} == {
-            ('attachment-id-mismatch', 'attachment-id-mismatch')
+            ('attachment-id-mismatch', 'attachment-id-mismatch'),
+            (ONLY_IN_DATABASES, ONLY_IN_DATABASES),
         }
         assert {row['Class'] for row in by_sql} == set(made.values())
 
@@ -475,6 +479,94 @@ def test_what_is_deleted_or_hidden_is_left_out(place: Place) -> None:
     assert row['os-extended-volumes:volumes_attached'] == [
         {'id': volume['id'], 'attachment_id': kept['id']}
     ]
+
+
+def test_what_deleted_servers_have_left_is_listed(place: Place) -> None:
+    kept, shared = _volume(), _volume(multiattach=True)
+    gone = _volume(deleted=True)
+    place.insert('cinder', 'volumes', [kept, shared, gone])
+    dead, live, hidden = (
+        _instance(deleted=7),
+        _instance(),
+        _instance(hidden=True),
+    )
+    place.insert('nova_cell1', 'instances', [dead, live, hidden])
+    again = {**_mapping(dead['uuid'], kept['id'], None), 'deleted': 9}
+    place.insert(
+        'nova_cell1',
+        'block_device_mapping',
+        [
+            *(
+                _mapping(dead['uuid'], volume['id'], None)
+                for volume in (kept, shared, gone)
+            ),
+            again,
+            _mapping(dead['uuid'], None, None),
+            _mapping(live['uuid'], kept['id'], None),
+            _mapping(hidden['uuid'], kept['id'], None),
+        ],
+    )
+    lists = place.lists()
+    with lists.reading():
+        rows = [row for page in lists.leftovers() for row in page.rows]
+    (row,) = rows
+    assert (row['volume'], row['server']) == (kept['id'], dead['uuid'])
+    assert row['cell'].endswith('(cell cell1)')
+
+
+def test_the_printed_sql_lets_nova_attach_the_volume_again(
+    scene: Scene, place: Place
+) -> None:
+    volume, server = scene.volume(), scene.server(deleted=True)
+    live = scene.server()
+    healthy = scene.attached(live)
+    left = scene.cloud.nova.add_attachment(server.id, volume.id)
+    place.copy(scene)
+    cell = place.urls['nova_cell1']
+    # This is what Nova looks at before it attaches a volume.
+    assert nova_db.holders(cell, volume.id) == [server.id]
+
+    (row,) = scene.audit(*place.arguments).rows
+    assert (row['Class'], row['Volume']) == ('nova-leftover', volume.id)
+    assert row['Server'] == server.id
+    explained = scene.run('explain', volume.id, *place.arguments, '-f', 'json')
+    assert explained.code == 3
+    assert explained.rows['What to do'] == [row['What to do']]
+    (statement,) = (
+        line.removeprefix('#   ')
+        for line in row['What to do'].splitlines()
+        if line.startswith('#   ')
+    )
+    change = "UPDATE instances SET deleted = {} WHERE uuid = '{}'"
+    # Nova has the server again, so that nothing may be removed.
+    place.run('nova_cell1', change.format(0, server.id), statement)
+    assert nova_db.holders(cell, volume.id) == [server.id]
+    place.run('nova_cell1', change.format(7, server.id), statement)
+    assert nova_db.holders(cell, volume.id) == []
+    assert nova_db.holders(cell, healthy.id) == [live.id]
+    assert left.volume_id in server.attachments
+    del server.attachments[volume.id]
+    assert scene.found(*place.arguments) == []
+
+
+@pytest.mark.parametrize('status', [403, 503])
+def test_a_leftover_that_nova_does_not_confirm_is_unknown(
+    scene: Scene, place: Place, status: int
+) -> None:
+    volume, server = scene.volume(), scene.server(deleted=True)
+    scene.cloud.nova.add_attachment(server.id, volume.id)
+    place.copy(scene)
+    scene.cloud.nova.faults.add(status, None, f'uuid={server.id}')
+    ran = scene.audit(*place.arguments)
+    assert (ran.code, ran.rows) == (1, [])
+    assert f'unknown: volume {volume.id}' in ran.err
+    scene.cloud.nova.faults.clear()
+    # The replica is late: Nova has removed it in the meantime.
+    del server.attachments[volume.id]
+    assert scene.audit(*place.arguments).code == 0
+    # Or it has restored the server.
+    server.deleted = False
+    assert scene.audit(*place.arguments).code == 0
 
 
 def test_states_have_the_names_of_the_api(place: Place) -> None:
@@ -645,6 +737,8 @@ def test_the_documented_rights_suffice(
         'attachments': [attachment['id']],
         'servers': [server['uuid']],
     }
+    with lists.reading():
+        assert [list(lists.owners()), list(lists.leftovers())]
 
 
 @pytest.mark.parametrize(

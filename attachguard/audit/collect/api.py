@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Cinder and Nova of one cloud, as an administrator sees them.
-
-Of Keystone, only the names of projects.
+"""Cinder, Nova and Keystone of one cloud, as an administrator sees them.
 
 The only module of the audit that talks to a cloud, through the adapters of
 openstacksdk.  It never sends a service token: that would switch off Cinder's
@@ -18,6 +16,7 @@ import contextlib
 import dataclasses
 from typing import Any
 from typing import Protocol
+from urllib import parse
 
 from keystoneauth1 import exceptions as ksa_exceptions
 from oslo_log import log as logging
@@ -86,7 +85,7 @@ class Connection(Protocol):
 
     @property
     def identity(self) -> Any:
-        """Keystone: an adapter, of either version."""
+        """Keystone: an adapter. openstacksdk's type has an older one, too."""
 
 
 class Cloud:
@@ -101,6 +100,7 @@ class Cloud:
         self._timeout = timeout
         self._services: dict[str, rest.Service] = {}
         self._cell_is_down = False
+        self._projects: dict[str, tuple[model.Project, model.Evidence]] = {}
 
     #: as a source of lists
     source = 'the APIs of Cinder and Nova'
@@ -172,37 +172,24 @@ class Cloud:
         return found
 
     def project_names(self, ids: Collection[str | None]) -> dict[str, str]:
-        """Read the names of projects, by one list of all of them.
+        """Read the names of projects, from the list of all of them.
 
         :param ids: of the projects
         :returns: the names by id, of those that Keystone lists: none where
             the credentials may not list projects, which the audit does not
             need
         """
-        if not ids:
-            return {}
+        names: dict[str, str] = {}
         try:
-            service = rest.Service(
-                'Keystone',
-                self._connection.identity,
-                '',
-                self._timeout,
-                self._get_token,
-            )
-            response = service.call('GET', '/projects')
-        except Exception as exc:
-            # openstacksdk has its own exceptions: see _service.
-            LOG.debug('Names of projects are not known: %s', exc)
-            return {}
-        found = response.body.get('projects')
-        if response.status != 200 or not isinstance(found, list):
-            LOG.debug('Names of projects are not known: %s', response.why)
-            return {}
-        return {
-            row['id']: rows.printable(str(row.get('name'))) or ''
-            for row in found
-            if isinstance(row, dict) and row.get('id') in ids
-        }
+            for page in self.projects() if ids else ():
+                names |= {
+                    row['id']: rows.printable(str(row.get('name'))) or ''
+                    for row in page.rows
+                    if row.get('id') in ids
+                }
+        except rest.CloudError as exc:
+            LOG.debug('Not all names of projects are known: %s', exc)
+        return names
 
     def cinder(
         self,
@@ -256,7 +243,11 @@ class Cloud:
         self, filters: Mapping[str, str], version: str | None = None
     ) -> Iterator[rest.Page]:
         for page in self._service('block_storage').pages(
-            '/volumes/detail', 'volumes', filters, 'volumes_links', version
+            '/volumes/detail',
+            'volumes',
+            {'all_tenants': '1', **filters},
+            lambda body: bool(body.get('volumes_links')),
+            version,
         ):
             for row in page.rows[:1]:
                 for name in _ADMIN_ONLY:
@@ -274,7 +265,7 @@ class Cloud:
         :param filters: ``volume_id``, ``instance_id``, ``attach_status``
         """
         return self._service('block_storage').pages(
-            '/attachments', 'attachments', filters
+            '/attachments', 'attachments', {'all_tenants': '1', **filters}
         )
 
     def servers(self) -> Iterator[rest.Page]:
@@ -285,19 +276,93 @@ class Cloud:
         short page without a link, so only an empty page is the end.
         """
         return self._service('compute').pages(
-            '/servers/detail', 'servers', {'soft_deleted': 'true'}
+            '/servers/detail',
+            'servers',
+            {'all_tenants': '1', 'soft_deleted': 'true'},
         )
+
+    def owners(self) -> Iterator[rest.Page]:
+        """List no projects: the volumes that are listed have theirs."""
+        return iter(())
+
+    def leftovers(self) -> Iterator[rest.Page]:
+        """List no mappings of deleted servers.
+
+        Nova shows them only in its list of all servers that were ever deleted
+        and not archived, which can be millions.
+        """
+        return iter(())
+
+    def projects(self) -> Iterator[rest.Page]:
+        """List the projects of Keystone.
+
+        One that does not return pages returns all of them, or, with its
+        option ``list_limit``, only some.
+
+        :raises attachguard.audit.collect.rest.CloudError: where that fails
+        """
+        return self._service('identity').pages(
+            '/projects', 'projects', {}, _has_next
+        )
+
+    def project(self, project_id: str) -> tuple[model.Project, model.Evidence]:
+        """Read whether Keystone has a project.
+
+        It is read once, until :meth:`forget_projects`.
+
+        :param project_id: as Cinder has it
+        :returns: gone only by Keystone's own 404 for that project: without the
+            right to see it, the response is 403
+        """
+        if project_id in self._projects:
+            return self._projects[project_id]
+        path = f'/projects/{parse.quote(project_id, safe="")}'
+        try:
+            response = self._service('identity').call('GET', path)
+        except rest.CloudError as exc:
+            why = str(exc)
+            evidence = model.Evidence(
+                f'GET {path}', None, model.stamp(), None, why
+            )
+            return model.Project(None, why), evidence
+        error = response.body.get('error')
+        if response.status == 200 and 'project' in response.body:
+            found = model.Project(True)
+            result = 'Keystone: the project exists'
+        elif (
+            response.status == 404
+            and isinstance(error, dict)
+            and project_id in str(error.get('message'))
+        ):
+            found = model.Project(False)
+            result = 'Keystone: no such project'
+        else:
+            result = response.why or 'no project in the response'
+            evidence = response.evidence.with_result(result)
+            return model.Project(None, result), evidence
+        evidence = response.evidence.with_result(result)
+        self._projects[project_id] = found, evidence
+        return found, evidence
+
+    def forget_projects(self) -> None:
+        """Let :meth:`project` read each project again."""
+        self._projects.clear()
 
     def _service(self, key: str) -> rest.Service:
         if key not in self._services:
             name, version = {
                 'block_storage': ('Cinder', VOLUME_VERSION),
                 'compute': ('Nova', SERVER_VERSION),
+                'identity': ('Keystone', None),
             }[key]
             why = 'not in the catalog'
 
             def find() -> tuple[rest.Adapter, str | None]:
                 adapter: rest.Adapter = getattr(self._connection, key)
+                # openstacksdk's proxy of Keystone has another method of this
+                # name. There, a call says what is missing.
+                if version is None:
+                    return adapter, ''
                 return adapter, adapter.get_endpoint()
 
             endpoint: str | None = None
@@ -402,6 +467,43 @@ class Cloud:
         )
         return dataclasses.replace(server, attachment_id=found), evidence
 
+    def leftovers_of(
+        self, server: model.Server, volume_id: str, cell: str
+    ) -> tuple[model.Server, model.Evidence]:
+        """Read whether Nova still has a volume on a server that is deleted.
+
+        Its list of deleted servers shows their volumes, until they are
+        archived.
+
+        :param server: which is gone
+        :param volume_id: a UUID
+        :param cell: where its record is
+        :returns: unknown where Nova does not respond
+        """
+        canonical = guard_request.canonical_uuid(server.id)
+        response = self.nova(
+            f'/servers/detail?all_tenants=1&deleted=true&uuid={canonical}'
+        )
+        found = response.body.get('servers')
+        if response.status != 200 or not isinstance(found, list):
+            why = response.why or 'no list of servers in the response'
+            unknown = dataclasses.replace(
+                server, presence=model.Presence.UNKNOWN, why=why
+            )
+            return unknown, response.evidence.with_result(why)
+        number = sum(
+            item.get('id') == volume_id
+            for row in found
+            if row.get('id') == canonical
+            for item in row.get('os-extended-volumes:volumes_attached', ())
+        )
+        return (
+            dataclasses.replace(server, leftovers=number, cell=cell),
+            response.evidence.with_result(
+                f'Nova: {number} mappings of the deleted server'
+            ),
+        )
+
     def disks(
         self, server: model.Server
     ) -> tuple[model.Server, list[model.Evidence]]:
@@ -456,3 +558,9 @@ class Cloud:
         ]
         self._cell_is_down = bool(down)
         return {str(row['host']) for row in services if row.get('host')}, down
+
+
+def _has_next(body: Mapping[str, Any]) -> bool:
+    """Whether Keystone has another page."""
+    links = body.get('links')
+    return isinstance(links, dict) and bool(links.get('next'))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from collections.abc import Mapping
 import dataclasses
+import types
 from typing import Any
 
 from attachguard.audit import foreign
@@ -33,6 +34,7 @@ def read_case(
     volume_id: str,
     rules: foreign.Rules,
     servers: Collection[str] = (),
+    leftovers: Mapping[str, str] = types.MappingProxyType({}),
 ) -> model.Case:
     """Read everything about one volume, from the APIs.
 
@@ -42,6 +44,8 @@ def read_case(
     :param volume_id: a UUID
     :param rules: which attachments are foreign
     :param servers: ids of servers to read beside those that Cinder names
+    :param leftovers: ids of servers that may be deleted, and on which Nova
+        still has the volume, each with its cell
     :returns: with ``unknown`` set where Cinder does not respond
     """
     builder = CaseBuilder(cloud, volume_id)
@@ -50,12 +54,15 @@ def read_case(
         builder.read_attachments()
     if not builder.unknown:
         builder.read_attach_status()
-    builder.limit(servers)
+    builder.limit({*servers, *leftovers})
     if not builder.unknown:
-        for server_id in sorted(builder.named.union(servers)):
+        for server_id in sorted(builder.named.union(servers, leftovers)):
             builder.read_server(server_id)
             builder.read_attachment_id(server_id)
             builder.read_disks(server_id)
+            if server_id in leftovers:
+                builder.read_leftovers(server_id, leftovers[server_id])
+        builder.read_project()
     return builder.build(rules)
 
 
@@ -67,6 +74,7 @@ class CaseBuilder:
     :ivar volume: None where there is none, or before it is read
     :ivar attachments: by id: a list can have one twice
     :ivar servers: by id
+    :ivar project: whether Keystone has the project of the volume
     :ivar evidence: of all that
     :ivar unknown: why nothing can be concluded; empty where something can
     """
@@ -78,6 +86,7 @@ class CaseBuilder:
         self._shown: dict[str, Mapping[str, Any]] = {}
         self.attachments: dict[str, model.Attachment] = {}
         self.servers: dict[str, model.Server] = {}
+        self.project = model.Project()
         self.evidence: list[model.Evidence] = []
         self.unknown = ''
 
@@ -210,6 +219,26 @@ class CaseBuilder:
             self.servers[server_id], evidence = self._cloud.disks(server)
             self.evidence += evidence
 
+    def read_leftovers(self, server_id: str, cell: str) -> None:
+        """Read whether Nova has the volume on a server that is deleted.
+
+        :param cell: where its record is
+        """
+        server = self.servers[server_id]
+        if server.presence is model.Presence.GONE:
+            self.servers[server_id], evidence = self._cloud.leftovers_of(
+                server, self._volume_id, cell
+            )
+            self.evidence.append(evidence)
+
+    def read_project(self) -> None:
+        """Read whether Keystone has the project of the volume."""
+        if self.volume is not None and self.volume.project_id:
+            self.project, evidence = self._cloud.project(
+                self.volume.project_id
+            )
+            self.evidence.append(evidence)
+
     def build(self, rules: foreign.Rules) -> model.Case:
         """The case of the volume.
 
@@ -222,6 +251,7 @@ class CaseBuilder:
                 tuple(self.attachments.values()),
                 servers=self.servers,
                 evidence=tuple(self.evidence),
+                project=self.project,
                 unknown=self.unknown,
             )
         )

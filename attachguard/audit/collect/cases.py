@@ -21,10 +21,15 @@ from attachguard.audit.collect import rows
 _PATIENCE = 10
 
 # Named as the APIs name them, to be parsed likewise.
-_VOLUME = """
-SELECT volumes.id, project AS "os-vol-tenant-attr:tenant_id", status,
+_COLUMNS = """
+SELECT volume.id, project AS "os-vol-tenant-attr:tenant_id", status,
        migration_status, multiattach, updated_at, name, evidence
-FROM volumes JOIN pages ON pages.id = page WHERE volumes.id = ?
+"""
+_VOLUME = f"""{_COLUMNS}
+FROM volumes AS volume JOIN pages ON pages.id = page WHERE volume.id = ?
+"""
+_OWNERLESS = f"""{_COLUMNS}
+FROM ownerless AS volume JOIN pages ON pages.id = page WHERE volume.id = ?
 """
 _ATTACHMENTS = """
 SELECT attachments.volume, attachments.id, server AS instance,
@@ -46,6 +51,10 @@ SELECT DISTINCT server_volumes.server, task_state, status, updated, host,
        name, evidence
 FROM server_volumes JOIN pages ON pages.id = page
 LEFT JOIN servers ON servers.server = server_volumes.server
+WHERE volume = ?
+"""
+_LEFTOVERS = """
+SELECT server, cell, evidence FROM leftovers JOIN pages ON pages.id = page
 WHERE volume = ?
 """
 _ATTACH_STATUS = """
@@ -90,8 +99,13 @@ class Cases:
         self._progress('suspects', number)
         for volume_id, project_id in self._tables.execute(
             """
-            SELECT DISTINCT volume, project FROM suspects
-            LEFT JOIN volumes ON volumes.id = suspects.volume ORDER BY volume
+            SELECT DISTINCT volume, coalesce(volumes.project,
+                                             ownerless.project)
+            FROM (SELECT volume FROM suspects
+                  UNION SELECT id FROM ownerless)
+            LEFT JOIN volumes ON volumes.id = volume
+            LEFT JOIN ownerless ON ownerless.id = volume
+            ORDER BY volume
             """
         ):
             self._progress('checking', 1)
@@ -118,6 +132,11 @@ class Cases:
         found = self._tables.execute(_SERVERS, (volume_id,))
         return [row['server'] for row in found]
 
+    def leftovers(self, volume_id: str) -> dict[str, str]:
+        """The deleted servers on which Nova has a volume, with the cell."""
+        found = self._tables.execute(_LEFTOVERS, (volume_id,))
+        return {row['server']: row['cell'] for row in found}
+
     def _case(self, volume_id: str) -> model.Case:
         builder = case_builder.CaseBuilder(self._cloud, volume_id)
         if self._failures >= _PATIENCE:
@@ -130,6 +149,9 @@ class Cases:
         if builder.unknown:
             return builder.build(self._rules)
         self._query(builder, volume_id)
+        if self._ownerless(volume_id) is not None:
+            # The project was queried when the volume was listed.
+            builder.read_project()
         status = None if builder.volume is None else builder.volume.status
         for row in self._tables.execute(_ATTACH_STATUS, (volume_id, status)):
             builder.set_attach_status(row['attach_status'])
@@ -141,9 +163,16 @@ class Cases:
         self._failures = self._failures + 1 if failed else 0
         return case
 
+    def _ownerless(self, volume_id: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._tables.execute(
+            _OWNERLESS, (volume_id,)
+        ).fetchone()
+        return row
+
     def _load(self, builder: case_builder.CaseBuilder, volume_id: str) -> None:
         """Start a case with what was listed."""
         row = self._tables.execute(_VOLUME, (volume_id,)).fetchone()
+        row = row or self._ownerless(volume_id)
         if row is not None:
             builder.volume = rows.volume(dict(row))
             builder.evidence.append(_evidence(row, f'volume {row["status"]}'))
@@ -168,12 +197,17 @@ class Cases:
             builder.evidence.append(
                 _evidence(row, f'Nova: server {server_id} has it')
             )
+        for row in self._tables.execute(_LEFTOVERS, (volume_id,)):
+            builder.evidence.append(
+                _evidence(row, f'Nova: deleted server {row["server"]} has it')
+            )
 
     def _query(
         self, builder: case_builder.CaseBuilder, volume_id: str
     ) -> None:
         """Query what the lists leave open."""
         read_volume = builder.volume is None
+        leftovers = self.leftovers(volume_id)
         for server_id, query in self._tables.execute(
             'SELECT server, query FROM suspects WHERE volume = ?', (volume_id,)
         ):
@@ -182,6 +216,8 @@ class Cases:
             if server_id:
                 builder.read_server(server_id)
                 builder.read_attachment_id(server_id)
+                if server_id in leftovers:
+                    builder.read_leftovers(server_id, leftovers[server_id])
         if read_volume:
             builder.read_volume()
         if builder.volume is None and not builder.unknown:

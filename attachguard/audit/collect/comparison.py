@@ -70,6 +70,9 @@ INSERT OR IGNORE INTO suspects
 SELECT volume, server, 'server' FROM server_volumes
 GROUP BY volume, server HAVING count(*) > 1;
 
+-- Nova has it on a server that is deleted.
+INSERT OR IGNORE INTO suspects SELECT volume, server, 'server' FROM leftovers;
+
 -- Several servers have what only one may have.
 INSERT OR IGNORE INTO suspects
 SELECT volume, server, 'server' FROM server_volumes

@@ -268,6 +268,68 @@ class Databases:
             yield from cell.pages('servers', query, _servers)
             yield cell.rest_of('servers', count)
 
+    def owners(self) -> Iterator[rest.Page]:
+        """List the projects that have volumes."""
+        project = _VOLUMES.c.project_id
+        query = (
+            sa.select(project)
+            .distinct()
+            .where(_VOLUMES.c.deleted == sa.false())
+        )
+        yield from self._opened().pages('projects of volumes', query, _ids)
+
+    def leftovers(self) -> Iterator[rest.Page]:
+        """List the mappings of servers that are deleted.
+
+        Only those that keep a volume from being attached: it exists, and only
+        one server may have it.
+        """
+        servers, mappings = _INSTANCES.c, _MAPPINGS.c
+        query = (
+            sa.select(mappings.volume_id, mappings.instance_uuid)
+            .select_from(
+                _MAPPINGS.outerjoin(
+                    _INSTANCES,
+                    sa.and_(
+                        servers.uuid == mappings.instance_uuid,
+                        servers.deleted == 0,
+                    ),
+                )
+            )
+            .where(
+                mappings.deleted == 0,
+                mappings.volume_id.is_not(None),
+                mappings.instance_uuid.is_not(None),
+                servers.uuid.is_(None),
+            )
+        )
+        for cell in self._cells:
+            for page in cell.pages('mappings', query, _leftovers):
+                kept = self._single({row['volume'] for row in page.rows})
+                yield rest.Page(
+                    [
+                        {**row, 'cell': str(cell)}
+                        for row in page.rows
+                        if row['volume'] in kept
+                    ],
+                    page.evidence,
+                )
+
+    def _single(self, volumes: set[str]) -> set[str]:
+        """Select the volumes that exist and are not multiattach."""
+        columns = _VOLUMES.c
+        found = self._opened().read(
+            sa.select(columns.id).where(
+                columns.id.in_(volumes),
+                columns.deleted == sa.false(),
+                sa.or_(
+                    columns.multiattach.is_(None),
+                    columns.multiattach == sa.false(),
+                ),
+            )
+        )
+        return {volume for (volume,) in found}
+
     def _opened(self) -> Snapshot:
         if self._cinder is None:
             raise rest.CloudError('the databases are not opened')
@@ -551,6 +613,14 @@ def _attachments(found: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
         }
         for attachment, volume, server, status, host, device, since in found
     ]
+
+
+def _ids(found: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
+    return [{'id': found_id} for (found_id,) in found]
+
+
+def _leftovers(found: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
+    return [{'volume': volume, 'server': server} for volume, server in found]
 
 
 def _servers(found: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:

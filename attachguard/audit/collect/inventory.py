@@ -9,6 +9,7 @@ attachments; the rest, and what changes meanwhile, are suspects
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 import contextlib
@@ -82,6 +83,11 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         )
         return [doubt for doubt in found if doubt]
 
+    @property
+    def unchecked(self) -> list[str]:
+        """What could not be checked, and why."""
+        return self._reader.unchecked
+
     def check_cells(self) -> None:
         """Check whether a cell of Nova has gone down in the meantime.
 
@@ -90,13 +96,16 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         _hosts, down = self._cloud.compute_hosts()
         self._down = self._down or down
 
-    def read(self) -> None:
+    def read(
+        self, check_project: Callable[[str], bool] = lambda _project: True
+    ) -> None:
         """Read and compare both sides.
 
+        :param check_project: whether to check if a project exists
         :raises attachguard.audit.collect.rest.CloudError: where a list cannot
             be read, or not of all projects
         """
-        self._reader.read()
+        self._reader.read(check_project)
         self._progress('comparing', 0)
         self._agreement = comparison.compare(
             self._tables,

@@ -37,6 +37,14 @@ Progress = Callable[[str, int], None]
 _Store = Callable[[rest.Page], None]
 _Pages = Generator[tuple[_Store, rest.Page], None, None]
 
+# The key of a volume's project.
+_PROJECT = 'os-vol-tenant-attr:tenant_id'
+
+# Projects that Keystone does not list, and that are queried; after so many
+# queries in a row without a response, no more are made.
+_MAX_PROJECTS = 1000
+_PATIENCE = 10
+
 # Servers that are remembered as witnesses: the first and the last ones.
 _WITNESSES = 10
 
@@ -65,6 +73,12 @@ CREATE TABLE attachments (volume, server, id, status, host_name, device,
                           attached_at, page);
 CREATE TABLE server_volumes (volume, server, host, attachment, name, page);
 CREATE TABLE servers (server, task_state, status, updated);
+CREATE TABLE leftovers (volume, server, cell, page,
+                        PRIMARY KEY (volume, server)) WITHOUT ROWID;
+CREATE TABLE owners (project PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE projects (id PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE ownerless (id PRIMARY KEY, project, status, migration_status,
+                        multiattach, updated_at, name, page) WITHOUT ROWID;
 CREATE TABLE compute_hosts (host PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE mismatched (volume, status, attach_status, page);
 CREATE TABLE suspects (volume, server, query,
@@ -120,6 +134,12 @@ class Lists(Protocol):
     def servers(self) -> Iterator[rest.Page]:
         """List servers with their volumes."""
 
+    def leftovers(self) -> Iterator[rest.Page]:
+        """List mappings of deleted servers, as far as it can."""
+
+    def owners(self) -> Iterator[rest.Page]:
+        """List the projects of volumes that :meth:`volumes` leaves out."""
+
 
 class Reader:
     """Reads a cloud.
@@ -150,6 +170,8 @@ class Reader:
         )
         self._sample: dict[tuple[str, str], bool] = {}
         self._own_project: str | None = None
+        #: what could not be checked, and why
+        self.unchecked: list[str] = []
 
     @property
     def others(self) -> list[str]:
@@ -172,11 +194,14 @@ class Reader:
         """How much was read until now."""
         return Totals(**self._counts)
 
-    def read(self) -> None:
+    def read(
+        self, check_project: Callable[[str], bool] = lambda _project: True
+    ) -> None:
         """Read everything, both sides at the same time.
 
         What changes in between differs in the tables, and is a suspect.
 
+        :param check_project: whether to check if a project exists
         :raises attachguard.audit.collect.rest.CloudError: where a list cannot
             be read, or not of all projects
         """
@@ -185,6 +210,9 @@ class Reader:
                 self._of_cinder(), self._of_nova()
             ):
                 store(page)
+            for page in self._lists.leftovers():
+                self._store_leftovers(page)
+            self._read_owners(check_project)
 
     def read_selected(
         self, volumes: Collection[str], servers: Collection[str]
@@ -203,15 +231,20 @@ class Reader:
                 for page in self._lists.attachments(instance_id=server_id):
                     for row in page.rows:
                         wanted[str(row['volume_id'])] = None
-            for page in self._lists.servers():
-                self._store_servers(
-                    page,
-                    lambda volume, server: (
-                        volume in wanted or server in servers
-                    ),
-                )
+            for stores, pages in (
+                (self._store_servers, self._lists.servers()),
+                (self._store_leftovers, self._lists.leftovers()),
+            ):
+                for page in pages:
+                    stores(
+                        page,
+                        lambda volume, server: (
+                            volume in wanted or server in servers
+                        ),
+                    )
         for (volume,) in self._tables.execute(
-            'SELECT volume FROM server_volumes'
+            'SELECT volume FROM server_volumes '
+            'UNION SELECT volume FROM leftovers'
         ):
             wanted[volume] = None
         return list(wanted)
@@ -235,7 +268,8 @@ class Reader:
         count += page.more
         self._pages += 1
         self._last = page.evidence
-        self._counts[what] += count
+        if what in self._counts:
+            self._counts[what] += count
         self._progress(what, count)
         self._tables.execute(
             'INSERT INTO pages VALUES (?, ?)',
@@ -248,7 +282,7 @@ class Reader:
             places = ','.join('?' * len(found[0]))
             self._tables.execute('BEGIN')
             self._tables.executemany(
-                f'INSERT INTO {table} VALUES ({places})',  # noqa: S608
+                f'INSERT OR IGNORE INTO {table} VALUES ({places})',  # noqa: S608
                 found,
             )
             self._tables.execute('COMMIT')
@@ -280,6 +314,7 @@ class Reader:
             'volumes',
             [item for row in page.rows for item in _volume(row, number)],
         )
+        self._insert('owners', [*{(row[_PROJECT],) for row in page.rows}])
 
     def _store_mismatched(
         self, status: str, attach_status: str, page: rest.Page
@@ -309,6 +344,80 @@ class Reader:
                 for row in page.rows
             ],
         )
+
+    def _store_leftovers(
+        self,
+        page: rest.Page,
+        wanted: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        number = self._begin(page, 'mappings', len(page.rows))
+        self._insert(
+            'leftovers',
+            [
+                (row['volume'], row['server'], row['cell'], number)
+                for row in page.rows
+                if wanted is None or wanted(row['volume'], row['server'])
+            ],
+        )
+
+    def _read_owners(self, wanted: Callable[[str], bool]) -> None:
+        """Find the volumes whose project Keystone does not have.
+
+        Its list of projects leaves few to query one by one.
+        """
+        for page in self._lists.owners():
+            self._begin(page, 'projects', 0)
+            self._insert('owners', [(row['id'],) for row in page.rows])
+        owners = self._tables.execute('SELECT project FROM owners')
+        if not any(wanted(project) for (project,) in owners):
+            return
+        try:
+            for page in self._cloud.projects():
+                self._begin(page, 'projects', len(page.rows))
+                self._insert('projects', [(row['id'],) for row in page.rows])
+        except rest.CloudError as exc:
+            self.unchecked.append(
+                f'whether the projects of the volumes exist: {exc}'
+            )
+            return
+        suspects = self._tables.execute(
+            """
+            SELECT project FROM owners WHERE project != ''
+            EXCEPT SELECT id FROM projects
+            """
+        )
+        self._check_projects(
+            [project for (project,) in suspects if wanted(project)]
+        )
+
+    def _check_projects(self, suspects: Sequence[str]) -> None:
+        """Query projects one by one, and list the volumes of those gone."""
+        left, failures = len(suspects), 0
+        why = 'Keystone does not list them (see its option list_limit)'
+        for project_id in suspects[:_MAX_PROJECTS]:
+            project, _evidence = self._cloud.project(project_id)
+            if project.exists is None:
+                failures, why = failures + 1, project.why
+                if failures == _PATIENCE:
+                    break
+                continue
+            left, failures = left - 1, 0
+            if project.exists:
+                continue
+            for page in self._lists.volumes(project_id=project_id):
+                number = self._begin(page, 'volumes', 0)
+                self._insert(
+                    'ownerless',
+                    [
+                        (row['id'], *_details(row), number)
+                        for row in page.rows
+                        if row[_PROJECT] == project_id
+                    ],
+                )
+        if left:
+            self.unchecked.append(
+                f'whether {left} projects of volumes exist: {why}'
+            )
 
     def _read_sample(self) -> None:
         """Read the first page of attachments, to compare both sides by it."""
@@ -402,15 +511,17 @@ def _volume(row: dict[str, Any], page: int) -> list[tuple[Any, ...]]:
         and row['migration_status'] in cinder.NOT_MIGRATING
     ):
         return []
-    volume = (
-        row['id'],
-        row['os-vol-tenant-attr:tenant_id'],
-        status,
+    volume = (row['id'], *_details(row), page)
+    details = ('attachment_id', 'host_name', 'device', 'attached_at')
+    return [(*volume, *map(item.get, details)) for item in attachments or [{}]]
+
+
+def _details(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        row[_PROJECT],
+        row['status'],
         row['migration_status'],
         row['multiattach'],
         row['updated_at'],
         row.get('name'),
-        page,
     )
-    details = ('attachment_id', 'host_name', 'device', 'attached_at')
-    return [(*volume, *map(item.get, details)) for item in attachments or [{}]]

@@ -120,8 +120,8 @@ class Service:
 
     :param name: for people
     :param adapter: of it
-    :param version: the microversion, where a call names no other; empty for
-        a service that has none
+    :param version: the microversion, where a call names no other; None for a
+        service without microversions
     :param timeout: seconds for a call, with its retries
     :param log_in: gets a token, if there is none that is valid
     """
@@ -130,7 +130,7 @@ class Service:
         self,
         name: str,
         adapter: Adapter,
-        version: str,
+        version: str | None,
         timeout: float,
         log_in: Callable[[], object],
     ) -> None:
@@ -221,24 +221,24 @@ class Service:
         path: str,
         key: str,
         filters: Mapping[str, str],
-        links: str | None = None,
+        has_more: Callable[[Mapping[str, Any]], bool] = lambda _body: True,
         version: str | None = None,
     ) -> Iterator[Page]:
-        """Read a list of all projects, page by page.
+        """Read a list, page by page.
 
         Of the many calls none may fail: each is also retried where no
         connection can be made.
 
         :param key: of the list in the response
-        :param links: the key of the link to the next page; None where a list
-            has no links, and ends with an empty page
+        :param has_more: whether the body of a page has a link to the next
+            one; by default, a list ends with an empty page
         :param version: the microversion, if not the usual one
         :raises CloudError: where a page cannot be read
         """
         markers: list[str] = []
         lost = repeated = 0
         while True:
-            query = {'all_tenants': '1', 'limit': str(PAGE_SIZE), **filters}
+            query = {'limit': str(PAGE_SIZE), **filters}
             if markers:
                 query['marker'] = markers[-1]
             response = self.call(
@@ -259,7 +259,7 @@ class Service:
             yield Page(
                 found, response.evidence, total=response.body.get('count')
             )
-            if not found or links is not None and not response.body.get(links):
+            if not found or not has_more(response.body):
                 return
             try:
                 ids = [str(row['id']) for row in found[-_MARKERS:]]
@@ -293,8 +293,8 @@ def cannot_list(what: str, response: Response) -> CloudError:
     if response.evidence.request_id:
         text += f' ({response.evidence.request_id})'
     administrator = (
-        'an audit needs the role admin, which sees every project, in both '
-        'Cinder and Nova'
+        'an audit needs the role admin, which sees every project, in '
+        'Cinder, Nova and Keystone'
     )
     advice = {
         # Cinder lets only administrators filter by parts of a status.

@@ -28,6 +28,13 @@ _CONNECTOR = 'connector.json'
 _UNMAP = (
     'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() WHERE'
 )
+# Starts a line that is printed whole, to be copied.
+_WHOLE = '  '
+# Of a mapping: that its server is deleted.
+_IF_DELETED = (
+    ' AND NOT EXISTS (SELECT 1 FROM instances WHERE instances.uuid = '
+    'block_device_mapping.instance_uuid AND instances.deleted = 0)'
+)
 # Seconds that a guest may take to stop.
 _STOP_TIMEOUT = 600
 _WIDTH = 78
@@ -128,6 +135,11 @@ def _by_hand(
     comments = [f'Not repaired: {planned.why_not}.']
     if planned.manual is plan.Manual.UNMAP and server is not None:
         return [*comments, *_remove_mapping(case, server)], []
+    if planned.manual is plan.Manual.UNMAP_DELETED and server is not None:
+        return [*comments, *_remove_leftovers(case, server)], []
+    if planned.manual is plan.Manual.GIVE_AWAY and case.volume:
+        more, commands = _give_away(case, case.volume, shell)
+        return [*comments, *more], commands
     if planned.manual is plan.Manual.END_OPERATION and case.volume:
         return [*comments, *_end_operation(case.volume)], []
     if planned.manual is plan.Manual.DELETE and planned.attachment_id:
@@ -301,6 +313,59 @@ def _remove_mapping(case: model.Case, server: model.Server) -> Iterator[str]:
     if len(own) == 1:
         yield f'Remove the one that Cinder does not have, not {own[0]}:'
     yield f'{_COMMAND}{_UNMAP} id = ID;'
+
+
+def _remove_leftovers(case: model.Case, server: model.Server) -> Iterator[str]:
+    """Return how to remove the mappings of a deleted server."""
+    yield (
+        'Not disruptive: no server uses the mapping. On the database of the '
+        f'cell of server {server.id}{f", {server.cell}" * bool(server.cell)}, '
+        'run this. It changes nothing if Nova has the server again:'
+    )
+    yield _COMMAND + _unmap(server.id, case.volume_id, _IF_DELETED)
+    yield f'It has to change {server.leftovers} row(s).'
+
+
+def _give_away(
+    case: model.Case, volume: model.Volume, shell: Shell
+) -> tuple[list[str], list[str]]:
+    """Give the volume of a deleted project to another one, or delete it."""
+    delete = shell.openstack('volume', 'delete', '--purge', volume.id)
+    for server in case.servers.values():
+        if plan.may_have_volume(server):
+            remove = shell.openstack('server', 'remove', 'volume')
+            return [
+                f'Server {server.id} has the volume, or may have it, and may '
+                'belong to that project, too. First find out who needs the '
+                'server. Then detach the volume (disruptive: the server loses '
+                'this disk), and run the audit again:',
+                f'{_COMMAND}{remove} {server.id} {volume.id}',
+            ], []
+    if case.attachments or case.foreign or volume.status != 'available':
+        return [
+            f'The volume is {volume.status}, with '
+            f'{len(case.attachments) + len(case.foreign)} attachments, and '
+            'Cinder transfers only what is available. First repair what else '
+            'is found of it, if anything, and run the audit again.',
+            'Or, if nobody needs it, and Cinder does not refuse it, delete it '
+            'with its snapshots. Nothing brings it back:',
+            f'{_COMMAND}{delete}',
+        ], []
+    return [
+        'If somebody needs it, the command below offers it to another '
+        'project, and prints an id and a key. With these, a member of that '
+        'project accepts it:',
+        f'{_COMMAND}openstack volume transfer request accept '
+        '--auth-key KEY ID',
+        'Or, if nobody needs it, delete it with its snapshots, in place of '
+        'the command below. Nothing brings it back:',
+        f'{_COMMAND}{delete}',
+    ], [shell.openstack('volume', 'transfer', 'request', 'create', volume.id)]
+
+
+def _unmap(server_id: str, volume_id: str, condition: str = '') -> str:
+    """Return the SQL that removes a volume from a server of Nova's."""
+    return f'{_UNMAP} {_mapping(server_id, volume_id)}{condition};'
 
 
 def _mapping(server_id: str, volume_id: str) -> str:

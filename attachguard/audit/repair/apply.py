@@ -383,6 +383,9 @@ def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
         return Outcome(finding, Result.UNKNOWN, case.unknown)
     if finding.attachment_id in [item.id for item in case.foreign]:
         return Outcome(finding, Result.CLEAR, 'the attachment is foreign')
+    if finding.kind == 'no-project' and case.project.why:
+        why = f'Keystone: {case.project.why}'
+        return Outcome(finding, Result.UNKNOWN, why)
     for server in _concerned(finding, case):
         if server.presence is model.Presence.UNKNOWN:
             return Outcome(finding, Result.UNKNOWN, f'Nova: {server.why}')

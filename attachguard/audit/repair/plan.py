@@ -60,6 +60,10 @@ class Manual(enum.Enum):
     SQL = 'sql'
     #: remove one of two mappings from Nova's database
     UNMAP = 'unmap'
+    #: remove the mapping of a deleted server from Nova's database
+    UNMAP_DELETED = 'unmap deleted'
+    #: transfer the volume to another project, or delete it
+    GIVE_AWAY = 'give away'
     #: end what Cinder works on no more
     END_OPERATION = 'end operation'
 
@@ -104,6 +108,15 @@ _MANUAL = {
     'nova-duplicate': (
         Manual.UNMAP,
         'only Nova can drop one of two mappings',
+    ),
+    'nova-leftover': (
+        Manual.UNMAP_DELETED,
+        'no API removes the mapping of a deleted server',
+    ),
+    'no-project': (
+        Manual.GIVE_AWAY,
+        'only a person can decide who gets the volume, or that nobody needs '
+        'it',
     ),
     'stuck-operation': (
         None,

@@ -136,6 +136,7 @@ class Report:
     :param unknown: volumes to list
     :param scope: to what the audit was restricted; empty if to nothing
     :param doubts: why the inventory looks wrong
+    :param unchecked: what could not be checked, and why
     :param source: from where the inventory was read; empty if it was not
     :param error: why the audit failed; None where it did not. What a failed
         audit did not find may exist all the same
@@ -155,6 +156,7 @@ class Report:
     unknown: tuple[Unknown, ...] = ()
     scope: str = ''
     doubts: tuple[str, ...] = ()
+    unchecked: tuple[str, ...] = ()
     source: str = ''
     error: str | None = None
     projects: Mapping[str, str] = dataclasses.field(default_factory=dict)

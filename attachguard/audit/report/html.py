@@ -120,7 +120,7 @@ def _verdict(
         return 'found', _many(found, 'finding')
     if pending:
         return 'unsure', 'No findings yet'
-    if report.counts.unknown or report.doubts:
+    if report.counts.unknown or report.doubts or report.unchecked:
         # "Clean" would claim more than was checked.
         return 'unsure', 'No findings'
     return 'clean', f'Clean within {report.scope}' if report.scope else 'Clean'

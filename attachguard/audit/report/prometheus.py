@@ -78,6 +78,11 @@ def render(report: content.Report) -> bytes:
         'Reasons why what was read looks wrong; repairs are refused then.',
         len(report.doubts),
     )
+    gauge(
+        'unchecked',
+        'What could not be checked at all, such as whether projects exist.',
+        len(report.unchecked),
+    )
     counts = report.counts
     gauges('findings', 'Confirmed findings, by class.', counts.found, 'class')
     gauges(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
-"""Make Nova's databases with Nova's own migrations.
+"""Make Nova's databases with its own migrations, and read them as it does.
 
 It runs in a separate process, because Nova's configuration is global.
 """
@@ -22,6 +22,18 @@ def sync(api: str, cells: dict[str, str]) -> None:
     process.complete(__name__, {'api': api, 'cells': cells})
 
 
+def holders(url: str, volume_id: str) -> list[str]:
+    """The servers for which Nova refuses to attach a volume to another one.
+
+    :param url: SQLAlchemy's URL of the database of a cell
+    """
+    settings = {'url': url, 'volume': volume_id}
+    found: list[str] = json.loads(
+        process.complete(__name__, settings).splitlines()[-1]
+    )
+    return found
+
+
 def statuses() -> dict[str, str]:
     """How the API calls the states of servers without a task_state."""
     found: dict[str, str] = json.loads(
@@ -37,6 +49,9 @@ def _main() -> None:
     monkey_patch.patch(backend='threading')
 
     settings = json.loads(sys.argv[1])
+    if 'volume' in settings:
+        print(json.dumps(_holders(settings['url'], settings['volume'])))
+        return
     if settings:
         _sync(settings['api'], settings['cells'])
         return
@@ -55,6 +70,28 @@ def _main() -> None:
             }
         )
     )
+
+
+def _holders(url: str, volume_id: str) -> list[str]:
+    """Read what ``nova.compute.api`` checks before it attaches a volume."""
+    from nova import config
+    from nova import context
+    from nova import exception
+    from nova import objects
+    from nova.db.main import api as main_database
+    from oslo_config import cfg
+
+    config.parse_args(['nova'], default_config_files=[], configure_db=False)
+    cfg.CONF.set_override('connection', url, 'database')
+    main_database.configure(cfg.CONF)
+    objects.register_all()
+    try:
+        found = objects.BlockDeviceMappingList.get_by_volume(
+            context.get_admin_context(), volume_id
+        )
+    except exception.VolumeBDMNotFound:
+        return []
+    return [mapping.instance_uuid for mapping in found]
 
 
 def _sync(api: str, cells: dict[str, str]) -> None:

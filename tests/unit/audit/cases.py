@@ -22,6 +22,10 @@ HAS, LACKS = model.Presence.HAS, model.Presence.LACKS
 GONE, UNKNOWN = model.Presence.GONE, model.Presence.UNKNOWN
 
 
+#: What Keystone responds about the project of the volume.
+NO_PROJECT = model.Project(False)
+
+
 #: When the volume last changed, when it is read, and a time long before.
 CHANGED = '2026-01-02T03:04:05.000000'
 NOW = datetime.datetime(2026, 1, 2, 3, 5, tzinfo=datetime.timezone.utc)

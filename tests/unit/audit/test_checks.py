@@ -15,6 +15,7 @@ from tests.unit.audit.cases import FIRST
 from tests.unit.audit.cases import GONE
 from tests.unit.audit.cases import HAS
 from tests.unit.audit.cases import LACKS
+from tests.unit.audit.cases import NO_PROJECT
 from tests.unit.audit.cases import OLD
 from tests.unit.audit.cases import OTHER
 from tests.unit.audit.cases import SECOND
@@ -120,6 +121,15 @@ FOUND = {
     'nova-duplicate': [
         case(volume(), attachment(), server(HAS, FIRST, mappings=2)),
     ],
+    'nova-leftover': [
+        case(volume('available'), server(GONE, leftovers=1)),
+        # It was attached by another way: when a server is created.
+        case(
+            volume(),
+            *LIVE,
+            server(GONE, found=OTHER, leftovers=2),
+        ),
+    ],
     'duplicate': [
         case(volume(), *LIVE, attachment(found=SECOND)),
         case(volume(), *LIVE, attachment(found=SECOND, status='reserved')),
@@ -138,6 +148,10 @@ FOUND = {
     'volume-deleted': [
         case(None, attachment(), server(GONE)),
         case(None, attachment(), server(LACKS)),
+    ],
+    'no-project': [
+        case(volume('available'), project=NO_PROJECT),
+        case(volume(), *LIVE, project=NO_PROJECT),
     ],
 }
 
@@ -181,6 +195,22 @@ HEALTHY = {
         volume('reserved'), foreign=(attachment(None, 'reserved'),)
     ),
     'an error that is not about attachments': case(volume('error_extending')),
+    'on a deleted server, without a trace': case(
+        volume('available'), server(GONE)
+    ),
+    'multiattach, on a deleted server, too': case(
+        volume('available', multiattach=True), server(GONE, leftovers=1)
+    ),
+    'deleted, like the server that had it': case(
+        None, server(GONE, leftovers=1)
+    ),
+    'of a project that exists': case(
+        volume('available'), project=model.Project(True)
+    ),
+    'of a project that is not known': case(
+        volume('available'), project=model.Project(None, 'HTTP 403')
+    ),
+    'deleted, like its project': case(None, project=NO_PROJECT),
 }
 
 

@@ -9,6 +9,7 @@ it or delete it, as its status says.  Where it is not, something is found.
 from __future__ import annotations
 
 from collections.abc import Iterator
+import dataclasses
 import itertools
 
 from cinder.objects import fields
@@ -23,6 +24,7 @@ from tests.unit.audit.cases import FIRST
 from tests.unit.audit.cases import GONE
 from tests.unit.audit.cases import HAS
 from tests.unit.audit.cases import LACKS
+from tests.unit.audit.cases import NO_PROJECT
 from tests.unit.audit.cases import OLD
 from tests.unit.audit.cases import SECOND
 from tests.unit.audit.cases import server
@@ -41,6 +43,8 @@ ATTACHMENTS = (
 NOVA = {
     'no server': None,
     'gone': server(GONE),
+    # It refuses to attach it again.
+    'gone, and still has it': server(GONE, leftovers=1),
     'lacks it': server(LACKS, status='ACTIVE'),
     'has it': server(HAS, FIRST, status='ACTIVE', host='compute1'),
     'has it, shelved': server(HAS, FIRST, status='SHELVED_OFFLOADED'),
@@ -126,6 +130,21 @@ def test_nothing_is_found_exactly_where_the_volume_is_of_use(
                 combination,
                 found,
             )
+
+
+@pytest.mark.parametrize('status', STATUSES)
+def test_a_deleted_project_is_found_beside_everything_else(
+    status: str,
+) -> None:
+    for combination in combinations():
+        if combination[0] == status:
+            whole = made(*combination)
+            alone = dataclasses.replace(whole, project=NO_PROJECT)
+            kinds = [item.kind for item in checks.find(whole)]
+            assert [item.kind for item in checks.find(alone)] == [
+                *kinds,
+                'no-project',
+            ]
 
 
 def test_a_status_of_work_hides_nothing_that_is_wrong_underneath() -> None:

@@ -50,13 +50,23 @@ class Session:
         return 'token'
 
 
+class Config:
+    """The configuration of a cloud without a name."""
+
+    def get_region_name(self) -> str:
+        return 'RegionOne'
+
+    def get_interface(self) -> str:
+        return 'public'
+
+
 @dataclasses.dataclass
 class Connection:
     """All services by one adapter."""
 
     compute: Adapter
     session: Any = dataclasses.field(default_factory=Session)
-    config: Any = None
+    config: Any = dataclasses.field(default_factory=Config)
 
     @property
     def block_storage(self) -> Adapter:

@@ -102,6 +102,107 @@ def test_the_attachment_of_a_server_is_known_or_the_server_is_unknown(
     assert (server.presence, server.attachment_id) == (presence, attachment_id)
 
 
+# Deleted servers, and projects
+
+
+def left(*volumes: str, **changes: Any) -> dict[str, Any]:
+    """A list of deleted servers."""
+    shown = [{'id': volume} for volume in volumes]
+    row = {'id': cases.SERVER, 'os-extended-volumes:volumes_attached': shown}
+    return {'servers': [{**row, **changes}]}
+
+
+@pytest.mark.parametrize(
+    ('status', 'body', 'presence', 'number'),
+    [
+        (200, left(cases.VOLUME, cases.OTHER), cases.GONE, 1),
+        (200, left(cases.VOLUME, cases.VOLUME), cases.GONE, 2),
+        (200, left(cases.OTHER), cases.GONE, 0),
+        (200, left(), cases.GONE, 0),
+        # A Nova that ignores the filter.
+        (200, left(cases.VOLUME, id=cases.OTHER), cases.GONE, 0),
+        # It is archived.
+        (200, {'servers': []}, cases.GONE, 0),
+        (200, {}, cases.UNKNOWN, 0),
+        (403, {}, cases.UNKNOWN, 0),
+        (503, {}, cases.UNKNOWN, 0),
+    ],
+)
+def test_a_list_of_deleted_servers_shows_what_is_left(
+    status: int, body: Any, presence: model.Presence, number: int
+) -> None:
+    cloud, adapter = fakes.make(lambda method, path: fakes.reply(status, body))
+    server, evidence = cloud.leftovers_of(
+        cases.server(cases.GONE), cases.VOLUME, 'cell1'
+    )
+    assert (server.presence, server.leftovers) == (presence, number)
+    assert evidence.result
+    ((_method, path, _options),) = adapter.requests
+    assert fakes.query(path) == {
+        'all_tenants': '1',
+        'deleted': 'true',
+        'uuid': cases.SERVER,
+    }
+
+
+def missing(project_id: str) -> dict[str, Any]:
+    """Keystone's body for a project that it does not have."""
+    message = f'Could not find project: {project_id}.'
+    return {'error': {'code': 404, 'message': message, 'title': 'Not Found'}}
+
+
+@pytest.mark.parametrize(
+    ('status', 'body', 'exists'),
+    [
+        (200, {'project': {'id': cases.PROJECT}}, True),
+        (404, missing(cases.PROJECT), False),
+        # Of a proxy, or another endpoint.
+        (404, missing('other'), None),
+        (404, {'error': {'code': 404, 'message': 'no such URL'}}, None),
+        (404, {'message': 'no route'}, None),
+        (404, b'<html>', None),
+        (403, {'error': {'code': 403, 'message': cases.PROJECT}}, None),
+        (401, {}, None),
+        (500, {}, None),
+        (503, b'', None),
+        (200, {}, None),
+        (200, b'<html>', None),
+    ],
+)
+def test_only_keystones_own_404_proves_that_a_project_is_gone(
+    status: int, body: Any, exists: bool | None
+) -> None:
+    cloud, adapter = fakes.make(lambda method, path: fakes.reply(status, body))
+    for _ in range(2):
+        project, evidence = cloud.project(cases.PROJECT)
+        assert project.exists is exists
+        assert bool(project.why) is (exists is None)
+        assert evidence.result
+    # What is known is not queried again until it is to be.
+    cloud.project(cases.PROJECT)
+    assert len(adapter.requests) == (3 if exists is None else 1)
+    cloud.forget_projects()
+    cloud.project(cases.PROJECT)
+    assert len(adapter.requests) == (4 if exists is None else 2)
+
+
+def test_a_project_is_unknown_without_a_response() -> None:
+    def fail(method: str, path: str) -> Any:
+        raise ksa_exceptions.EndpointNotFound('no identity endpoint')
+
+    project, evidence = fakes.make(fail)[0].project(cases.PROJECT)
+    assert project.exists is None
+    assert 'no identity endpoint' in project.why
+    assert evidence.status is None
+
+
+def test_the_id_of_a_project_is_quoted() -> None:
+    cloud, adapter = fakes.make(lambda method, path: fakes.reply(404, b''))
+    cloud.project('../users?x#y')
+    ((_method, path, _options),) = adapter.requests
+    assert path == '/projects/..%2Fusers%3Fx%23y'
+
+
 def test_an_id_that_is_no_uuid_never_becomes_part_of_a_path() -> None:
     cloud, adapter = fakes.make(
         lambda method, path: fakes.reply(404, fakes.NOT_FOUND)

@@ -238,6 +238,79 @@ def test_a_server_has_its_volumes_by_their_attachments(files: Files) -> None:
     assert sum(len(page.rows) + page.more for page in pages) == 2
 
 
+def test_only_what_keeps_a_volume_from_being_attached_is_left(
+    files: Files,
+) -> None:
+    for volume_id, values in (
+        ('v', {}),
+        ('old', {'multiattach': None}),
+        ('shared', {'multiattach': 1}),
+        ('gone', {'deleted': 1}),
+    ):
+        files.insert(
+            'cinder', 'volumes', id=volume_id, **{'multiattach': 0, **values}
+        )
+    for server_id, deleted in (('dead', 7), ('live', 0)):
+        files.insert('cell', 'instances', uuid=server_id, deleted=deleted)
+    mappings: list[tuple[str | None, str | None]] = [
+        ('dead', 'v'),
+        ('dead', 'old'),
+        ('dead', 'shared'),
+        ('dead', 'gone'),
+        ('dead', None),
+        ('live', 'v'),
+        (None, 'v'),
+        # Its record is not there any more.
+        ('archived', 'v'),
+    ]
+    for holder, held in mappings:
+        files.insert(
+            'cell',
+            'block_device_mapping',
+            instance_uuid=holder,
+            volume_id=held,
+        )
+    files.insert(
+        'cell',
+        'block_device_mapping',
+        instance_uuid='dead',
+        volume_id='v',
+        deleted=9,
+    )
+    lists = files.lists()
+    with lists.reading():
+        found = rows(lists.leftovers())
+    assert [(row['server'], row['volume']) for row in found] == [
+        ('dead', 'v'),
+        ('dead', 'old'),
+        ('archived', 'v'),
+    ]
+    assert {row['cell'] for row in found} == {lists.source.split(', ')[-1]}
+
+
+def test_the_projects_of_all_volumes_are_listed_once(files: Files) -> None:
+    for volume_id, project_id, deleted in (
+        ('a', 'p', 0),
+        ('b', 'p', 0),
+        ('c', 'q', 0),
+        ('d', 'r', 1),
+    ):
+        files.insert(
+            'cinder',
+            'volumes',
+            id=volume_id,
+            project_id=project_id,
+            status='available',
+            deleted=deleted,
+        )
+    lists = files.lists()
+    with lists.reading():
+        owners = rows(lists.owners())
+        volumes = rows(lists.volumes(project_id='p'))
+    assert sorted(row['id'] for row in owners) == ['p', 'q']
+    assert [row['id'] for row in volumes] == ['a', 'b']
+
+
 @pytest.mark.parametrize(
     'template',
     [

@@ -42,7 +42,7 @@ class Shelf:
         start = 0
         if marker is not None:
             if marker not in self.ids:
-                status = 404 if self.key == 'volumes' else 400
+                status = 404 if self.key in ('volumes', 'projects') else 400
                 return fakes.reply(status, fakes.NOT_FOUND)
             start = self.ids.index(marker) + 1
         page = self.ids[start : start + 2]
@@ -53,7 +53,10 @@ class Shelf:
         body: dict[str, Any] = {
             self.key: [{'id': name, **shown} for name in page]
         }
-        if self.links and len(page) == 2:
+        if self.key == 'projects':
+            more = 'http://...' if len(page) == 2 else None
+            body['links'] = {'next': more, 'self': '...', 'previous': None}
+        elif self.links and len(page) == 2:
             body[f'{self.key}_links'] = [{'rel': 'next', 'href': '...'}]
         return fakes.reply(200, body)
 
@@ -74,6 +77,24 @@ def test_a_list_is_read_to_its_end(key: str, names: str) -> None:
         assert fakes.query(path)['limit'] in ('1000', '1')
 
 
+@pytest.mark.parametrize('names', ['', 'a', 'ab', 'abc', 'abcdef'])
+def test_the_projects_are_read_to_their_end(names: str) -> None:
+    cloud, adapter = fakes.make(Shelf('projects', names, True))
+    assert ids(cloud, 'projects') == names
+    for _method, path, options in adapter.requests:
+        # Keystone has neither.
+        assert 'all_tenants' not in path
+        assert options['microversion'] is None
+        assert fakes.query(path)['limit'] == '1000'
+
+
+def test_a_keystone_without_pages_lists_all_projects_at_once() -> None:
+    body = {'projects': [{'id': name} for name in 'abc'], 'links': {}}
+    cloud, adapter = fakes.make(lambda method, path: fakes.reply(200, body))
+    assert ids(cloud, 'projects') == 'abc'
+    assert len(adapter.requests) == 1
+
+
 @pytest.mark.parametrize(
     ('key', 'names', 'deleted', 'found'),
     [
@@ -82,6 +103,7 @@ def test_a_list_is_read_to_its_end(key: str, names: str) -> None:
         ('volumes', 'abcdef', 'ab', 'abcdef'),
         ('attachments', 'abcdef', 'ab', 'abcdef'),
         ('attachments', 'a', 'a', 'a'),
+        ('projects', 'abcdef', 'b', 'abcdef'),
     ],
 )
 def test_a_list_is_continued_where_the_end_of_a_page_is_deleted(

@@ -9,12 +9,12 @@ from tests.unit.audit.models.connection import Adapter
 from tests.unit.audit.models.connection import Before
 from tests.unit.audit.models.connection import Connection
 from tests.unit.audit.models.connection import Fault
-from tests.unit.audit.models.connection import PROJECT
 from tests.unit.audit.models.nova import HOSTS
 from tests.unit.audit.models.nova import Server
 from tests.unit.audit.models.world import Action
 from tests.unit.audit.models.world import ACTIONS
 from tests.unit.audit.models.world import GONE
+from tests.unit.audit.models.world import PROJECT
 from tests.unit.audit.models.world import World
 
 __all__ = [

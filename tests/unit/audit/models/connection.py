@@ -18,8 +18,7 @@ from tests.unit.audit.models import cinder
 from tests.unit.audit.models import nova
 from tests.unit.audit.models import world
 
-#: A project that is not the one of the audit's own credentials.
-PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+PROJECT = world.PROJECT
 _ADMIN_PROJECT = '0123456789abcdef0123456789abcdef'
 
 _FAULTS = {
@@ -122,8 +121,7 @@ class Connection:
         self.session = _Session()
         self.block_storage = Adapter(self, 'block_storage')
         self.compute = Adapter(self, 'compute')
-        # The audit does not need it: names of projects come from there.
-        self.identity = None
+        self.identity = Adapter(self, 'identity')
         self._world = of
         self._before = before
         self._after = after
@@ -156,12 +154,25 @@ class Connection:
             return Response(404, b'<html>Not Found</html>')
         return _fail(int(fault.kind), 'it failed')
 
+    def _keystone(self, path: str) -> Response:
+        """The Identity API, of which only reads of projects are used."""
+        if path == '/projects':
+            rows = [{'id': found} for found in self._world.projects]
+            return _respond(200, {'projects': rows, 'links': {'next': None}})
+        found = path.removeprefix('/projects/')
+        if found in self._world.projects:
+            return _respond(200, {'project': {'id': found}})
+        message = f'Could not find project: {found}.'
+        return _respond(404, {'error': {'code': 404, 'message': message}})
+
     def _perform(
         self, service: str, path: str, method: str, options: dict[str, Any]
     ) -> Response:
         parts = parse.urlsplit(path)
         query = dict(parse.parse_qsl(parts.query))
         try:
+            if service == 'identity':
+                return self._keystone(parts.path)
             if service == 'compute':
                 version = tuple(map(int, options['microversion'].split('.')))
                 nova_view = _NovaView(self._world.nova, version)
@@ -291,7 +302,8 @@ class _CinderView:
         volumes = [
             self._volume(volume)
             for volume in self._cinder.volumes.values()
-            if all(
+            if query.get('project_id', PROJECT) == PROJECT
+            and all(
                 query.get(name, getattr(volume, name)) == getattr(volume, name)
                 and query.get(f'{name}~', '') in (getattr(volume, name) or '')
                 for name in (

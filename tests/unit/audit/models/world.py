@@ -14,6 +14,9 @@ from tests.unit.audit.models import nova
 
 _START = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
 
+#: A project that is not the one of the audit's own credentials.
+PROJECT = 'f0e1d2c3b4a5968778695a4b3c2d1e0f'
+
 #: Ids of servers that Nova does not have.
 GONE = 'eeeeeeee-0000-4000-8000-000000000001'
 CONTAINER = 'eeeeeeee-0000-4000-8000-000000000002'
@@ -76,6 +79,8 @@ class World:
         self.foreign: dict[str, str | None] = {}
         #: volumes that a repair has reserved
         self.reserved: set[str] = set()
+        #: the projects that Keystone has
+        self.projects = {PROJECT}
         #: whether an audit is running
         self.audited = False
         for multiattach in (False, True):

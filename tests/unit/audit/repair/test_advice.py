@@ -17,6 +17,7 @@ from tests.unit.audit.cases import case
 from tests.unit.audit.cases import FIRST
 from tests.unit.audit.cases import GONE
 from tests.unit.audit.cases import HAS
+from tests.unit.audit.cases import NO_PROJECT
 from tests.unit.audit.cases import OLD
 from tests.unit.audit.cases import OTHER
 from tests.unit.audit.cases import SECOND
@@ -257,6 +258,73 @@ def test_a_command_names_the_cloud_and_is_quoted() -> None:
     )
     _check, stop, *_more = commands(script(missing(), shell))
     assert stop == f"openstack --os-cloud 'my cloud' server stop {SERVER}"
+
+
+def whole(text: str) -> list[str]:
+    """The lines of its comments that can be copied."""
+    return [
+        line.removeprefix('#   ')
+        for line in text.splitlines()
+        if line.startswith('#   ')
+    ]
+
+
+def test_a_leftover_is_removed_only_from_a_deleted_server() -> None:
+    left = server(GONE, leftovers=1, cell='db1/nova_cell1 (cell cell1)')
+    text = script(case(volume('available'), left))
+    assert commands(text) == []
+    (statement,) = whole(text)
+    assert statement.startswith('UPDATE block_device_mapping SET deleted = id')
+    assert f"instance_uuid = '{SERVER}' AND volume_id = '{VOLUME}'" in text
+    assert 'AND NOT EXISTS (SELECT 1 FROM instances' in statement
+    assert statement.endswith(';')
+    assert 'db1/nova_cell1 (cell cell1)' in comments(text)
+    assert 'Not disruptive' in text
+
+
+def test_a_volume_of_no_project_is_offered_and_never_deleted() -> None:
+    shell = advice.Shell(('--os-cloud', 'my cloud'))
+    text = script(case(volume('available'), project=NO_PROJECT), shell)
+    start = "openstack --os-cloud 'my cloud' volume"
+    assert commands(text) == [f'{start} transfer request create {VOLUME}']
+    accept, delete = whole(text)
+    assert accept.startswith('openstack volume transfer request accept')
+    assert delete == f'{start} delete --purge {VOLUME}'
+    assert 'Nothing brings it back' in comments(text)
+
+
+@pytest.mark.parametrize('presence', [HAS, UNKNOWN])
+def test_a_server_that_may_have_it_comes_first(
+    presence: model.Presence,
+) -> None:
+    of = case(
+        volume(),
+        attachment(),
+        server(presence, FIRST),
+        project=NO_PROJECT,
+    )
+    finding = checks.Finding('no-project', VOLUME, None, None, None, '')
+    text = advice.script(plan.make(finding, of), of, advice.PLAIN)
+    assert commands(text) == []
+    assert whole(text) == [f'openstack server remove volume {SERVER} {VOLUME}']
+    assert 'disruptive' in text
+
+
+@pytest.mark.parametrize(
+    'of',
+    [
+        case(volume(), attachment(), server(GONE), project=NO_PROJECT),
+        case(volume('error'), project=NO_PROJECT),
+        case(volume(), foreign=(attachment(None),), project=NO_PROJECT),
+    ],
+)
+def test_what_cinder_does_not_transfer_is_repaired_first(
+    of: model.Case,
+) -> None:
+    text = script(of, number=-1)
+    assert commands(text) == []
+    assert 'First repair' in text
+    assert whole(text) == [f'openstack volume delete --purge {VOLUME}']
 
 
 def test_an_attachment_of_a_deleted_volume_is_left_to_sql() -> None:
