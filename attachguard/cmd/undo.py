@@ -19,12 +19,13 @@ from attachguard.cmd import state
 class Undo(database.DatabaseCommand, base.ListCommand):
     """Undo a repair, from its journal.
 
-    Without --yes this is a dry run. The last change is undone first. Nothing
-    is changed that is not as the repair left it.
+    Without --yes this is a dry run, which also says what Cinder or attachguard
+    would refuse to these credentials, and as whom it works. The last change is
+    undone first. Nothing is changed that is not as the repair left it.
 
     Cinder gives a restored attachment a new id, and its connection to a host
-    does not come back. Where attachguard guards Cinder, an attachment that
-    Nova does not have cannot be restored.
+    does not come back. Where attachguard guards Cinder, only a user with the
+    roles admin and service restores an attachment.
 
     examples::
 

@@ -565,7 +565,10 @@ def test_undo(
     operator: operators.Operator,
     tmp_path: pathlib.Path,
 ) -> None:
-    """What was forged is there again, by another id; not behind the guard."""
+    """What was forged is there again, by another id.
+
+    Behind the guard, only a service restores it, as the dry run says.
+    """
     journal = tmp_path / 'journal'
     (before,) = forged.attachments('MyVol')
     volume_id = forged.volumes['MyVol']
@@ -581,7 +584,12 @@ def test_undo(
     assert forged.attachments('MyVol') == []
 
     run = operator.attachguard('undo', journal)
-    assert (run.code, run.output[0]['Result']) == (3, 'planned')
+    (row,) = run.output
+    assert (run.code, row['Result']) == (3, 'planned')
+    assert (
+        'refuses attachment-create and attachment-complete. It works as a '
+        'user with the roles admin and service'
+    ) in row['Text']
     assert forged.attachments('MyVol') == []
 
     run = operator.attachguard(
@@ -591,10 +599,16 @@ def test_undo(
     assert before.id in row['Text'] or mode is modes.ENFORCED
     if mode is modes.ENFORCED:
         assert (run.code, row['Result']) == (1, 'failed')
-        assert 'attachguard lets only Nova create' in row['Text']
+        assert 'as a user with the roles admin and service' in row['Text']
         assert forged.attachments('MyVol') == []
         assert forged.status('MyVol') == 'available'
-        return
+        service = operator.with_openrc('nova', 'service')
+        run = service.attachguard('undo', journal)
+        assert 'nothing of this is refused' in run.output[0]['Text']
+        run = service.attachguard(
+            'undo', journal, '--yes', '--new-journal', tmp_path / 'again'
+        )
+        (row,) = run.output
     assert (run.code, row['Result']) == (4, 'undone')
     (after,) = forged.attachments('MyVol')
     assert after.id != before.id

@@ -168,13 +168,17 @@ def make_scene(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    middleware: Any = None,
 ) -> Iterator[Scene]:
-    """Yield a cloud in which a server of another project has a volume."""
+    """Yield a cloud in which a server of another project has a volume.
+
+    :param middleware: see StubCloud
+    """
     monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path / 'state'))
     for name in ('', 'CINDER_', 'NOVA_'):
         monkeypatch.delenv(f'ATTACHGUARD_{name}DATABASE', raising=False)
     monkeypatch.chdir(tmp_path)
-    with StubCloud() as cloud:
+    with StubCloud(middleware=middleware) as cloud:
         scene = Scene(cloud, tmp_path, capsys, monkeypatch)
         scene.log_in('admin')
         other = cloud.nova.add_server(cloud.project_id('other'))
@@ -182,4 +186,10 @@ def make_scene(
         yield scene
 
 
-scene = pytest.fixture(make_scene)
+@pytest.fixture
+def scene(
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Scene]:
+    yield from make_scene(tmp_path, capsys, monkeypatch)

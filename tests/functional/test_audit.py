@@ -1108,14 +1108,6 @@ def test_a_repair_ends_with_the_command_that_undoes_it(scene: Scene) -> None:
     assert volume.status == 'in-use'
 
 
-def test_a_dry_run_of_undo_foresees_the_guard(scene: Scene) -> None:
-    scene.forged()
-    scene.repair('--yes')
-    (journal,) = _journals(scene)
-    dry = scene.run('undo', str(journal), '-f', 'json')
-    assert 'Where attachguard guards Cinder' in dry.rows[0]['Text']
-
-
 @pytest.mark.parametrize('start', '=+-@')
 def test_a_spreadsheet_runs_no_cell(scene: Scene, start: str) -> None:
     volume = scene.volume()

@@ -166,6 +166,16 @@ class Cloud:
     def _get_token(self) -> object:
         return self._connection.session.get_token()
 
+    def roles(self) -> frozenset[str] | None:
+        """The roles of the credentials; None where they are not known."""
+        session = self._connection.session
+        try:
+            access = session.auth.get_access(session)
+            return frozenset(access.role_names)
+        except (AttributeError, ksa_exceptions.ClientException):
+            # A plugin without Keystone has no roles to show.
+            return None
+
     def project_id(self) -> str | None:
         """The project of the credentials."""
         found: str | None = self._connection.session.get_project_id()

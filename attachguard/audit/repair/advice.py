@@ -28,8 +28,6 @@ _CONNECTOR = 'connector.json'
 _UNMAP = (
     'UPDATE block_device_mapping SET deleted = id, deleted_at = NOW() WHERE'
 )
-# Starts a line that is printed whole, to be copied.
-_WHOLE = '  '
 # Of a mapping: that its server is deleted.
 _IF_DELETED = (
     ' AND NOT EXISTS (SELECT 1 FROM instances WHERE instances.uuid = '

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 import dataclasses
 import enum
+import functools
 from typing import TYPE_CHECKING
 
 from attachguard.audit import foreign
@@ -28,6 +29,13 @@ from attachguard.audit.repair import writer
 
 if TYPE_CHECKING:
     from attachguard.audit.repair import sql
+
+
+# Cinder lets administrators make this call, and attachguard lets services
+# make the other ones for a server, both by default.
+_RESET = 'os-reset_status'
+_CREATE = 'attachment-create'
+_COMPLETE = 'attachment-complete'
 
 
 class Result(enum.Enum):
@@ -86,6 +94,10 @@ class Undo:
         )
         # Attachments that were created again: the old id, and the new one.
         self._restored: dict[str, str] = {}
+
+    @functools.cached_property
+    def _roles(self) -> frozenset[str] | None:
+        return self._cloud.roles()
 
     def undo(self, entries: list[journal.Entry]) -> Iterator[Outcome]:
         """Undo steps, the last one first.
@@ -155,12 +167,8 @@ class Undo:
         text = '; '.join(filter(None, (_of_lost(lost), _of_status(wanted))))
         text += f'; the volume was {case.volume.status}'
         if self._writer is None:
-            if lost:
-                text += (
-                    '. Where attachguard guards Cinder, it refuses that: only '
-                    'Nova creates an attachment there'
-                )
-            return Result.PLANNED, text
+            foreseen = _foresee(_calls(lost, was, case.volume), self._roles)
+            return Result.PLANNED, f'{text}. {foreseen}'
         failure = self._restore_all(self._writer, lost, was, case.volume)
         if failure:
             return Result.FAILED, failure
@@ -207,10 +215,10 @@ class Undo:
         calls: writer.Writer, volume_id: str, wanted: Mapping[str, str]
     ) -> str:
         result = calls.call(
-            plan.action(volume_id, 'os-reset_status', wanted),
+            plan.action(volume_id, _RESET, wanted),
             {'undo': volume_id},
         )
-        return '' if result.done else f'os-reset_status: {_why(result)}'
+        return '' if result.done else f'{_RESET}: {result}'
 
     def _verify(
         self, step: _Step, was: model.Volume, text: str
@@ -249,7 +257,7 @@ class Undo:
         """
         created = calls.call(
             plan.Call(
-                'attachment-create',
+                _CREATE,
                 'POST',
                 '/attachments',
                 {
@@ -263,13 +271,13 @@ class Undo:
         )
         found = created.body.get('attachment')
         if not created.done or not isinstance(found, dict):
-            return f'attachment-create: {_why(created)}'
+            return f'{_CREATE}: {_why(created)}'
         new_id = self._restored[attachment.id] = str(found['id'])
         if attachment.status != 'attached':
             return ''
         completed = calls.call(
             plan.Call(
-                'attachment-complete',
+                _COMPLETE,
                 'POST',
                 f'/attachments/{new_id}/action',
                 {'os-complete': None},
@@ -280,7 +288,7 @@ class Undo:
         if completed.done:
             return ''
         return (
-            f'attachment-complete: {_why(completed)}; attachment {new_id} '
+            f'{_COMPLETE}: {_why(completed)}; attachment {new_id} '
             'stays reserved'
         )
 
@@ -393,10 +401,60 @@ def _status(was: model.Volume, now: model.Volume) -> dict[str, str]:
     return wanted
 
 
+def _calls(
+    lost: list[model.Attachment], was: model.Volume, now: model.Volume
+) -> list[str]:
+    """Return the calls that an undo makes, or may have to make."""
+    calls = []
+    if not lost or now.has_own_status or was.status != _given_by(lost):
+        calls.append(_RESET)
+    if lost:
+        calls.append(_CREATE)
+    if any(item.status == 'attached' for item in lost):
+        calls.append(_COMPLETE)
+    return calls
+
+
+def _given_by(attachments: list[model.Attachment]) -> str:
+    """Return the status that attachments give a volume when restored."""
+    attached = any(item.status == 'attached' for item in attachments)
+    return 'in-use' if attached else 'reserved'
+
+
+def _foresee(calls: list[str], roles: frozenset[str] | None) -> str:
+    """Return what is refused to whom, by the default rules.
+
+    :param calls: which are made
+    :param roles: of the credentials; None where they are not known
+    """
+    by_cinder = [call for call in calls if call == _RESET]
+    by_guard = [call for call in calls if call != _RESET]
+    needed = ['admin'] + ['service'] * bool(by_guard)
+    who = f'a user with the role{"s" * bool(by_guard)} {" and ".join(needed)}'
+    if roles is None:
+        return f'It works as {who}; the roles of these credentials are unknown'
+    refused = []
+    if by_cinder and 'admin' not in roles:
+        refused.append(f'Cinder refuses {_RESET}')
+    if by_guard and 'service' not in roles:
+        refused.append(
+            f'attachguard, where it guards Cinder, refuses '
+            f'{" and ".join(by_guard)}'
+        )
+    mine = f'these credentials (roles {", ".join(sorted(roles)) or "none"})'
+    if not refused:
+        return f'By the default rules, nothing of this is refused to {mine}'
+    return (
+        f'By the default rules, to {mine}, {", and ".join(refused)}. It works '
+        f'as {who}'
+    )
+
+
 def _why(result: writer.CallResult) -> str:
     if result.status is writer.CallStatus.REFUSED:
         return (
-            f'{result} (attachguard lets only Nova create an attachment: '
-            'where it guards Cinder, this attachment cannot be restored)'
+            f'{result} (where attachguard guards Cinder, only services create '
+            'attachments of servers: undo it as a user with the roles admin '
+            'and service)'
         )
     return str(result)

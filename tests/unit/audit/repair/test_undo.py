@@ -134,6 +134,29 @@ def test_a_status_comes_back_with_its_attachment(
     assert (back.status, volume.status) == ('attached', status)
 
 
+@pytest.mark.parametrize(
+    ('action', 'needed'),
+    [('os_attach_gone', 'roles admin and service'), ('reserve', 'role admin')],
+)
+def test_a_dry_run_says_as_whom_it_works(
+    world: models.World, tmp_path: pathlib.Path, action: str, needed: str
+) -> None:
+    world.act(models.Action(action))
+    path = repaired(world, tmp_path)
+    cloud = fakes.of_world(world)
+    for roles, text in (
+        (None, f'It works as a user with the {needed}; the roles of these'),
+        ({'admin', 'service'}, 'nothing of this is refused'),
+        ({'member'}, f'It works as a user with the {needed}'),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cloud, 'roles', lambda found=roles: found)
+            entries = journal.read(path)[1]
+            (outcome,) = undo.Undo(cloud, None).undo(entries)
+        assert outcome.result is undo.Result.PLANNED
+        assert text in outcome.text
+
+
 def test_what_is_not_as_before_is_not_called_undone(
     world: models.World, tmp_path: pathlib.Path
 ) -> None:
