@@ -116,7 +116,9 @@ def test_no_alert_fires_in_a_calm_time(
             for selected in ('', '{verdict="refused"}')
         )
     assert result.is_clean, result
-    assert fired == set()
+    # On a machine that is so busy that the clients wait, this one is right.
+    waited = any(one.response.seconds > 1 for one in result.sent)
+    assert fired <= ({'AttachguardSlow'} if waited else set())
     # There was something to fire on.
     assert max(decided) > 50
     assert max(refused) >= 1
