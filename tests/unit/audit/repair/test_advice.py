@@ -263,9 +263,9 @@ def test_a_command_names_the_cloud_and_is_quoted() -> None:
 def whole(text: str) -> list[str]:
     """The lines of its comments that can be copied."""
     return [
-        line.removeprefix('#   ')
+        line.removeprefix('#    ')
         for line in text.splitlines()
-        if line.startswith('#   ')
+        if line.startswith('#    ')
     ]
 
 
