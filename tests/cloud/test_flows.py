@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterable
+import difflib
+import pprint
 from typing import Any
 
 import pytest
@@ -113,7 +115,15 @@ def test_a_flow_is_the_same_with_the_guard(
     runs: flow_runs.Runs, flow: flows.Flow, mode: modes.Mode
 ) -> None:
     expected = runs.of(BASELINES[mode])[flow.name].comparable()
-    assert runs.of(mode)[flow.name].comparable() == expected
+    found = runs.of(mode)[flow.name].comparable()
+    # pytest shortens what it shows of a difference.
+    assert found == expected, '\n'.join(
+        difflib.ndiff(_lines(expected), _lines(found))
+    )
+
+
+def _lines(value: object) -> list[str]:
+    return pprint.pformat(value, width=100).splitlines()
 
 
 @_over('mode', [modes.SHADOW, modes.ENFORCED])
