@@ -166,6 +166,7 @@ def test_what_was_learnt_lets_the_same_run_pass_and_no_more(
         assert {row['Enforced'] for row in rows} == {0}
         assert {row['Rule'].partition(':')[2] for row in rows} == {
             'os-attach',
+            'os-attach:no-server',
             'attachment-create',
         }
         proposed = tmp_path / 'proposed.yaml'
