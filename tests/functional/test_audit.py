@@ -9,6 +9,7 @@ from collections.abc import Callable
 import contextlib
 import dataclasses
 import datetime
+import fcntl
 import gc
 import json
 import os
@@ -17,6 +18,7 @@ import pty
 import re
 import shlex
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -600,7 +602,9 @@ def test_what_does_not_move_is_found_with_its_age(scene: Scene) -> None:
     )
     stuck.status, stuck.updated_at = 'uploading', _LONG_AGO
     server = scene.server(task_state='deleting')
-    server.created = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    server.created = datetime.datetime(
+        2026, 1, 2, tzinfo=datetime.timezone.utc
+    )
     of_server = scene.attached(server)
     rows = scene.audit().rows
     assert {(row['Class'], row['Volume']) for row in rows} == {
@@ -1155,9 +1159,9 @@ def test_times_in_a_log_file_have_their_zone(scene: Scene) -> None:
         scene.monkeypatch.undo()
         time.tzset()
     line = log.read_text().splitlines()[0]
-    written = re.match(r'\[(.*Z)\] ', line)
+    written = re.match(r'\[(.*)Z\] ', line)
     assert written is not None, line
-    when = datetime.datetime.fromisoformat(written[1])
+    when = datetime.datetime.fromisoformat(written[1] + '+00:00')
     now = datetime.datetime.now(datetime.timezone.utc)
     assert abs(now - when) < datetime.timedelta(hours=1)
 
@@ -1577,7 +1581,9 @@ def test_progress_is_shown_only_on_a_terminal(
     assert b'\r' not in piped.stderr
 
     terminal, side = pty.openpty()
-    termios.tcsetwinsize(side, (24, 80))
+    # Python 3.11 has termios.tcsetwinsize.
+    size = struct.pack('HHHH', 24, 80, 0, 0)
+    fcntl.ioctl(side, termios.TIOCSWINSZ, size)
     with subprocess.Popen(
         command,
         env=_environment(),
