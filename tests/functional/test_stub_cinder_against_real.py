@@ -313,20 +313,27 @@ _VERSIONS = (
 ).split()
 
 
+# Before 3.45, Cinder takes with_count for a filter.
+_WITHOUT_COUNT = (None, '3.0', '3.13', '3.21', '3.26', '3.27', '3.43')
+
+
 @pytest.mark.parametrize('version', [None, *_VERSIONS])
 def test_microversions(cinder_pair: Pair, version: str | None) -> None:
     def script(client: Client) -> None:
         volume = client.volume()
         attachment = client.attachment(volume, instance_uuid=SERVER)
         client.version = version
+        # Not all: those of the same second can come in any order.
+        listed = f'/volumes/detail?name={client.name}'
+        if version not in _WITHOUT_COUNT:
+            listed += '&with_count=true'
         for user in ('member', 'admin'):
             client.become(user)
             for path in (
                 '',
                 '/volumes',
                 '/volumes?limit=1',
-                # Not all: those of the same second can come in any order.
-                f'/volumes/detail?with_count=true&name={client.name}',
+                listed,
                 f'/volumes/{volume}',
                 '/attachments',
                 '/attachments/detail',
