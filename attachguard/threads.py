@@ -81,15 +81,14 @@ def together(
 ) -> Generator[_Item, None, None]:
     """Read several generators at the same time, each in a thread.
 
+    :param sources: of items that are neither None nor exceptions
     :returns: the items of all, each when it comes; those of one in its order
     :raises Exception: that of a generator, of which the first ends all
     """
-    items: queue.Queue[list[_Item] | BaseException | None] = queue.Queue(
-        _AHEAD
-    )
+    items: queue.Queue[_Item | BaseException | None] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
-    def put(item: list[_Item] | BaseException | None) -> bool:
+    def put(item: _Item | BaseException | None) -> bool:
         while not ended.is_set():
             with contextlib.suppress(queue.Full):
                 items.put(item, timeout=_NOTICE)
@@ -100,7 +99,7 @@ def together(
         try:
             with contextlib.closing(source):
                 for item in source:
-                    if not put([item]):
+                    if not put(item):
                         return
             put(None)
         except BaseException as exc:
@@ -117,6 +116,6 @@ def together(
             if found is None:
                 unfinished -= 1
             else:
-                yield from found
+                yield found
     finally:
         ended.set()

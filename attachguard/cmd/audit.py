@@ -96,6 +96,20 @@ class Audit(selection.SelectingCommand, base.ListCommand):
         cloud: api.Cloud | None = None
         doubts: list[str] = []
         unchecked: list[str] = []
+
+        def report_of(error: str | None) -> content.Report:
+            return _report(
+                cloud,
+                started,
+                totals,
+                audited,
+                scope,
+                doubts,
+                unchecked,
+                source,
+                error,
+            )
+
         try:
             lists = database.inventory(parsed_args)
             cloud = self._cloud(parsed_args)
@@ -111,34 +125,14 @@ class Audit(selection.SelectingCommand, base.ListCommand):
                     doubts, unchecked = read.doubts, read.unchecked
                     self._warn(read)
         except Exception as exc:
-            report = _report(
-                cloud,
-                started,
-                totals,
-                audited,
-                scope,
-                doubts,
-                unchecked,
-                source,
-                str(exc),
-            )
+            report = report_of(str(exc))
             try:
                 for write in writers:
                     write(report)
             except files.NotWrittenError as second:
                 self._print(f'error: {second}')
             raise
-        report = _report(
-            cloud,
-            started,
-            totals,
-            audited,
-            scope,
-            doubts,
-            unchecked,
-            source,
-            None,
-        )
+        report = report_of(None)
         for write in writers:
             write(report)
         if lists is not None:

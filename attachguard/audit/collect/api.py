@@ -330,11 +330,7 @@ class Cloud:
         try:
             response = self._service('identity').call('GET', path)
         except rest.CloudError as exc:
-            why = str(exc)
-            evidence = model.Evidence(
-                f'GET {path}', None, model.stamp(), None, why
-            )
-            return model.Project(None, why), evidence
+            response = rest.no_response(f'GET {path}', str(exc))
         error = response.body.get('error')
         if response.status == 200 and 'project' in response.body:
             found = model.Project(True)

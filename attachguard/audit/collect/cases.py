@@ -15,10 +15,8 @@ from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
 from attachguard.audit.collect import comparison
 from attachguard.audit.collect import reader
+from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
-
-# After so many queries in a row without a response, no more are made.
-_PATIENCE = 10
 
 # Named as the APIs name them, to be parsed likewise.
 _COLUMNS = """
@@ -139,9 +137,9 @@ class Cases:
 
     def _case(self, volume_id: str) -> model.Case:
         builder = case_builder.CaseBuilder(self._cloud, volume_id)
-        if self._failures >= _PATIENCE:
+        if self._failures >= rest.PATIENCE:
             builder.unknown = (
-                f'not queried: the last {_PATIENCE} queries failed'
+                f'not queried: the last {rest.PATIENCE} queries failed'
             )
             return builder.build(self._rules)
         self._load(builder, volume_id)

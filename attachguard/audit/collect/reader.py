@@ -40,10 +40,8 @@ _Pages = Generator[tuple[_Store, rest.Page], None, None]
 # The key of a volume's project.
 _PROJECT = 'os-vol-tenant-attr:tenant_id'
 
-# Projects that Keystone does not list, and that are queried; after so many
-# queries in a row without a response, no more are made.
+# Projects that Keystone does not list, and that are queried.
 _MAX_PROJECTS = 1000
-_PATIENCE = 10
 
 # Servers that are remembered as witnesses: the first and the last ones.
 _WITNESSES = 10
@@ -398,7 +396,7 @@ class Reader:
             project, _evidence = self._cloud.project(project_id)
             if project.exists is None:
                 failures, why = failures + 1, project.why
-                if failures == _PATIENCE:
+                if failures == rest.PATIENCE:
                     break
                 continue
             left, failures = left - 1, 0

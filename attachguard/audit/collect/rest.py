@@ -50,6 +50,9 @@ _RETRIES = 3
 # hangs would take the whole timeout for each of thousands of suspects.
 _MAX_LATE = 3
 
+#: After so many queries in a row without a response, no more are made.
+PATIENCE = 10
+
 # Bytes of a response body. A page is a few megabytes.
 _MAX_BODY = 256 * 1024 * 1024
 
@@ -175,7 +178,7 @@ class Service:
             response = self._adapter.request(
                 path,
                 method,
-                microversion=version or self._version or None,
+                microversion=version or self._version,
                 raise_exc=False,
                 redirect=False,
                 # keystoneauth would log whole pages, and connection_info.
@@ -188,19 +191,19 @@ class Service:
             return response, _read(response)
 
         if method == 'GET' and len(self._late) >= _MAX_LATE:
-            return _no_response(request, self._late[-1])
+            return no_response(request, self._late[-1])
         try:
             response, content = within(self._timeout, send)
         except (threads.Late, ksa_exceptions.ConnectTimeout):
             self._late.append(late(waiting_for, self._timeout))
-            return _no_response(request, self._late[-1])
+            return no_response(request, self._late[-1])
         except (
             http.client.HTTPException,
             ksa_exceptions.ClientException,
             urllib3.exceptions.HTTPError,
             OSError,
         ) as exc:
-            return _no_response(request, describe(exc))
+            return no_response(request, describe(exc))
         self._late.clear()
         status = response.status_code
         request_id = response.headers.get('x-openstack-request-id')
@@ -278,7 +281,12 @@ class Service:
             markers = [*markers, *ids][-_MARKERS:]
 
 
-def _no_response(request: str, why: str) -> Response:
+def no_response(request: str, why: str) -> Response:
+    """What a call becomes that gets no response.
+
+    :param request: method and path
+    :param why: what went wrong
+    """
     evidence = model.Evidence(request, None, model.stamp(), None, why)
     return Response({}, evidence, why)
 

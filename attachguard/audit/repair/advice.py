@@ -258,7 +258,7 @@ def _drop(
             'Nova has no attachment id of the volume, so a reboot does not '
             "drop it. On the server's cell database, while the server is "
             'stopped, run:',
-            f'{_COMMAND}{_UNMAP} {_mapping(server.id, case.volume_id)};',
+            _COMMAND + _unmap(server.id, case.volume_id),
         ], []
     return [
         'Disruptive: the server is reset. Nova then drops the volume, which '

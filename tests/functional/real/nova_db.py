@@ -23,7 +23,7 @@ def sync(api: str, cells: dict[str, str]) -> None:
 
 
 def holders(url: str, volume_id: str) -> list[str]:
-    """The servers for which Nova refuses to attach a volume to another one.
+    """The servers because of which Nova refuses to attach a volume elsewhere.
 
     :param url: SQLAlchemy's URL of the database of a cell
     """
