@@ -249,6 +249,16 @@ class OtherCallers:
         ):
             yield self
 
+    def wait_for_responses(self, number: int) -> None:
+        """Wait until they have had so many responses.
+
+        :raises AssertionError: if they have not in time
+        """
+        give_up = time.monotonic() + LATEST
+        while len(self.responses) < number:
+            assert time.monotonic() < give_up, 'the others get no response'
+            time.sleep(0.02)
+
     @property
     def responses(self) -> list[Response]:
         """All the responses."""
