@@ -171,6 +171,8 @@ class Repair(
                 else None
             )
             read = stack.enter_context(self._inventory(cloud, parsed_args))
+            # Nova is slow to list servers while a cell is down.
+            self._check_inventory(read, parsed_args)
             audited = self._audit(cloud, read, parsed_args).run()
             found = [
                 entry
@@ -239,14 +241,19 @@ class Repair(
                 'nothing is repaired: list them with "attachguard audit"'
             )
         read.check_cells()
-        doubts = read.doubts
         self._warn(read)
-        if (
-            doubts
-            and found
-            and parsed_args.yes
-            and not parsed_args.trust_inventory
-        ):
+        if found:
+            self._check_inventory(read, parsed_args)
+
+    def _check_inventory(
+        self, read: inventory.Inventory, parsed_args: argparse.Namespace
+    ) -> None:
+        """Check that nothing is known to be wrong with the inventory.
+
+        :raises attachguard.audit.collect.rest.CloudError: there is
+        """
+        doubts = read.doubts
+        if doubts and parsed_args.yes and not parsed_args.trust_inventory:
             raise rest.CloudError(
                 'The inventory looks wrong, so nothing is repaired: '
                 f'{"; ".join(doubts)}. If you have checked that it is right, '

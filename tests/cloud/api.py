@@ -68,6 +68,8 @@ def main() -> None:
             'timeout': 120,
             'graceful_timeout': 3,
             'keepalive': 75,
+            # Nova asks Neutron about 150 servers in one request.
+            'limit_request_line': 8190,
             # It would be one for all of them.
             'control_socket_disable': True,
             'accesslog': access_log,

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import dataclasses
+import time
 from typing import Any
+import urllib.parse
 import uuid
 
 import pytest
@@ -31,6 +34,8 @@ pytestmark = pytest.mark.nightly
 #: has the root disk of its own.
 HOLDER, IDLE, ROOTED = 'holder', 'idle', 'rooted'
 LONG_AGO = '2026-01-02 03:04:05'
+#: A compute host that Nova does not have any more.
+GONE_HOST = 'decommissioned-1'
 
 Make = Callable[['State', str], Any]
 
@@ -85,9 +90,9 @@ class State:
         status: str,
         *,
         connected: bool = False,
+        host: str = compute_driver.HOSTS[0],
     ) -> None:
         """Add an attachment to Cinder's database."""
-        host = compute_driver.HOSTS[0]
         connector = f'{{"host": "{host}", "initiator": "iqn.test:x"}}'
         self.cinder(
             'INSERT INTO volume_attachment (id, volume_id, instance_uuid, '
@@ -211,6 +216,11 @@ def _p16(state: State, name: str) -> None:
     )
 
 
+def _p17(state: State, name: str) -> None:
+    state.volume(name, status='in-use', attach_status='attached')
+    state.row(name, 'gone', 'attached', connected=True, host=GONE_HOST)
+
+
 def _p18(state: State, name: str) -> None:
     state.of(name, attach_status='reserved')
     state.volume(name, status='reserved', attach_status='reserved')
@@ -266,6 +276,8 @@ CASES = {
     'p16': Case(
         _p16, ('multi-owner', 'missing-in-cinder'), BY_HAND, HOLDER, False
     ),
+    # Foreign, until the operator names the host.
+    'p17': Case(_p17, ()),
     'p18': Case(_p18, ('stuck-attaching',), BY_HAND, HOLDER),
     'p24': Case(_p24, (), on=HOLDER, of_use=False),
     # Only a query for the volume shows it.
@@ -354,6 +366,21 @@ def repaired(
 
 
 @pytest.fixture(scope='module')
+def of_gone_host(
+    scene: scenes.Scene,
+    repaired: dict[str, list[dict[str, Any]]],
+    operator: operators.Operator,
+) -> tuple[operators.Run, operators.Run]:
+    """An audit of p17, and a repair with the host that it hints at."""
+    volume = f'--volume={scene.volumes["p17"]}'
+    host = f'--compute-host={GONE_HOST}'
+    return (
+        operator.attachguard('audit', '--once', volume),
+        operator.attachguard('repair', '--once', '--yes', volume, host),
+    )
+
+
+@pytest.fixture(scope='module')
 def by_hand(
     scene: scenes.Scene,
     repaired: dict[str, list[dict[str, Any]]],
@@ -407,6 +434,16 @@ def test_it_is_repaired_or_left_to_a_person(
         assert row['What to do'] or case.repair != BY_HAND
 
 
+def test_the_host_of_a_gone_compute_is_hinted_at(
+    of_gone_host: tuple[operators.Run, operators.Run],
+) -> None:
+    audit, repair = of_gone_host
+    assert audit.output == []
+    assert f'add --compute-host {GONE_HOST}' in audit.errors
+    (row,) = repair.output
+    assert (row['Class'], row['Result']) == ('server-gone', 'repaired')
+
+
 def test_a_hard_reboot_is_named_as_what_loses_the_root_disk(
     found: dict[str, list[dict[str, Any]]],
 ) -> None:
@@ -430,7 +467,11 @@ def test_the_servers_keep_their_disks(
 
 @every({name: case for name, case in CASES.items() if case.of_use})
 def test_the_volume_is_of_use(
-    scene: scenes.Scene, by_hand: list[str], name: str, case: Case
+    scene: scenes.Scene,
+    by_hand: list[str],
+    of_gone_host: tuple[operators.Run, operators.Run],
+    name: str,
+    case: Case,
 ) -> None:
     """Detached, attached, detached and deleted, by its owner."""
     if case.on is not None:
@@ -439,3 +480,102 @@ def test_the_volume_is_of_use(
     damage.detach(scene, [name])
     scene.member.cinder.volumes.delete(scene.volumes[name])
     scene.wait_for_status(name, 'gone')
+
+
+# What is about a whole cloud
+
+
+@pytest.fixture
+def small_scene(whole_cloud: clouds.Cloud) -> Iterator[scenes.Scene]:
+    """A cloud without the guard, with a healthy volume and that of p02."""
+    whole_cloud.switch(modes.UNGUARDED)
+    made = scenes.Scene(whole_cloud, f'req-{uuid.uuid4()}', modes.UNGUARDED)
+    try:
+        made.server(IDLE)
+        for name in ('healthy', 'p02'):
+            made.volume(name)
+        damage.attach(made, {'healthy': IDLE})
+        made.settle()
+        _p02(State(made), 'p02')
+        yield made
+    finally:
+        damage.clear(made)
+
+
+def test_p19_nothing_is_repaired_while_a_cell_is_down(
+    small_scene: scenes.Scene, operator: operators.Operator
+) -> None:
+    """In less than two minutes: Nova waits for one before it gives up."""
+    before = small_scene.everything()
+    volume = f'--volume={small_scene.volumes["p02"]}'
+    with _cell_down(small_scene.cloud):
+        for words in ([], [volume]):
+            started = time.monotonic()
+            run = operator.attachguard('repair', '--once', '--yes', *words)
+            assert time.monotonic() - started < 120
+            assert run.code == 1, run
+            assert 'the cell of compute host' in run.errors
+            assert 'Traceback' not in run.errors
+        assert small_scene.everything() == before
+    run = operator.attachguard('repair', '--once', '--yes', volume)
+    assert [row['Result'] for row in run.output or ()] == ['repaired'], run
+
+
+@contextlib.contextmanager
+def _cell_down(cloud: clouds.Cloud) -> Iterator[None]:
+    """The database of Nova's cell refuses the connections of Nova's API."""
+    ((url,),) = cloud.mariadb.read(
+        (
+            'nova_api',
+            "SELECT database_connection FROM cell_mappings "
+            "WHERE name = 'cell1'",
+            (),
+        )
+    )[0]
+    place = urllib.parse.urlsplit(url)
+    down = place._replace(
+        netloc=f'{place.netloc.rpartition("@")[0]}@127.0.0.1:1', query=''
+    ).geturl()
+
+    def use(value: str) -> None:
+        cloud.mariadb.write(
+            'nova_api',
+            "UPDATE cell_mappings SET database_connection = %s "
+            "WHERE name = 'cell1'",
+            (value,),
+        )
+        cloud.restart('nova-api')
+
+    use(down)
+    try:
+        yield
+    finally:
+        use(url)
+
+
+def test_p22_a_server_that_lost_its_disk_raises_no_false_doubt(
+    small_scene: scenes.Scene, operator: operators.Operator
+) -> None:
+    """Though it is the newest one that has a volume, in the only project."""
+    scene = small_scene
+    scene.server(HOLDER)
+    scene.volume('p07')
+    damage.attach(scene, {'p07': HOLDER})
+    scene.settle()
+    _lost(State(scene), 'p07')
+    volume = f'--volume={scene.volumes["p02"]}'
+    found = operator.attachguard('audit', '--once')
+    assert sorted(row['Class'] for row in found.output) == [
+        'missing-in-cinder',
+        'server-gone',
+    ]
+    assert 'same cloud and region' not in found.errors
+    run = operator.attachguard('repair', '--once', '--yes', volume)
+    assert [row['Result'] for row in run.output] == ['repaired'], run.errors
+    (row,) = operator.attachguard(
+        'audit', '--once', f'--volume={scene.volumes["p07"]}'
+    ).output
+    operator.type(row['What to do'], scene.places_for(HOLDER))
+    scene.settle()
+    assert operator.attachguard('audit', '--once').output == []
+    damage.detach(scene, ['healthy', 'p07'])

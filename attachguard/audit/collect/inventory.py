@@ -91,10 +91,13 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
     def check_cells(self) -> None:
         """Check whether a cell of Nova has gone down in the meantime.
 
+        Nova waits a minute for each query that needs such a cell, so one that
+        is known to be down is not checked again.
+
         :raises attachguard.audit.collect.rest.CloudError: where that fails
         """
-        _hosts, down = self._cloud.compute_hosts()
-        self._down = self._down or down
+        if not self._down:
+            _hosts, self._down = self._cloud.compute_hosts()
 
     def read(
         self, check_project: Callable[[str], bool] = lambda _project: True
