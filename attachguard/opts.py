@@ -353,6 +353,12 @@ def load_section_auth(
         raise ConfigError(
             f'[{section}] credentials: [{named}] has no auth_type'
         )
+    url = getattr(auth, 'auth_url', None)
+    if url and not url.startswith(('http://', 'https://')):
+        raise ConfigError(
+            f'[{named}] auth_url = {url} is not a URL: it begins with http:// '
+            'or https://'
+        )
     return auth
 
 

@@ -234,6 +234,15 @@ def test_a_section_of_cinder_without_credentials_is_not_used(
         ('auth_type = password', 'auth_url'),
         ('auth_section = nova', r'\[nova\]'),
         ('[nova]\nauth_type = password', r'\[nova\] credentials.*auth_url'),
+        (
+            'auth_type = password\nauth_url = keystone:5000/v3',
+            'keystone:5000/v3 is not a URL',
+        ),
+        (
+            'auth_section = nova\n[nova]\nauth_type = v3password\n'
+            'auth_url = keystone',
+            r'\[nova\] auth_url = keystone is not a URL',
+        ),
     ],
 )
 def test_incomplete_credentials_are_an_error(
