@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import ipaddress
+import logging
 import os
 import pathlib
 import signal
@@ -21,6 +22,9 @@ _ROOT = pathlib.Path(__file__).parents[1]
 
 #: The proxies of the environment, which only pip uses.
 PROXIES: dict[str, str] = {}
+
+# A background query can end after its test, whose captured streams are closed.
+logging.raiseExceptions = False
 
 _connect = socket.socket.connect
 _connect_ex = socket.socket.connect_ex
