@@ -92,10 +92,16 @@ def propose(
 
 
 def _line(rule: str, groups: list[refusals.Group], current: str) -> Line:
+    by_user: dict[str, list[frozenset[str]]] = {}
+    for group in groups:
+        if (user := _user(group)) is not None:
+            by_user.setdefault(user, []).append(group.checks)
+    parts = [
+        ' and '.join((user, *sorted(checks)))
+        for user, found in by_user.items()
+        for checks in _weakest(found)
+    ]
     # In front of the new part: the reason of other refusals stays the same.
-    parts = dict.fromkeys(
-        text for group in groups if (text := _condition(group)) is not None
-    )
     texts = [*([] if current.strip() == '!' else [current]), *parts]
     warnings = dict.fromkeys(_warning(group.reason) for group in groups)
     return Line(
@@ -106,17 +112,20 @@ def _line(rule: str, groups: list[refusals.Group], current: str) -> Line:
     )
 
 
-def _condition(group: refusals.Group) -> str | None:
+def _user(group: refusals.Group) -> str | None:
     if not (_ID.fullmatch(group.user_id) and _ID.fullmatch(group.project_id)):
         # A token without a project, or a line of somebody else's.
         return None
-    return ' and '.join(
-        (
-            f'project_id:{group.project_id}',
-            f'user_id:{group.user_id}',
-            *sorted(group.checks),
-        )
-    )
+    return f'project_id:{group.project_id} and user_id:{group.user_id}'
+
+
+def _weakest(found: list[frozenset[str]]) -> list[frozenset[str]]:
+    """Leave out each set of checks of which another needs only a part."""
+    return [
+        checks
+        for checks in dict.fromkeys(found)
+        if not any(other < checks for other in found)
+    ]
 
 
 def _warning(reason: str) -> str:

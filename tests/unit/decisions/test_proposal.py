@@ -39,6 +39,20 @@ def test_a_line_names_users_and_what_held_for_them() -> None:
     )
 
 
+def test_a_condition_is_left_out_if_a_shorter_one_covers_it() -> None:
+    checks = {'cinder:same_volume': True, 'cinder:idle': True}
+    [line] = propose(
+        lines.decision(checks=checks, user_agent='one'),
+        lines.decision(reason='server-busy', user_agent='two'),
+        lines.decision(user_id='u2', checks=checks),
+    )
+    assert line.text == (
+        'nova:no_server_has_volume or '
+        'project_id:p1 and user_id:u1 and cinder:same_volume or '
+        'project_id:p1 and user_id:u2 and cinder:idle and cinder:same_volume'
+    )
+
+
 def test_a_closed_rule_is_replaced() -> None:
     [line] = propose(
         lines.decision(
