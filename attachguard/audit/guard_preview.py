@@ -170,6 +170,9 @@ class _Cinder:
             ),
         )
 
+    def has_backup_in_progress(self, volume_id: str) -> bool:
+        raise cinder.Unknown('the backups of a volume were not read')
+
     def attachment(self, attachment_id: str) -> cinder.Attachment:
         for item in self._attachments:
             if item.id == attachment_id:

@@ -46,6 +46,11 @@ def has_no_attachment(facts: Facts) -> bool:
     return not facts.attachments
 
 
+def has_no_backup_in_progress(facts: Facts) -> bool:
+    """Whether Cinder makes no backup of the volume, whatever its status."""
+    return not facts.has_backup_in_progress
+
+
 def group_is_idle(facts: Facts) -> bool:
     """Whether each volume of the group is available or failed.
 
@@ -116,10 +121,12 @@ def attachment_is_unused(facts: Facts) -> bool:
     """Whether no server has the volume by the attachment in the path.
 
     Nor may have it in a moment. It is unused by a server that is idle, and has
-    the volume by another attachment which Cinder has, too.
+    the volume by another attachment which Cinder has, too. One without a
+    server is used if it is connected, perhaps by the connector of the host of
+    a server that has the volume: the export of that would go.
     """
     if facts.attachment.server_id is None:
-        return True
+        return not facts.attachment.is_connected or no_server_has_volume(facts)
     facts.check_may_query()
     facts.start(facts.attachment)
     presence = facts.presence(facts.attachment, by_attachment=True)
@@ -199,6 +206,7 @@ CHECKS: Mapping[str, Callable[[Facts], bool]] = {
     'cinder:names_no_connector': names_no_connector,
     'cinder:names_no_server': names_no_server,
     'cinder:no_attachment': has_no_attachment,
+    'cinder:no_backup': has_no_backup_in_progress,
     'cinder:same_volume': is_of_volume,
     'nova:at_work': nova_is_at_work,
     'nova:attachment_unused': attachment_is_unused,

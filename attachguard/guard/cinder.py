@@ -260,6 +260,24 @@ class Cinder:
             if volume.group_id == group_id:
                 yield volume
 
+    def has_backup_in_progress(self, volume_id: str) -> bool:
+        """Whether Cinder makes a backup of a volume.
+
+        The volume's status does not always say so: if its server is deleted
+        meanwhile, Cinder writes ``available``.
+
+        :param volume_id: its canonical UUID
+        :raises Unknown: if Cinder's response does not say
+        """
+        query = {'volume_id': volume_id, 'status': 'creating'}
+        for backup in self._list('/backups/detail', 'backups', query):
+            try:
+                if backup['volume_id'] == volume_id:
+                    return True
+            except (KeyError, TypeError) as exc:
+                raise Unknown('a backup without its volume') from exc
+        return False
+
     def attachment(self, attachment_id: str) -> Attachment:
         """Read an attachment, whoever it belongs to.
 
@@ -321,7 +339,10 @@ class Cinder:
             try:
                 volume = _volume(row)
             except (KeyError, TypeError, ValueError, AttributeError) as exc:
-                raise Unknown('a volume without id or status') from exc
+                raise Unknown(
+                    'a volume without id, status or migration status, which '
+                    'only admins see: is attachguard after keystonecontext?'
+                ) from exc
             yield volume
 
     def _attachments(
@@ -465,8 +486,8 @@ def _volume(row: Mapping[str, Any]) -> Volume:
         row['id'],
         row.get('os-vol-tenant-attr:tenant_id'),
         row['status'],
-        row.get('os-vol-mig-status-attr:migstat')
-        or row.get('migration_status'),
+        # Hidden is not absent: without it, the volume may be migrating.
+        row['os-vol-mig-status-attr:migstat'],
         timeutils.normalize_time(timeutils.parse_isotime(changed))
         if changed
         else None,

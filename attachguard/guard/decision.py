@@ -101,6 +101,7 @@ _CHECKS = {
     'cinder:idle': Reason.VOLUME_BUSY,
     'cinder:names_no_server': Reason.NAMES_SERVER,
     'cinder:no_attachment': Reason.HAS_ATTACHMENT,
+    'cinder:no_backup': Reason.VOLUME_BUSY,
     'cinder:same_volume': Reason.OTHER_VOLUME,
 }
 

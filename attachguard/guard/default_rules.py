@@ -23,9 +23,7 @@ _UNUSED = f'{_IDLE} and cinder:consistent'
 # in-use by.
 _CLEARS_ALL = f'{_IDLE} and (cinder:consistent or role:admin)'
 _WITHOUT_SERVER = f'cinder:names_no_server and {_UNUSED}'
-_CLEARS_ONE = (
-    '(cinder:names_no_server or nova:attachment_unused) and cinder:idle'
-)
+_CLEARS_ONE = 'nova:attachment_unused and cinder:idle'
 
 _ADMIN_IN_CINDER = "Left to Cinder's own policy, which requires an admin."
 _UNUSED_WHY = (
@@ -100,16 +98,17 @@ _ROWS: dict[str, tuple[str, str]] = {
     'attachment-complete': (_WITHOUT_SERVER, _WITHOUT_SERVER_WHY),
     'attachment-delete': (
         _CLEARS_ONE,
-        'Allowed if the attachment names no server, or its server is gone, '
-        'or is idle and does not have the volume by this attachment; and '
-        'Cinder does not work on the volume.',
+        'Allowed if its server is gone, or is idle and does not have the '
+        'volume by this attachment, or it names none and is not connected, or '
+        'no server has the volume; and Cinder does not work on the volume.',
     ),
     'transfer-create': (
-        'cinder:no_attachment and cinder:idle',
+        'cinder:no_attachment and cinder:idle and cinder:no_backup',
         'Allowed if the volume has no attachment, in any state: otherwise a '
         'server could keep, or delete, a volume of another project. And if '
         'Cinder does not work on it: at the end of a migration, Cinder gives '
-        'the volume the project of its new copy.',
+        'the volume the project of its new copy, and at the end of a backup '
+        'the status from before it.',
     ),
     'group-delete': (
         'cinder:group_no_attachment and cinder:group_idle',

@@ -60,6 +60,9 @@ class CinderReader(Protocol):
     def group_volumes(self, group_id: str) -> Iterable[cinder.Volume]:
         """Read all volumes of a group."""
 
+    def has_backup_in_progress(self, volume_id: str) -> bool:
+        """Whether Cinder makes a backup of a volume."""
+
     def attachment(self, attachment_id: str) -> cinder.Attachment:
         """Read an attachment, whoever it belongs to."""
 
@@ -247,6 +250,14 @@ class Facts:
     def attachments(self) -> tuple[cinder.Attachment, ...]:
         """All attachments of the volume, in any state."""
         return self._once('attachments', self._read_attachments)
+
+    @property
+    def has_backup_in_progress(self) -> bool:
+        """Whether Cinder makes a backup of the volume."""
+        return self._once(
+            'backup',
+            lambda: self._cinder.has_backup_in_progress(self._volume_id),
+        )
 
     @property
     def group_volumes(self) -> tuple[cinder.Volume, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 import time
 from typing import Any
 import uuid
@@ -336,6 +337,37 @@ class TestAvailableAndLive:
         assert_agreed(stage)
 
 
+class TestABackup:
+    """The end of a backup writes the status from before it."""
+
+    def test_what_is_backed_up_is_not_given_away(
+        self, stage: stages.Stage
+    ) -> None:
+        vm = stage.server('MyVm')
+        volume = stage.volume('MyVol')
+        stage.add_volume('MyVol', 'MyVm')
+        # The cloud has no service for backups: what its API would write.
+        write = functools.partial(stage.cloud.mariadb.write, 'cinder')
+        write(
+            'INSERT INTO backups (id, volume_id, user_id, project_id, host, '
+            'status, created_at, deleted) '
+            "VALUES (UUID(), %s, 'x', %s, 'x', 'creating', NOW(), 0)",
+            (volume, stage.member.project_id),
+        )
+        write(
+            "UPDATE volumes SET status = 'backing-up' WHERE id = %s", (volume,)
+        )
+        stage.member.nova.servers.delete(vm)
+        # Cinder loses that it makes a backup.
+        assert_free(stage)
+        assert send(stage.member, transfer(volume)) == (403, 'volume-busy')
+        write(
+            "UPDATE backups SET status = 'available' WHERE volume_id = %s",
+            (volume,),
+        )
+        assert send(stage.member, transfer(volume)) == (202, None)
+
+
 class TestASecondConsumer:
     """Of a multiattach volume, and exports to other hosts."""
 
@@ -374,6 +406,25 @@ class TestASecondConsumer:
         stages.wait_for('the server stays', lambda: host() != here)
         stage.wait_for_status('MyVm', 'ACTIVE')
         assert_agreed(stage)
+
+    def test_that_was_there_before(self, stage: stages.Stage) -> None:
+        """Its connector can be that of the host of the server."""
+        stage.server('MyVm')
+        volume = stage.volume('MyVol', volume_type='multiattach')
+        call = create(volume, connector=CONNECTOR)
+        assert send(stage.member, call) == (200, None)
+        nobodys = attachment(stage)
+        assert send(stage.member, complete(nobodys)) == (204, None)
+        stage.add_volume('MyVol', 'MyVm')
+        assert send(stage.member, delete(nobodys)) == HAS
+        stage.member.nova.volumes.delete_server_volume(
+            stage.servers['MyVm'], volume
+        )
+        stages.wait_for(
+            'Nova detaches it', lambda: len(stage.attachments('MyVol')) == 1
+        )
+        assert send(stage.member, delete(nobodys)) == (200, None)
+        assert_free(stage)
 
     def test_of_a_free_one(self, stage: stages.Stage) -> None:
         volume = stage.volume('MyVol', volume_type='multiattach')

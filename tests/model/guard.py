@@ -120,6 +120,9 @@ class _Reader:
     def group_volumes(self, group_id: str) -> Iterator[guard_cinder.Volume]:
         raise guard_cinder.Unknown('the model has no groups')
 
+    def has_backup_in_progress(self, volume_id: str) -> bool:
+        return False
+
     def volume(self, volume_id: str) -> guard_cinder.Volume:
         volume = self._model.volumes.get(volume_id)
         if volume is None:

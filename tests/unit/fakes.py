@@ -30,6 +30,8 @@ ATTACHMENT = 'cccccccc-1111-4111-8111-cccccccccccc'
 GROUP = 'eeeeeeee-1111-4111-8111-eeeeeeeeeeee'
 UNKNOWN_ID = 'dddddddd-1111-4111-8111-dddddddddddd'
 
+#: under which Cinder shows admins the status of a volume's migration
+MIGRATION = 'os-vol-mig-status-attr:migstat'
 
 _VERSION = 'HTTP_OPENSTACK_API_VERSION'
 
@@ -130,10 +132,12 @@ class FakeCinder:
             'id': VOLUME,
             'os-vol-tenant-attr:tenant_id': PROJECT,
             'status': 'in-use' if self.attachments else 'available',
-            'migration_status': None,
+            MIGRATION: None,
             'created_at': '2026-01-01T00:00:00.000000',
             'updated_at': '2026-01-01T00:00:00.000000',
         }
+        #: the statuses of backups of the volume
+        self.backups: list[str] = []
         #: shows nothing without the elevated context but single attachments
         self.hides_volume = False
         self.calls: list[tuple[str, str, bytes]] = []
@@ -193,6 +197,9 @@ class FakeCinder:
             filters = query.keys() & {'id', 'group_id'}
             named = all(query[name] == volume.get(name) for name in filters)
             return 200, {'volumes': [volume] if filters and named else []}
+        if path.endswith('/backups/detail'):
+            making = self.backups.count(query['status'])
+            return 200, {'backups': [{'volume_id': VOLUME}] * making}
         if path.endswith(f'groups/{GROUP}') and not hidden:
             return 200, {'group': {'id': GROUP}}
         if path.endswith('/attachments/detail'):

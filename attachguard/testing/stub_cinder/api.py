@@ -74,6 +74,7 @@ class StubCinder(service.MicroversionService):
             f'{_BASE}/attachments/{{id}}/action',
             'attachment_api.complete',
         ),
+        service.Route('GET', f'{_BASE}/backups/detail', 'list_backups'),
         service.Route('POST', _TRANSFERS, 'transfer_api.create'),
         service.Route('DELETE', f'{_TRANSFERS}/{{id}}', 'transfer_api.delete'),
     )
@@ -197,6 +198,11 @@ class StubCinder(service.MicroversionService):
                 f'volume {service.format_version(version)}'
             )
             response.headers['Vary'] = 'OpenStack-API-Version'
+
+    def list_backups(self, request: service.Request) -> webob.Response:
+        """List the backups: it makes none."""
+        request.authorize('reader', 'backup:get_all')
+        return service.respond(200, {'backups': []})
 
     def list_versions(self, request: service.Request) -> webob.Response:
         """List the versions of the API."""

@@ -116,8 +116,9 @@ class Records:
         :raises Refused: 404, there is none
         """
         attachment = self.attachments.get(attachment_id)
-        if attachment is None or not caller.can_access(
-            self.volumes[attachment.volume_id].project_id
+        volume = attachment and self.volumes.get(attachment.volume_id)
+        if attachment is None or not (
+            volume and caller.can_access(volume.project_id)
         ):
             raise service.Refused(
                 404,

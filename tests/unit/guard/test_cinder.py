@@ -21,7 +21,7 @@ def reader(app: Any, root: str = '/v3') -> cinder.Cinder:
 
 def test_a_volume_is_read_with_what_decides() -> None:
     app = fakes.FakeCinder([(fakes.ATTACHMENT, None)])
-    app.volume['migration_status'] = 'migrating'
+    app.volume[fakes.MIGRATION] = 'migrating'
     volume = reader(app).volume(fakes.VOLUME)
     assert volume == cinder.Volume(
         fakes.VOLUME,
@@ -185,3 +185,19 @@ def test_a_forbidden_list_is_unknown() -> None:
     app.fails = lambda *_: 403
     with pytest.raises(cinder.Unknown, match='403'):
         list(reader(app).attachments(fakes.VOLUME))
+
+
+def test_a_backup_in_progress_is_found() -> None:
+    app = fakes.FakeCinder()
+    assert not reader(app).has_backup_in_progress(fakes.VOLUME)
+    app.backups = ['available', 'creating']
+    assert reader(app).has_backup_in_progress(fakes.VOLUME)
+    assert not reader(app).has_backup_in_progress(fakes.UNKNOWN_ID)
+
+
+def test_a_hidden_migration_status_is_unknown() -> None:
+    # Without an elevated context, or by a policy of the operator.
+    app = fakes.FakeCinder()
+    del app.volume[fakes.MIGRATION]
+    with pytest.raises(cinder.Unknown, match='after keystonecontext'):
+        reader(app).volume(fakes.VOLUME)

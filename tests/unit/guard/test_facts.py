@@ -148,7 +148,7 @@ def test_the_reason_is_that_of_the_last_check(
     check: str, asked: Any, reason: Reason
 ) -> None:
     lookups = Lookups(*asked, attachments=ATTACHED)
-    lookups.cinder.volume['migration_status'] = 'migrating'
+    lookups.cinder.volume[fakes.MIGRATION] = 'migrating'
     before = decision.reason_for(lookups.facts, False)
     assert before in (Reason.POLICY, Reason.NAMES_SERVER)
     assert lookups.reason(check) is reason

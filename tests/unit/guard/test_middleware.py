@@ -339,7 +339,12 @@ class TestOrdinaryCaller:
         ('world', 'status', 'reason', 'queries'),
         [
             ({}, 202, 'server-lacks-volume', 1),
-            ({'attachments': BY_HOST}, 202, 'policy', 0),
+            (
+                {'attachments': BY_HOST, 'connected': False},
+                202,
+                'policy',
+                0,
+            ),
             (
                 {'has': {(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}},
                 409,
@@ -351,7 +356,8 @@ class TestOrdinaryCaller:
             (
                 {
                     'attachments': BY_HOST,
-                    'volume': {'migration_status': 'migrating'},
+                    'connected': False,
+                    'volume': {fakes.MIGRATION: 'migrating'},
                 },
                 409,
                 'volume-busy',
@@ -386,6 +392,19 @@ class TestOrdinaryCaller:
         assert line['attachment_id'] == fakes.ATTACHMENT
         assert cloud.cinder.reads == 2
         assert len(cloud.nova.queried) == queries
+
+    def test_may_not_delete_a_connected_one_of_nobody_beside_a_server(
+        self, make: Make
+    ) -> None:
+        """Its connector can be that of the server's host."""
+        both = [*BY_HOST, (fakes.UNKNOWN_ID, fakes.SERVER)]
+        cloud = make({(fakes.SERVER, fakes.VOLUME): fakes.UNKNOWN_ID}, both)
+        status, _headers, body = cloud(*DELETE)
+        reason = body['conflictingRequest']['reason']
+        assert (status, reason) == (409, 'server-has-volume')
+        for world in (make((), both), make(attachments=BY_HOST)):
+            assert world(*DELETE)[0] == 202
+            assert world.cinder.reads == 3
 
     def test_deletes_an_attachment_beside_the_one_of_the_server(
         self, make: Make
@@ -427,7 +446,7 @@ class TestOrdinaryCaller:
     ) -> None:
         cloud = make()
         assert cloud(*transfer)[0] == 202
-        assert (cloud.cinder.reads, cloud.nova.queried) == (2, [])
+        assert (cloud.cinder.reads, cloud.nova.queried) == (3, [])
         cloud = make(attachments=BY_HOST, status='reserved')
         status, _headers, body = cloud(*transfer)
         assert (status, body['forbidden']['reason']) == (403, 'has-attachment')
@@ -438,9 +457,21 @@ class TestOrdinaryCaller:
         self, make: Make, transfer: Any, migration: str
     ) -> None:
         """At the end, Cinder exchanges the projects of the two volumes."""
-        cloud = make(volume={'migration_status': migration})
+        cloud = make(volume={fakes.MIGRATION: migration})
         status, _headers, body = cloud(*transfer)
         assert (status, body['forbidden']['reason']) == (403, 'volume-busy')
+
+    @pytest.mark.parametrize('transfer', TRANSFERS, ids=str)
+    def test_may_not_transfer_a_volume_while_a_backup_is_made(
+        self, make: Make, transfer: Any
+    ) -> None:
+        """At the end, Cinder writes the status from before it: in-use."""
+        cloud = make()
+        cloud.cinder.backups = ['creating']
+        status, _headers, body = cloud(*transfer)
+        assert (status, body['forbidden']['reason']) == (403, 'volume-busy')
+        cloud.cinder.backups = ['available', 'error']
+        assert cloud(*transfer)[0] == 202
 
     @pytest.mark.parametrize('delete', GROUP_DELETES, ids=str)
     def test_deletes_a_group_of_volumes_without_attachment(
@@ -478,7 +509,7 @@ class TestOrdinaryCaller:
             *({'status': status} for status in ('reserved', 'detaching')),
             *({'status': status} for status in ('backing-up', 'deleting')),
             {'status': 'a-new-one'},
-            {'migration_status': 'migrating'},
+            {fakes.MIGRATION: 'migrating'},
         ],
         ids=str,
     )
@@ -552,7 +583,7 @@ class TestOrdinaryCaller:
             {},
             {'has': HAS_IT, 'attachments': BY_HOST},
             {'has': LIVE['has']},
-            {'has': HAS_IT, 'volume': {'migration_status': 'migrating'}},
+            {'has': HAS_IT, 'volume': {fakes.MIGRATION: 'migrating'}},
         ):
             cloud = make(**world)
             assert cloud('POST', ACTION, attach(), **ADMIN)[0] == 403

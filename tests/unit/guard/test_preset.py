@@ -26,7 +26,7 @@ LIVE: Has = {(fakes.SERVER, fakes.VOLUME): fakes.ATTACHMENT}
 WITHOUT_ID: Has = {(fakes.SERVER, fakes.VOLUME): None}
 BUSY = {'busy': {fakes.SERVER}}
 GONE = {'servers': {fakes.OTHER_SERVER}}
-MIGRATING = {'migration_status': 'target:x'}
+MIGRATING = {fakes.MIGRATION: 'target:x'}
 
 
 def creating(**arguments: Any) -> tuple[str, str, Any]:

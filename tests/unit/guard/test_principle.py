@@ -78,6 +78,8 @@ class World:
     sees: bool = True
     owner: str = fakes.PROJECT
     export: str = 'as before'
+    #: Cinder makes a backup, though the status does not say so
+    backup: bool = False
 
     def server(self, server_id: str | None) -> Server:
         return self.servers.get(server_id or '', Server('gone'))
@@ -218,8 +220,17 @@ class Call:
 
     def _attachment_delete(self, world: World) -> World:
         left = tuple(i for i in world.attachments if i.id != self.named)
+        # Of a host that is chosen freely, for example that of a server.
+        withdraws = any(
+            item.is_connected and item.server_id is None
+            for item in world.attachments
+            if item.id == self.named
+        )
         return dataclasses.replace(
-            world, attachments=left, status=status_of(left)
+            world,
+            attachments=left,
+            status=status_of(left),
+            export='withdrawn' if withdraws else world.export,
         )
 
     def _os_detach(self, world: World) -> World:
@@ -283,7 +294,11 @@ def violation(before: World, after: World) -> str | None:
         if before.may_use(item) and item not in after.attachments:
             return 'it changes an attachment that a server may use'
     new = set(after.attachments) - set(before.attachments)
+    if before.backup and after.owner != before.owner:
+        return 'it gives away what Cinder makes a backup of'
     if before.is_live:
+        if after.export == 'withdrawn':
+            return 'it withdraws the export of a used volume'
         if new and not after.agrees:
             return 'it makes a consumer beside a server'
         if not after.agrees and (after.export, after.owner) != (
@@ -368,6 +383,7 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
         return (
             named is not None
             and is_unused(named, by_this=True)
+            and (named.server_id or not named.is_connected or no_server_has_it)
             and not world.is_worked_on
         )
     if call.name == 'os-detach':
@@ -380,7 +396,7 @@ def passes(world: World, call: Call, is_admin: bool) -> bool:
             and all(world.server(i).state != 'busy' for i in servers)
         )
     if call.name == 'transfer-create':
-        return not rows and not world.is_worked_on
+        return not (rows or world.is_worked_on or world.backup)
     if call.name == 'group-delete':
         # The group has this volume alone.
         return (
@@ -422,6 +438,9 @@ class Facts:
             changed,
             self._attached,
         )
+
+    def has_backup_in_progress(self, volume_id: str) -> bool:
+        return self._world.backup
 
     def attachment(self, attachment_id: str) -> cinder.Attachment:
         for item in self._world.attachments:
@@ -522,6 +541,8 @@ def worlds() -> Iterator[World]:
         world = World(*volume, rows, servers, young, sees)
         if can_be(world):
             yield world
+    for status in ('available', 'in-use'):
+        yield World(status, backup=True)
 
 
 WITHOUT_ATTACHMENT = ('awaiting-transfer', 'creating')
