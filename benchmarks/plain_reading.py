@@ -2,8 +2,9 @@
 """Read the lists of a cloud, and discard them.
 
 It is the peer of the audit, which leaves out available volumes, and compares
-the rest. ``python -m benchmarks.plain_reading`` reads the ``OS_*`` variables as the command line
-clients do, and prints how many things of each kind it has read.
+the rest. ``python -m benchmarks.plain_reading`` reads the ``OS_*`` variables
+as the command line clients do, and prints how many things of each kind it has
+read.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ for ``stuck_after`` is no such thing any more.
 
 Where no class finds anything, the owner of the volume can attach, detach or
 delete it, as its status says: ``tests/unit/audit/test_table.py`` goes through
-all combinations of statuses, attachments and what Nova says.
+all combinations of statuses, attachments and what Nova has.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ def nova_leftover(case: model.Case) -> Iterator[Problem]:
 def in_use_without_attachment(case: model.Case) -> Iterator[Problem]:
     """A volume is in-use without an attachment."""
     if (
-        _status(case) == 'in-use'
+        case.status == 'in-use'
         and not case.attachments
         and not case.foreign
         and not any(
@@ -332,7 +332,7 @@ def stuck_attaching(case: model.Case) -> Iterator[Problem]:
                 attachment.id,
             ) and _is_unfinished(case, attachment, server):
                 yield Problem(
-                    f'the volume is {_status(case)} in Cinder, and its '
+                    f'the volume is {case.status} in Cinder, and its '
                     f'attachment {attachment.status}; Nova has it on server '
                     f'{server.id}, which is idle',
                     server_id=server.id,
@@ -349,7 +349,7 @@ def _is_unfinished(
     ):
         return False
     return attachment.status != 'attached' and (
-        case.is_old or attachment.status == _status(case) == 'attaching'
+        case.is_old or attachment.status == case.status == 'attaching'
     )
 
 
@@ -361,7 +361,7 @@ def stuck_reserved(case: model.Case) -> Iterator[Problem]:
 def _waiting(case: model.Case, status: str) -> Iterator[Problem]:
     done = {a.server_id for a in case.attachments if a.status == 'attached'}
     if (
-        _status(case) == status
+        case.status == status
         and _settled(case)
         and not any(
             a.status in ('attaching', 'reserved') for a in case.attachments
@@ -376,7 +376,7 @@ def _waiting(case: model.Case, status: str) -> Iterator[Problem]:
 
 def stuck_detaching(case: model.Case) -> Iterator[Problem]:
     """A volume waits for a detach that nothing does."""
-    if _status(case) != 'detaching' or not _settled(case):
+    if case.status != 'detaching' or not _settled(case):
         return
     holders = _holders(case)
     attached = [s for s in holders if case.of(s.id)]
@@ -431,7 +431,7 @@ def missing_in_cinder(case: model.Case) -> Iterator[Problem]:
     if (
         case.volume is None
         or not case.is_old
-        and _status(case)
+        and case.status
         in (
             'attaching',
             'detaching',
@@ -445,7 +445,7 @@ def missing_in_cinder(case: model.Case) -> Iterator[Problem]:
         if not case.of(server.id) and server.attachment_id not in known:
             yield Problem(
                 f'Nova has the volume on server {server.id}; Cinder has no '
-                f'such attachment, and the volume is {_status(case)}',
+                f'such attachment, and the volume is {case.status}',
                 server_id=server.id,
             )
 
@@ -510,10 +510,6 @@ def duplicate(case: model.Case) -> Iterator[Problem]:
                 )
 
 
-def _status(case: model.Case) -> str | None:
-    return None if case.volume is None else case.volume.status
-
-
 def _idle_pairs(
     case: model.Case,
 ) -> Iterator[tuple[model.Volume, model.Attachment, model.Server]]:
@@ -569,7 +565,7 @@ def _settled(case: model.Case) -> bool:
     """
     return not (
         case.foreign
-        or case.silent_servers
+        or case.unknown_servers
         or any(server.busy for server in case.servers.values())
         or any(
             server.presence is not model.Presence.HAS

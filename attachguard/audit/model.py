@@ -35,21 +35,9 @@ STATUSES_OF_ATTACHMENTS = frozenset(
     )
 )
 
-# Statuses of servers that Nova is doing something with, or that wait for a
-# confirmation (nova.api.openstack.common).
-_BUSY_SERVER = frozenset(
-    {
-        'BUILD',
-        'HARD_REBOOT',
-        'MIGRATING',
-        'PASSWORD',
-        'REBOOT',
-        'REBUILD',
-        'RESIZE',
-        'REVERT_RESIZE',
-        'VERIFY_RESIZE',
-    }
-)
+# Statuses of servers without a task that are being built, or wait for a
+# confirmation. Every other busy one has a task (nova.api.openstack.common).
+_BUSY_SERVER = frozenset({'BUILD', 'VERIFY_RESIZE'})
 
 
 def moment(text: str | None) -> datetime.datetime | None:
@@ -309,6 +297,16 @@ class Case:
         return None if self.volume is None else self.volume.project_id
 
     @property
+    def status(self) -> str | None:
+        """The status of the volume, where it is known."""
+        return None if self.volume is None else self.volume.status
+
+    @property
+    def all_attachments(self) -> tuple[Attachment, ...]:
+        """Also the foreign ones."""
+        return (*self.attachments, *self.foreign)
+
+    @property
     def busy(self) -> bool:
         """Whether Cinder or Nova is doing something with the volume."""
         return (self.volume is not None and self.volume.busy) or any(
@@ -316,7 +314,7 @@ class Case:
         )
 
     @property
-    def silent_servers(self) -> list[Server]:
+    def unknown_servers(self) -> list[Server]:
         """The servers of which nothing is known."""
         return [
             server

@@ -267,7 +267,7 @@ class Audit:
                 )
         why = case.unknown or '; '.join(
             f'Nova, of server {server.id}: {server.why}'
-            for server in case.silent_servers
+            for server in case.unknown_servers
         )
         if case.project.why and self._selection.kind('no-project'):
             why = why or f'Keystone, of its project: {case.project.why}'

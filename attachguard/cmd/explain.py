@@ -110,9 +110,8 @@ class Explain(selection.InventoryCommand, show.ShowOne):
                 advice.script(decide.plan_of(cloud, f, case), case, shell)
                 for f in found
             ]
-        unknown = bool(error or case.unknown or case.project.why) or any(
-            server.presence is model.Presence.UNKNOWN
-            for server in case.servers.values()
+        unknown = bool(
+            error or case.unknown or case.project.why or case.unknown_servers
         )
         if found:
             self.exit_code = base.FOUND
@@ -125,9 +124,9 @@ class Explain(selection.InventoryCommand, show.ShowOne):
             'Volume name': case.volume.name if case.volume else None,
             'Project': project_id,
             'Project name': names.get(project_id or ''),
-            'Cinder says': _cinder(case),
-            'Nova says': _nova(case, error),
-            'Keystone says': _keystone(case),
+            'In Cinder': _cinder(case),
+            'In Nova': _nova(case, error),
+            'In Keystone': _keystone(case),
             'Foreign': foreign_lines,
             'The guard would': [
                 f'{item.verdict}: {item.call} ({item.reason})'
@@ -201,7 +200,7 @@ def _cinder(case: model.Case) -> list[str]:
     return lines + [
         f'attachment {item.id}: {item.status} to server {item.server_id}, '
         f'host {item.host}, {item.device}, since {model.utc(item.attached_at)}'
-        for item in (*case.attachments, *case.foreign)
+        for item in case.all_attachments
     ]
 
 

@@ -200,8 +200,8 @@ class SelectingCommand(InventoryCommand):
     ) -> runner.Audit:
         """Prepare an audit."""
         state_file = None
-        few = parsed_args.volumes or parsed_args.servers
-        if not (parsed_args.once or few):
+        selection = self._selection(parsed_args)
+        if not (parsed_args.once or selection.few):
             digest = hashlib.sha256(cloud.identity.encode()).hexdigest()[:16]
             state_file = confirmation.StateFile(
                 parsed_args.state_file
@@ -211,7 +211,7 @@ class SelectingCommand(InventoryCommand):
         return runner.Audit(
             cloud,
             read,
-            self._selection(parsed_args),
+            selection,
             state_file,
             parsed_args.min_age,
             parsed_args.settle,

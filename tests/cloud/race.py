@@ -335,7 +335,7 @@ class Race:
             )
 
     def _nova_has(self, server: str, volume: str) -> str | None:
-        """Whether Nova has a volume, and what Cinder says of it."""
+        """Whether Nova has a volume, and what Cinder has of it."""
         (rows,) = self._cloud.mariadb.read(
             (
                 'nova_cell1',

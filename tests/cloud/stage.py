@@ -236,14 +236,14 @@ class Stage:
         return self.look().status(self.volumes.get(name) or self.servers[name])
 
     def mappings(self, server: str) -> list[Any]:
-        """What Nova says a server has."""
+        """What a server has in Nova."""
         mappings: list[Any] = self.admin.nova.volumes.get_server_volumes(
             self.servers[server]
         )
         return mappings
 
     def attachments(self, volume: str) -> list[Any]:
-        """What Cinder says a volume is attached to."""
+        """What a volume is attached to in Cinder."""
         found = self.admin.cinder.attachments.list(
             detailed=True,
             search_opts={

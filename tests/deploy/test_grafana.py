@@ -171,7 +171,7 @@ def _use(cloud: guarded_cloud.GuardedCloud) -> None:
 
     reserved, attacked, forged = create(), create(), create()
     time.sleep(1)
-    # Nova says so, and it is not true.
+    # Nova responds so, and it is not true.
     assert as_nova.attach(forged).ok
 
     def call() -> None:

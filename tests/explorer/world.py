@@ -270,7 +270,7 @@ class World(stages.Stage):
             looked = self.look()
             now = looked, len(self.log)
             servers = looked.servers.values()
-            # Nova says "deleted" a moment before it deletes its records.
+            # Nova shows "deleted" a moment before it deletes its records.
             moves = self._busy or any(
                 task or status in ('BUILD', 'deleted')
                 for status, task in servers

@@ -392,7 +392,7 @@ def test_a_volume_is_found_in_whatever_state_its_project_left_it(
     for volume in (attached, free, failed):
         explained = scene.run('explain', volume.id, '-f', 'json')
         assert explained.code == 3
-        assert explained.rows['Keystone says'] == 'no such project'
+        assert explained.rows['In Keystone'] == 'no such project'
         assert scene.found('--volume', volume.id) == [
             ('no-project', volume.id)
         ]
@@ -430,7 +430,7 @@ def test_without_keystone_no_project_is_gone(
     one = scene.run('explain', volume.id, '-f', 'json')
     if path != '/v3/projects':
         assert one.code == 1
-        assert one.rows['Keystone says'].startswith('unknown: HTTP')
+        assert one.rows['In Keystone'].startswith('unknown: HTTP')
         narrow = scene.audit('--volume', volume.id)
         assert (narrow.code, narrow.rows) == (1, [])
         assert 'Keystone, of its project' in narrow.err
@@ -763,7 +763,7 @@ def test_explain_shows_what_is_unknown(scene: Scene) -> None:
     scene.cloud.nova.faults.add(500, None, '/servers/detail')
     ran = scene.run('explain', volume.id, '-f', 'json')
     assert ran.code == 3
-    assert 'is unknown' in ran.rows['Nova says'][0]
+    assert 'is unknown' in ran.rows['In Nova'][0]
     assert ran.rows['Verdict'][0].startswith('server-gone')
 
 

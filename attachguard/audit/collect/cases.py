@@ -13,7 +13,6 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
-from attachguard.audit.collect import comparison
 from attachguard.audit.collect import reader
 from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
@@ -157,7 +156,7 @@ class Cases:
                 _evidence(row, f'attach_status is {row["attach_status"]}')
             )
         case = builder.build(self._rules)
-        failed = case.unknown or case.silent_servers
+        failed = case.unknown or case.unknown_servers
         self._failures = self._failures + 1 if failed else 0
         return case
 
@@ -209,7 +208,7 @@ class Cases:
         for server_id, query in self._tables.execute(
             'SELECT server, query FROM suspects WHERE volume = ?', (volume_id,)
         ):
-            if query == comparison.Query.VOLUME:
+            if query == 'volume':
                 read_volume = True
             if server_id:
                 builder.read_server(server_id)

@@ -13,7 +13,6 @@ from collections.abc import Collection
 from collections.abc import Iterable
 import dataclasses
 import datetime
-import enum
 import sqlite3
 
 from attachguard.audit import model
@@ -28,16 +27,8 @@ _TRIES = 3
 _SHOWN = 5
 
 
-class Query(str, enum.Enum):
-    """How a suspect is resolved, as in the table."""
-
-    SERVER = 'server'
-    ATTACHMENT_ID = 'attachment id'
-    VOLUME = 'volume'
-
-
-# The server of a suspect is '' where it is the volume as a whole. Of several
-# queries for a pair, the first is made.
+# A query for the volume, or for the server alone. The server is '' where it is
+# the volume as a whole. Of several queries for a pair, the first is made.
 _FIND_SUSPECTS = """
 -- Cinder names a server that Nova did not list with the volume.
 INSERT OR IGNORE INTO suspects
@@ -57,7 +48,7 @@ WHERE NOT EXISTS (
 
 -- Cinder has several attachments for what Nova has once.
 INSERT OR IGNORE INTO suspects
-SELECT volume, server, 'attachment id' FROM attachments
+SELECT volume, server, 'server' FROM attachments
 WHERE server IS NOT NULL GROUP BY volume, server HAVING count(*) > 1;
 
 -- The volume was not listed, or was listed without attachments.
@@ -95,7 +86,7 @@ WHERE coalesce(volumes.host_name, attachments.host_name) != host
 
 -- Nova uses another attachment. Only its databases list the attachment ids.
 INSERT OR IGNORE INTO suspects
-SELECT volume, server, 'attachment id' FROM server_volumes
+SELECT volume, server, 'server' FROM server_volumes
 WHERE attachment IS NOT NULL AND EXISTS (
     SELECT 1 FROM attachments
     WHERE attachments.volume = server_volumes.volume

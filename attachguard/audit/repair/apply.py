@@ -111,11 +111,9 @@ class Repair:
             be recorded; it is not made then
         """
         case, current = self.recheck(finding)
-        if case.unknown:
-            return Outcome(finding, Result.UNKNOWN, case.unknown)
         if current is None:
             return not_found(finding, case)
-        for server in case.silent_servers:
+        for server in case.unknown_servers:
             return Outcome(
                 finding,
                 Result.UNKNOWN,
@@ -228,7 +226,7 @@ class Repair:
         if not result.done:
             if result.status is writer.CallStatus.NO_RESPONSE:
                 now, _current = self.recheck(finding)
-                if _status(now) != _status(case):
+                if now.status != case.status:
                     # Only the response was lost.
                     self._unreserve(calls, reservation, finding, now)
             return writer.CallResult(
@@ -256,7 +254,7 @@ class Repair:
             if (
                 reserved is None
                 or now.unknown
-                or _status(now) == _status(reserved)
+                or now.status == reserved.status
             ):
                 self._unreserve(calls, reservation, finding, now)
 
@@ -282,17 +280,17 @@ class Repair:
             and volume.status == 'available'
         ):
             case = self._put_back(calls, finding, was, case)
-            if _status(case) != was.status:
+            if case.status != was.status:
                 return Outcome(
                     finding,
                     Result.FAILED,
                     f'{done}; but the volume was {was.status}, and is '
-                    f'{_status(case) or "unknown"} now: undo restores it',
+                    f'{case.status or "unknown"} now: undo restores it',
                 )
         return Outcome(
             finding,
             Result.REPAIRED,
-            f'{done}; the volume is {_status(case) or "deleted"}',
+            f'{done}; the volume is {case.status or "deleted"}',
         )
 
     def _put_back(
@@ -318,7 +316,7 @@ class Repair:
             return self.recheck(finding)[0]
         try:
             now, _current = self.recheck(finding)
-            if _status(now) == 'attaching' and not (
+            if now.status == 'attaching' and not (
                 now.attachments or now.foreign
             ):
                 calls.call(
@@ -327,7 +325,7 @@ class Repair:
                 )
         finally:
             now, _current = self.recheck(finding)
-            if now.unknown or _status(now) == 'attaching':
+            if now.unknown or now.status == 'attaching':
                 self._unreserve(calls, reservation, finding, now)
                 now, _current = self.recheck(finding)
         return now
@@ -361,7 +359,7 @@ class Repair:
         """
         for wait in _WAITS:
             case, current = self.recheck(finding)
-            ids = [item.id for item in (*case.attachments, *case.foreign)]
+            ids = [item.id for item in case.all_attachments]
             if finding.attachment_id is not None:
                 repaired = finding.attachment_id not in ids
             else:
@@ -439,8 +437,7 @@ def snapshot(case: model.Case) -> Mapping[str, Any]:
         if case.volume is None
         else dataclasses.asdict(case.volume),
         'attachments': [
-            dataclasses.asdict(item)
-            for item in (*case.attachments, *case.foreign)
+            dataclasses.asdict(item) for item in case.all_attachments
         ],
         'servers': {
             server.id: server.presence.value
@@ -470,10 +467,6 @@ def _describe(steps: Sequence[plan.Step]) -> str:
         )
         for step in steps
     )
-
-
-def _status(case: model.Case) -> str | None:
-    return None if case.volume is None else case.volume.status
 
 
 def _concerned(

@@ -462,10 +462,7 @@ def _reservation(volume: model.Volume, case: model.Case) -> Reservation | None:
         volume.status == 'in-use'
         and volume.attach_status != 'detached'
         and not volume.multiattach
-        and any(
-            item.status == 'attached'
-            for item in (*case.attachments, *case.foreign)
-        )
+        and any(item.status == 'attached' for item in case.all_attachments)
     ):
         return _by_detaching(volume)
     return None

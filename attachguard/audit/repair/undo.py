@@ -150,7 +150,7 @@ class Undo:
         why_not = _why_not(case, was)
         if was is None or case.volume is None or why_not:
             return Result.REFUSED, why_not
-        now = {item.id for item in (*case.attachments, *case.foreign)}
+        now = {item.id for item in case.all_attachments}
         if now - {a.id for a in attached} - {*self._restored.values()}:
             return Result.REFUSED, 'the volume has new attachments'
         lost = [
@@ -232,7 +232,7 @@ class Undo:
             differences.append(
                 f'the volume is {case.volume.status}, and was {was.status}'
             )
-        by_id = {item.id: item for item in (*case.attachments, *case.foreign)}
+        by_id = {item.id: item for item in case.all_attachments}
         for old in step.attachments:
             new = by_id.get(self._restored.get(old.id, old.id))
             if new is None or new.status != old.status:
@@ -336,9 +336,8 @@ def _why_not(case: model.Case, was: model.Volume | None) -> str:
         return case.unknown
     if was is None or case.volume is None:
         return 'the volume is deleted'
-    for server in case.servers.values():
-        if server.presence is model.Presence.UNKNOWN:
-            return f'Nova: {server.why}'
+    for server in case.unknown_servers:
+        return f'Nova: {server.why}'
     return ''
 
 
