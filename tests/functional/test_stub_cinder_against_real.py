@@ -227,6 +227,7 @@ def _reads_of_the_guard(client: Client) -> None:
             f'/attachments/detail?volume_id={other}',
             f'/attachments/detail?volume_id={volume}&marker={attachment}',
             f'/attachments/detail?volume_id={volume}&marker={NOTHING}',
+            f'/backups/detail?volume_id={other}&status=creating',
         ):
             client.send('GET', f'{path}&all_tenants=1&limit=1')
 
