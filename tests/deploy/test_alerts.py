@@ -36,7 +36,7 @@ pytestmark = pytest.mark.nightly
 
 RULES = conftest.ROOT / 'deploy' / 'prometheus' / 'attachguard.rules.yml'
 _SERVER = 'uwsgi-5x1'
-_MINUTES = re.compile(r'(\[|for: )(\d+)m\b')
+_MINUTES = re.compile(r'(\[|for: |offset )(\d+)m\b')
 _DAY = 60
 
 
