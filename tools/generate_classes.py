@@ -2,7 +2,7 @@
 
 """Write the documentation's page about the classes of findings.
 
-The texts are in :mod:`attachguard.audit.checks`.  ``make genconfig`` runs
+The texts are in :mod:`attachguard.audit.classes`.  ``make genconfig`` runs
 this.
 """
 
@@ -12,7 +12,7 @@ import pathlib
 import sys
 import textwrap
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 
 PAGE = pathlib.Path(__file__).parents[1] / 'doc/source/reference/classes.rst'
 
@@ -21,7 +21,7 @@ _HEADER = """\
 Classes of findings
 ===================
 
-.. Written by tools/generate_classes.py from attachguard/audit/checks.py.
+.. Written by tools/generate_classes.py from attachguard/audit/classes.py.
 
 For each finding, first compare the records: ``attachguard explain VOLUME``. It
 prints what to do. ``attachguard repair --volume VOLUME`` shows the repair, and
@@ -34,7 +34,7 @@ the finding is understood. :doc:`/admin/repair` has the details.
 def page() -> str:
     """The page's text."""
     parts = [_HEADER]
-    for kind in checks.CLASSES.values():
+    for kind in classes.CLASSES.values():
         parts.append(f'{kind.name}\n{"=" * len(kind.name)}\n')
         for term, text in (
             ('', kind.what),

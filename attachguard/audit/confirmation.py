@@ -20,7 +20,7 @@ import os
 import pathlib
 from typing import Any
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import files
 from attachguard.audit import model
 
@@ -90,7 +90,7 @@ class StateFile:
         finally:
             os.close(lock)
 
-    def see(self, finding: checks.Finding, now: datetime.datetime) -> Seen:
+    def see(self, finding: classes.Finding, now: datetime.datetime) -> Seen:
         """Record a finding of this audit.
 
         :param now: when it was found

@@ -5,7 +5,7 @@
 
 A :class:`Case` is everything that is known of one volume at one time, with the
 calls that show it.  :mod:`attachguard.audit.collect` reads the facts, and
-:mod:`attachguard.audit.checks` checks them.
+:mod:`attachguard.audit.classes` checks them.
 """
 
 from __future__ import annotations

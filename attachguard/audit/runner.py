@@ -15,7 +15,7 @@ import itertools
 import time
 from typing import Any
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import confirmation
 from attachguard.audit import foreign
 from attachguard.audit import model
@@ -39,14 +39,14 @@ class Selection:
     :param volumes: ids of volumes
     :param servers: ids of servers: their volumes
     :param projects: ids of projects: their volumes
-    :param classes: names of classes
+    :param kinds: names of classes
     :param older_than: only what Cinder recorded that long ago, or longer
     """
 
     volumes: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
     projects: frozenset[str] = frozenset()
-    classes: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
     older_than: datetime.timedelta | None = None
 
     def __str__(self) -> str:
@@ -57,7 +57,7 @@ class Selection:
                 ('volume', self.volumes),
                 ('server', self.servers),
                 ('project', self.projects),
-                ('class', self.classes),
+                ('class', self.kinds),
             )
             for value in sorted(values)
         ]
@@ -79,9 +79,11 @@ class Selection:
 
     def kind(self, kind: str) -> bool:
         """Whether a class is selected."""
-        return not self.classes or kind in self.classes
+        return not self.kinds or kind in self.kinds
 
-    def finding(self, finding: checks.Finding, now: datetime.datetime) -> bool:
+    def finding(
+        self, finding: classes.Finding, now: datetime.datetime
+    ) -> bool:
         """Whether a finding is selected.
 
         :param now: when it was found
@@ -193,7 +195,7 @@ class Audit:
         with contextlib.ExitStack() as stack:
             if self._state is not None:
                 stack.enter_context(self._state.opened())
-            found: Iterator[tuple[checks.Finding, model.Case]] = (
+            found: Iterator[tuple[classes.Finding, model.Case]] = (
                 (finding, case)
                 for case in self._cases()
                 for finding in self._check(case)
@@ -252,7 +254,7 @@ class Audit:
             self._inventory.cases.leftovers(volume_id),
         )
 
-    def _check(self, case: model.Case) -> Iterator[checks.Finding]:
+    def _check(self, case: model.Case) -> Iterator[classes.Finding]:
         if self._selection.projects and case.project_id is None:
             return
         name = None if case.volume is None else case.volume.name
@@ -278,7 +280,7 @@ class Audit:
         now = model.now()
         found = [
             finding
-            for finding in checks.find(case)
+            for finding in classes.find(case)
             if self._selection.finding(finding, now)
         ]
         if not found and case.busy:
@@ -286,8 +288,8 @@ class Audit:
         yield from found
 
     def _check_again(
-        self, found: Iterable[tuple[checks.Finding, model.Case]]
-    ) -> Iterator[tuple[checks.Finding, model.Case]]:
+        self, found: Iterable[tuple[classes.Finding, model.Case]]
+    ) -> Iterator[tuple[classes.Finding, model.Case]]:
         """Check each finding a second time, after the time to settle."""
         first = list(found)
         # A project that was just created can be missing for a moment, too.
@@ -299,7 +301,7 @@ class Audit:
         ):
             again = self._read(volume_id)
             self._progress('checked again', 1)
-            keys = {finding.key for finding in checks.find(again)}
+            keys = {finding.key for finding in classes.find(again)}
             for finding, _before in group:
                 if finding.key in keys:
                     evidence = finding.evidence + again.evidence
@@ -309,7 +311,7 @@ class Audit:
                     )
 
     def _entry(
-        self, finding: checks.Finding, case: model.Case
+        self, finding: classes.Finding, case: model.Case
     ) -> content.Entry:
         now = model.now()
         state, seen = content.State.FOUND, confirmation.Seen(now, 1)

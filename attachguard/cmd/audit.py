@@ -12,7 +12,7 @@ import os
 import pathlib
 from typing import Any
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import files
 from attachguard.audit import model
 from attachguard.audit import runner
@@ -213,14 +213,14 @@ def _writers(
         return []
     try:
         from attachguard.audit.report import html as html_report
-        from attachguard.audit.report import prometheus as metrics
+        from attachguard.audit.report import textfile
     except ImportError as exc:
         raise base.extra_is_missing(exc) from exc
     writers: list[Callable[[content.Report], None]] = []
     if html is not None:
         writers.append(lambda report: html_report.write(report, html))
     if prometheus is not None:
-        writers.append(lambda report: metrics.write(report, prometheus))
+        writers.append(lambda report: textfile.write(report, prometheus))
     return writers
 
 
@@ -305,7 +305,7 @@ def _findings(
             model.utc(finding.since),
             entry.state.value,
             model.stamp(entry.first_seen),
-            checks.CLASSES[finding.kind].runbook,
+            classes.CLASSES[finding.kind].runbook,
             entry.script,
             '\n'.join(map(base.describe, finding.evidence)),
         )

@@ -15,7 +15,7 @@ from cliff import show
 from oslo_config import cfg
 
 from attachguard import opts
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit import guard_preview
 from attachguard.audit import model
@@ -104,7 +104,7 @@ class Explain(selection.InventoryCommand, show.ShowOne):
                 cloud, volume_id, read.rules, holders, leftovers
             )
             foreign_lines = _foreign(case, read.rules)
-            found = checks.find(case)
+            found = classes.find(case)
             shell = self._shell(cloud, parsed_args)
             scripts = [
                 advice.script(decide.plan_of(cloud, f, case), case, shell)
@@ -133,9 +133,9 @@ class Explain(selection.InventoryCommand, show.ShowOne):
                 for item in guard.decide(case)
             ],
             'Verdict': _verdict(case, found, unknown),
-            'How it comes about': [checks.CLASSES[f.kind].how for f in found],
-            'What repairs it': [checks.CLASSES[f.kind].repair for f in found],
-            'Runbook': [checks.CLASSES[f.kind].runbook for f in found],
+            'How it comes about': [classes.CLASSES[f.kind].how for f in found],
+            'What repairs it': [classes.CLASSES[f.kind].repair for f in found],
+            'Runbook': [classes.CLASSES[f.kind].runbook for f in found],
             base.TO_DO: scripts,
             'Evidence': list(map(base.describe, case.evidence)),
         }
@@ -239,7 +239,7 @@ def _foreign(case: model.Case, rules: foreign.Rules) -> list[str]:
 
 
 def _verdict(
-    case: model.Case, found: list[checks.Finding], unknown: bool
+    case: model.Case, found: list[classes.Finding], unknown: bool
 ) -> list[str]:
     if found:
         return [f'{item.kind}: {item.text}' for item in found]

@@ -14,8 +14,8 @@ from cliff import lister
 from attachguard import opts
 from attachguard.audit import files
 from attachguard.cmd import log_options
+from attachguard.decisions import log_reader
 from attachguard.decisions import proposal
-from attachguard.decisions import reader
 from attachguard.decisions import refusals
 from attachguard.guard import policy
 
@@ -87,7 +87,7 @@ class Learn(lister.Lister):
             self._found = refusals.collect(
                 decision
                 for log in log_options.opened(parsed_args.logs)
-                for decision in reader.read(log, 'refused')
+                for decision in log_reader.read(log, 'refused')
             )
             lines = proposal.propose(
                 self._found.groups, policy.rule_texts(parsed_args.policy_file)

@@ -13,7 +13,7 @@ from cliff import lister
 
 from attachguard import opts
 from attachguard.cmd import log_options
-from attachguard.decisions import reader
+from attachguard.decisions import log_reader
 from attachguard.decisions import replay
 
 # Of the decisions that the rules make.
@@ -61,7 +61,7 @@ class PolicyTest(lister.Lister):
         try:
             replayed = replay.Replay(parsed_args.policy_file)
             for log in log_options.opened(parsed_args.logs):
-                for decision in reader.read(log):
+                for decision in log_reader.read(log):
                     self._compare(decision, replayed)
         except (OSError, EOFError, opts.ConfigError) as exc:
             print(f'error: {exc}', file=sys.stderr)
@@ -84,7 +84,7 @@ class PolicyTest(lister.Lister):
             return
         change = (
             *(
-                reader.text(decision, name)
+                log_reader.text(decision, name)
                 for name in ('rule', 'project_id', 'user_id')
             ),
             before,

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import pathlib
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import confirmation
 from attachguard.audit import foreign
 from attachguard.audit import model
@@ -133,10 +133,10 @@ class SelectingCommand(InventoryCommand):
             dest='classes',
             action='append',
             default=[],
-            choices=checks.CLASSES,
+            choices=classes.CLASSES,
             metavar='CLASS',
             help='Find only this class of inconsistency, one of: '
-            f'{", ".join(checks.CLASSES)}. Can be repeated.',
+            f'{", ".join(classes.CLASSES)}. Can be repeated.',
         )
         group.add_argument(
             '--older-than',

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
-from attachguard.decisions import reader
+from attachguard.decisions import log_reader
 
 #: The most groups, and the most clients of one user in one of them.
 LIMIT = 20_000
@@ -75,12 +75,12 @@ def collect(
         if decision['verdict'] != 'refused':
             continue
         who = (
-            reader.text(decision, 'rule'),
-            reader.text(decision, 'reason'),
-            reader.text(decision, 'project_id'),
-            reader.text(decision, 'user_id'),
+            log_reader.text(decision, 'rule'),
+            log_reader.text(decision, 'reason'),
+            log_reader.text(decision, 'project_id'),
+            log_reader.text(decision, 'user_id'),
         )
-        client = reader.text(decision, 'user_agent')
+        client = log_reader.text(decision, 'user_agent')
         group = groups.get((*who, client))
         if group is None:
             if clients.get(who, 0) >= CLIENT_LIMIT:
@@ -104,7 +104,7 @@ def _add(group: Group, decision: Mapping[str, Any]) -> None:
     group.enforced += decision.get('enforced') is True
     if group.checks:
         group.checks &= _true_checks(decision)
-    time = reader.text(decision, 'time')
+    time = log_reader.text(decision, 'time')
     if time:
         group.first = min(group.first or time, time)
         group.last = max(group.last, time)

@@ -21,7 +21,7 @@ import uuid
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import runner
 from attachguard.audit.collect import api
 from attachguard.audit.collect import inventory as inventories
@@ -330,7 +330,7 @@ class TestEveryClass:
         assert run.code == 3
         (verdict,) = run.output['Verdict']
         assert verdict.startswith(f'{way.kind}: ')
-        kind = checks.CLASSES[way.kind]
+        kind = classes.CLASSES[way.kind]
         assert run.output['What repairs it'] == [kind.repair]
         assert run.output['How it comes about'] == [kind.how]
         assert all(run.output['What to do'])

@@ -20,7 +20,7 @@ import uuid
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from tests.cloud import cloud as clouds
 from tests.cloud import compute_driver
 from tests.cloud import damage
@@ -414,7 +414,7 @@ def every(cases: dict[str, Case]) -> pytest.MarkDecorator:
 def test_each_class_is_there() -> None:
     here = {kind for case in CASES.values() for kind in case.kinds}
     there = {way.kind for way in damage.WAYS}
-    assert here | there | ELSEWHERE == set(checks.CLASSES)
+    assert here | there | ELSEWHERE == set(classes.CLASSES)
 
 
 @every(CASES)

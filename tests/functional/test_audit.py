@@ -28,7 +28,7 @@ import uuid
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import reader
@@ -229,7 +229,7 @@ ONLY_IN_DATABASES = 'nova-leftover'
 
 def test_the_table_has_every_class() -> None:
     kinds = dict.fromkeys(kind for kind, _produce, _left in PRODUCED)
-    assert list(kinds) == list(checks.CLASSES)
+    assert list(kinds) == list(classes.CLASSES)
 
 
 @pytest.mark.parametrize(

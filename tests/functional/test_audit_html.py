@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit.report import content
 from attachguard.audit.report import html
@@ -236,7 +236,7 @@ def test_the_bars_are_as_long_as_there_are_findings(screen: Screen) -> None:
         '(bar) => bar.getBoundingClientRect().width), '
         'row.textContent.trim().split(/\\s+/)])'
     )
-    assert [name for name, _, _ in found] == list(checks.CLASSES)
+    assert [name for name, _, _ in found] == list(classes.CLASSES)
     full = found[0][1][0]
     assert full > 500
     for name, (track, bar, more), words in found:

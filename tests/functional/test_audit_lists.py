@@ -22,7 +22,7 @@ import uuid
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit.collect import api
 from attachguard.audit.collect import rest
 from attachguard.testing import embedded
@@ -292,7 +292,7 @@ def test_nothing_is_lost_by_listing_fewer_volumes(
     with monkeypatch.context() as changed:
         _list_every_volume(changed)
         before = _audit(scene, 'before')
-    assert {row['Class'] for row in before} == set(checks.CLASSES) - {
+    assert {row['Class'] for row in before} == set(classes.CLASSES) - {
         'duplicate',
         'no-project',
         'nova-duplicate',

@@ -18,7 +18,7 @@ import enum
 import time
 from typing import Any
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
@@ -67,7 +67,7 @@ class Outcome:
     :param script: what a person can do then, if anything
     """
 
-    finding: checks.Finding
+    finding: classes.Finding
     result: Result
     text: str
     script: str = ''
@@ -103,7 +103,7 @@ class Repair:
         self._shell = shell
         self._sleep = sleep
 
-    def repair(self, finding: checks.Finding) -> Outcome:
+    def repair(self, finding: classes.Finding) -> Outcome:
         """Repair one finding, or return why it was not repaired.
 
         :param finding: from an audit
@@ -179,8 +179,8 @@ class Repair:
         return checked
 
     def recheck(
-        self, finding: checks.Finding
-    ) -> tuple[model.Case, checks.Finding | None]:
+        self, finding: classes.Finding
+    ) -> tuple[model.Case, classes.Finding | None]:
         """Read the volume of a finding again.
 
         :param finding: as the audit found it
@@ -197,7 +197,7 @@ class Repair:
             # could not respond with a change since.
             case = dataclasses.replace(case, unknown=self._why_silent())
         return case, next(
-            (f for f in checks.find(case) if f.key == finding.key), None
+            (f for f in classes.find(case) if f.key == finding.key), None
         )
 
     def _why_silent(self) -> str:
@@ -212,7 +212,7 @@ class Repair:
         self,
         calls: writer.Writer,
         step: plan.Step,
-        finding: checks.Finding,
+        finding: classes.Finding,
         case: model.Case,
     ) -> writer.CallResult:
         """Apply one step, while the volume is reserved if it has to be."""
@@ -261,7 +261,7 @@ class Repair:
     def _finish(
         self,
         calls: writer.Writer,
-        finding: checks.Finding,
+        finding: classes.Finding,
         done: str,
         before: model.Case,
         case: model.Case,
@@ -296,7 +296,7 @@ class Repair:
     def _put_back(
         self,
         calls: writer.Writer,
-        finding: checks.Finding,
+        finding: classes.Finding,
         was: model.Volume,
         case: model.Case,
     ) -> model.Case:
@@ -334,7 +334,7 @@ class Repair:
         self,
         calls: writer.Writer,
         reservation: plan.Reservation,
-        finding: checks.Finding,
+        finding: classes.Finding,
         case: model.Case,
     ) -> None:
         call = reservation.unreserve
@@ -351,7 +351,7 @@ class Repair:
             ):
                 return
 
-    def _verify(self, finding: checks.Finding) -> tuple[model.Case, bool]:
+    def _verify(self, finding: classes.Finding) -> tuple[model.Case, bool]:
         """Check the result of a step; Cinder may need a moment.
 
         :returns: the volume, and whether it is repaired; if that is unknown,
@@ -371,7 +371,7 @@ class Repair:
         return case, repaired
 
 
-def not_found(finding: checks.Finding, case: model.Case) -> Outcome:
+def not_found(finding: classes.Finding, case: model.Case) -> Outcome:
     """Return why a finding is not found again: it is gone, or unknown.
 
     :param finding: as the audit found it
@@ -447,7 +447,7 @@ def snapshot(case: model.Case) -> Mapping[str, Any]:
 
 
 def _record(
-    role: str, finding: checks.Finding, case: model.Case
+    role: str, finding: classes.Finding, case: model.Case
 ) -> dict[str, Any]:
     return {
         'role': role,
@@ -470,7 +470,7 @@ def _describe(steps: Sequence[plan.Step]) -> str:
 
 
 def _concerned(
-    finding: checks.Finding, case: model.Case
+    finding: classes.Finding, case: model.Case
 ) -> list[model.Server]:
     """Return the servers whose state a finding depends on."""
     if finding.attachment_id is None:

@@ -7,14 +7,14 @@ Whether an attachment is connected to a host is read for it alone.
 
 from __future__ import annotations
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.repair import plan
 
 
 def plan_of(
-    cloud: api.Cloud, finding: checks.Finding, case: model.Case
+    cloud: api.Cloud, finding: classes.Finding, case: model.Case
 ) -> plan.Plan:
     """Plan the repair of a finding.
 
@@ -64,7 +64,7 @@ def is_connected(cloud: api.Cloud, attachment_id: str | None) -> bool | None:
 
 
 def may_disconnect_another(
-    cloud: api.Cloud, finding: checks.Finding, case: model.Case
+    cloud: api.Cloud, finding: classes.Finding, case: model.Case
 ) -> bool:
     """Return whether another attachment may have a connection of its own.
 
@@ -83,7 +83,7 @@ def may_disconnect_another(
     )
 
 
-def _names_host(finding: checks.Finding, case: model.Case) -> bool:
+def _names_host(finding: classes.Finding, case: model.Case) -> bool:
     return any(
         item.id == finding.attachment_id and item.host
         for item in case.attachments

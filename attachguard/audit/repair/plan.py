@@ -28,7 +28,7 @@ import dataclasses
 import enum
 from typing import Any
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.collect import api
 
@@ -215,7 +215,7 @@ def action(volume_id: str, name: str, body: Any = None) -> Call:
 
 
 def make(
-    finding: checks.Finding,
+    finding: classes.Finding,
     case: model.Case,
     connected: bool | None = None,
 ) -> Plan:
@@ -358,7 +358,7 @@ def _delete_by_hand(attachment: model.Attachment, why: str) -> Plan:
 
 def _remove_duplicate(
     attachment: model.Attachment,
-    finding: checks.Finding,
+    finding: classes.Finding,
     case: model.Case,
     connected: bool | None,
 ) -> Plan:
@@ -387,7 +387,7 @@ def _remove_duplicate(
 
 
 def _correct_record(
-    finding: checks.Finding, volume: model.Volume, case: model.Case
+    finding: classes.Finding, volume: model.Volume, case: model.Case
 ) -> tuple[tuple[Step, ...], str]:
     """Correct the record of a volume.
 

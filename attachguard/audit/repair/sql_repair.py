@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.repair import apply
 from attachguard.audit.repair import journal
@@ -75,7 +75,7 @@ class SqlRepair:
         return dataclasses.replace(outcome, result=result, text=text)
 
     def _change(
-        self, finding: checks.Finding, case: model.Case
+        self, finding: classes.Finding, case: model.Case
     ) -> tuple[apply.Result, str]:
         why_not = _why_not(finding, case)
         if why_not:
@@ -120,7 +120,7 @@ class SqlRepair:
         return apply.Result.REPAIRED, 'by SQL'
 
 
-def _why_not(finding: checks.Finding, case: model.Case) -> str:
+def _why_not(finding: classes.Finding, case: model.Case) -> str:
     """Return why the database must not be changed; empty if it may be."""
     for server in case.servers.values():
         if plan.may_have_volume(server) and (

@@ -13,7 +13,7 @@ import dataclasses
 import datetime
 import enum
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit import model
 
@@ -37,7 +37,7 @@ class Entry:
     :param script: the shell commands that repair it, with comments
     """
 
-    finding: checks.Finding
+    finding: classes.Finding
     state: State
     first_seen: datetime.datetime
     seen: int = 1
@@ -81,7 +81,7 @@ class Unknown:
 
 
 def _zeros() -> dict[str, int]:
-    return dict.fromkeys(checks.CLASSES, 0)
+    return dict.fromkeys(classes.CLASSES, 0)
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from attachguard import html_page
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import files
 from attachguard.audit import model
 from attachguard.audit.report import content
@@ -63,7 +63,7 @@ def render(report: content.Report, limit: int = LIMIT) -> str:
             'pending': counts.pending[name],
             'total': counts.found[name] + counts.pending[name],
         }
-        for name, kind in checks.CLASSES.items()
+        for name, kind in classes.CLASSES.items()
     ]
     found = sum(counts.found.values())
     pending = sum(counts.pending.values())
@@ -103,7 +103,7 @@ def _environment() -> jinja2.Environment:
 def _place(entry: content.Entry) -> tuple[Any, ...]:
     """The sort key: by class, the confirmed ones first, then the oldest."""
     return (
-        list(checks.CLASSES).index(entry.finding.kind),
+        list(classes.CLASSES).index(entry.finding.kind),
         entry.state is content.State.PENDING,
         entry.finding.since or '',
         entry.finding.key,

@@ -9,7 +9,7 @@ from typing import Any
 from typing import Union
 import uuid
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.report import content
@@ -80,7 +80,7 @@ def entry(
         ),
     }
     return content.Entry(
-        checks.Finding(**{**finding, **changes}),
+        classes.Finding(**{**finding, **changes}),
         state,
         FINISHED - datetime.timedelta(days=days),
         days + 1,

@@ -10,7 +10,7 @@ import pathlib
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import confirmation
 from tests.unit.audit import cases
 
@@ -19,8 +19,8 @@ LATER = NOW + datetime.timedelta(minutes=15)
 MIN_AGE = datetime.timedelta(minutes=10)
 
 
-def finding(attachment_id: str = cases.FIRST) -> checks.Finding:
-    (found,) = checks.find(
+def finding(attachment_id: str = cases.FIRST) -> classes.Finding:
+    (found,) = classes.find(
         cases.case(
             cases.volume(),
             cases.attachment(found=attachment_id),
@@ -33,7 +33,7 @@ def finding(attachment_id: str = cases.FIRST) -> checks.Finding:
 def see(
     path: pathlib.Path,
     now: datetime.datetime,
-    *found: checks.Finding,
+    *found: classes.Finding,
     keep: bool = False,
 ) -> list[confirmation.Seen]:
     state = confirmation.StateFile(path, 'here')

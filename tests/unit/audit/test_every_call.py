@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit.collect import case_builder
 from attachguard.audit.repair import apply
@@ -98,7 +98,7 @@ class Run:
         findings = [
             finding
             for volume_id in world.cinder.volumes
-            for finding in checks.find(
+            for finding in classes.find(
                 case_builder.read_case(
                     quiet, volume_id, _RULES, list(world.servers)
                 )
@@ -194,7 +194,7 @@ def test_a_repair_after_a_fault_completes(
                 case = case_builder.read_case(
                     cloud, outcome.finding.volume_id, _RULES
                 )
-                kinds = [found.key for found in checks.find(case)]
+                kinds = [found.key for found in classes.find(case)]
                 assert outcome.finding.key not in kinds
         # A second run, and a third for what a killed one left reserved.
         for name in ('second', 'third'):

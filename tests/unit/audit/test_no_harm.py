@@ -42,7 +42,7 @@ from hypothesis import stateful
 from hypothesis import strategies as st
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import confirmation
 from attachguard.audit import foreign
 from attachguard.audit import model
@@ -602,7 +602,7 @@ def test_no_harm() -> None:
 def _change_plans(
     patch: pytest.MonkeyPatch,
     change: Callable[
-        [checks.Finding, model.Case, bool | None, Make], plan.Plan
+        [classes.Finding, model.Case, bool | None, Make], plan.Plan
     ],
 ) -> None:
     real = plan.make
@@ -619,7 +619,7 @@ def _change_steps(
     patch: pytest.MonkeyPatch, change: Callable[[plan.Step], plan.Step]
 ) -> None:
     def changed(
-        finding: checks.Finding,
+        finding: classes.Finding,
         case: model.Case,
         connected: bool | None,
         real: Make,
@@ -691,7 +691,7 @@ def _unknown_is_taken_for_absent(patch: pytest.MonkeyPatch) -> None:
 
 def _other_servers_are_ignored(patch: pytest.MonkeyPatch) -> None:
     def change(
-        finding: checks.Finding,
+        finding: classes.Finding,
         case: model.Case,
         connected: bool | None,
         real: Make,
@@ -769,7 +769,7 @@ def _no_journal(patch: pytest.MonkeyPatch) -> None:
 
 
 _Break = Callable[[pytest.MonkeyPatch], None]
-Make = Callable[[checks.Finding, model.Case, Optional[bool]], plan.Plan]
+Make = Callable[[classes.Finding, model.Case, Optional[bool]], plan.Plan]
 
 
 def _at(number: int, *names: str, when: str = 'write') -> Event:

@@ -15,7 +15,7 @@ import itertools
 from cinder.objects import fields
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.guard import cinder
 from tests.unit.audit.cases import attachment
@@ -125,7 +125,7 @@ def test_nothing_is_found_exactly_where_the_volume_is_of_use(
 ) -> None:
     for combination in combinations():
         if combination[0] == status:
-            found = [item.kind for item in checks.find(made(*combination))]
+            found = [item.kind for item in classes.find(made(*combination))]
             assert bool(found) is not is_of_use(*combination), (
                 combination,
                 found,
@@ -140,8 +140,8 @@ def test_a_deleted_project_is_found_beside_everything_else(
         if combination[0] == status:
             whole = made(*combination)
             alone = dataclasses.replace(whole, project=NO_PROJECT)
-            kinds = [item.kind for item in checks.find(whole)]
-            assert [item.kind for item in checks.find(alone)] == [
+            kinds = [item.kind for item in classes.find(whole)]
+            assert [item.kind for item in classes.find(alone)] == [
                 *kinds,
                 'no-project',
             ]
@@ -151,6 +151,6 @@ def test_a_status_of_work_hides_nothing_that_is_wrong_underneath() -> None:
     for status in cinder.STATUSES_OF_WORK:
         found = [
             item.kind
-            for item in checks.find(made(status, 'attached', None, 'gone'))
+            for item in classes.find(made(status, 'attached', None, 'gone'))
         ]
         assert found == ['stuck-operation', 'server-gone']

@@ -14,8 +14,8 @@ from keystonemiddleware.auth_token import _user_plugin
 import pytest
 import yaml
 
+from attachguard.decisions import log_reader
 from attachguard.decisions import proposal
-from attachguard.decisions import reader
 from attachguard.decisions import refusals
 from attachguard.decisions import replay
 from attachguard.guard import policy
@@ -64,7 +64,7 @@ def test_the_same_rules_decide_the_same(
     path = tmp_path / 'rules.yaml'
     path.write_text('{}')
     replayed = replay.Replay(str(path))
-    decisions = list(reader.read(io.BytesIO(log)))
+    decisions = list(log_reader.read(io.BytesIO(log)))
     assert len(decisions) == len(REQUESTS)
     assert {decision['verdict'] for decision in decisions} == {
         'allowed',
@@ -79,7 +79,7 @@ def test_the_same_rules_decide_the_same(
 def test_the_proposed_rules_let_them_pass_and_nobody_else(
     log: bytes, make: guard_tests.Make
 ) -> None:
-    groups = refusals.collect(reader.read(io.BytesIO(log))).groups
+    groups = refusals.collect(log_reader.read(io.BytesIO(log))).groups
     lines = proposal.propose(groups, policy.rule_texts(None))
     rules = yaml.safe_load(proposal.write(lines))
     for asked, world in REQUESTS:
@@ -101,7 +101,7 @@ def test_a_call_that_was_not_logged_is_still_refused(
     """A check that was true for all requests is required."""
     groups = [
         group
-        for group in refusals.collect(reader.read(io.BytesIO(log))).groups
+        for group in refusals.collect(log_reader.read(io.BytesIO(log))).groups
         if group.reason == 'volume-busy'
     ]
     rules = {

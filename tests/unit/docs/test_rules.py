@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from attachguard import opts
-from attachguard.audit import checks as audit_checks
+from attachguard.audit import classes as audit_checks
 from attachguard.guard import checks
 from attachguard.guard import decision
 from attachguard.guard import decision_log

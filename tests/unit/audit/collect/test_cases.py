@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit.collect import inventory
 from tests.unit.audit import models
 from tests.unit.audit.collect import fakes
@@ -17,7 +17,7 @@ def found(world: models.World) -> list[str]:
         return [
             finding.kind
             for case in read.cases.suspects(lambda _project: True)
-            for finding in checks.find(case)
+            for finding in classes.find(case)
         ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.repair import advice
 from attachguard.audit.repair import plan
@@ -37,7 +37,7 @@ def script(
     of: model.Case, shell: advice.Shell = advice.PLAIN, number: int = 0
 ) -> str:
     """The script for a finding of a case."""
-    finding = checks.find(of)[number]
+    finding = classes.find(of)[number]
     return advice.script(plan.make(finding, of, connected=None), of, shell)
 
 
@@ -303,7 +303,7 @@ def test_a_server_that_may_have_it_comes_first(
         server(presence, FIRST),
         project=NO_PROJECT,
     )
-    finding = checks.Finding('no-project', VOLUME, None, None, None, '')
+    finding = classes.Finding('no-project', VOLUME, None, None, None, '')
     text = advice.script(plan.make(finding, of), of, advice.PLAIN)
     assert commands(text) == []
     assert whole(text) == [f'openstack server remove volume {SERVER} {VOLUME}']

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit.collect import case_builder
 from attachguard.audit.repair import apply
@@ -40,7 +40,7 @@ def repair(
     (finding, *_) = (
         finding
         for volume_id in world.cinder.volumes
-        for finding in checks.find(
+        for finding in classes.find(
             case_builder.read_case(cloud, volume_id, rules)
         )
         if finding.kind == kind

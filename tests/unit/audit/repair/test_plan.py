@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from attachguard.audit.repair import plan
 from tests.unit.audit.cases import attachment
@@ -31,7 +31,7 @@ def steps(
     of: model.Case, connected: bool | None = None
 ) -> list[tuple[str, str | None]]:
     """The plan for the only finding of a case: calls, and reservations."""
-    (finding,) = checks.find(of)
+    (finding,) = classes.find(of)
     planned = plan.make(finding, of, connected)
     assert bool(planned.steps) != bool(planned.why_not)
     return [
@@ -130,7 +130,7 @@ def test_the_only_attachment_of_a_volume_that_nova_has_is_kept(
     presence: model.Presence,
 ) -> None:
     of = case(volume(), *FORGED, server(presence, SECOND, OTHER))
-    (finding,) = (f for f in checks.find(of) if f.kind == 'server-gone')
+    (finding,) = (f for f in classes.find(of) if f.kind == 'server-gone')
     planned = plan.make(finding, of, connected=False)
     assert not planned.steps
     assert (planned.manual, planned.server_id) == (plan.Manual.REMAKE, OTHER)
@@ -263,7 +263,7 @@ def test_the_record_of_a_volume_is_corrected(
 
 def test_a_live_volume_is_never_reset_to_detached() -> None:
     of = case(volume('available'), *LIVE)
-    (finding,) = checks.find(of)
+    (finding,) = classes.find(of)
     (step,) = plan.make(finding, of).steps
     assert step.call.body == {
         'os-reset_status': {'status': 'in-use', 'attach_status': 'attached'}
@@ -272,7 +272,7 @@ def test_a_live_volume_is_never_reset_to_detached() -> None:
 
 def test_what_makes_a_reservation_possible_drops_nothing() -> None:
     of = case(volume())
-    (finding,) = checks.find(of)
+    (finding,) = classes.find(of)
     first, *_more = plan.make(finding, of).steps
     assert first.call.body == {
         'os-reset_status': {'attach_status': 'attached'}
@@ -303,7 +303,7 @@ def test_what_no_call_repairs_is_left_to_a_person(
     of: model.Case, manual: plan.Manual
 ) -> None:
     assert steps(of) == []
-    (finding,) = checks.find(of)
+    (finding,) = classes.find(of)
     planned = plan.make(finding, of)
     assert planned.manual is manual
     assert planned.server_id == finding.server_id

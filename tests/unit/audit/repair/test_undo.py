@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import foreign
 from attachguard.audit.collect import case_builder
 from attachguard.audit.repair import apply
@@ -101,7 +101,7 @@ def repaired(world: models.World, tmp_path: pathlib.Path) -> pathlib.Path:
         )
         for volume_id in world.cinder.volumes:
             case = case_builder.read_case(cloud, volume_id, rules)
-            for finding in checks.find(case):
+            for finding in classes.find(case):
                 outcome = repair.repair(finding)
                 assert outcome.result is apply.Result.REPAIRED
     return path

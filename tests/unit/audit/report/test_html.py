@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit.report import content
 from attachguard.audit.report import html as page
 from tests.unit.audit import example
@@ -115,7 +115,7 @@ def test_the_page_of_a_failed_audit_shows_the_error() -> None:
 def test_a_finding_is_shown_with_everything_known_about_it() -> None:
     entry = example.entry('volume-gone')
     text = Page(example.report(entry)).text
-    kind = checks.CLASSES['volume-gone']
+    kind = classes.CLASSES['volume-gone']
     for part in (
         entry.finding.volume_id,
         entry.finding.attachment_id,
@@ -141,7 +141,7 @@ def test_a_finding_is_shown_with_everything_known_about_it() -> None:
 def test_every_class_is_explained_once() -> None:
     for report in (example.report(), example.some()):
         text = Page(report).text
-        for kind in checks.CLASSES.values():
+        for kind in classes.CLASSES.values():
             assert text.count(kind.what) == 1
 
 
@@ -163,14 +163,14 @@ def test_the_chart_has_a_bar_for_each_class() -> None:
             example.entry('duplicate'),
         )
     )
-    assert read.attributes('data-class') == list(checks.CLASSES)
+    assert read.attributes('data-class') == list(classes.CLASSES)
     bars = [
         attrs['width']
         for tag, attrs in read.tags
         if tag == 'rect' and '%' in (attrs['width'] or '')
     ]
     # Each has a track, a bar for found and a bar for pending.
-    first = 3 * list(checks.CLASSES).index('server-gone')
+    first = 3 * list(classes.CLASSES).index('server-gone')
     assert bars[first : first + 3] == ['100%', '75.00%', '25.00%']
     assert bars[3:6] == ['100%', '0.00%', '0.00%']
     assert '12.50%' in bars
@@ -331,7 +331,7 @@ def test_only_the_owner_and_group_can_read_the_page(
 
 
 def test_a_full_page_with_four_calls_for_each_finding_has_10_mb() -> None:
-    kinds = list(checks.CLASSES)
+    kinds = list(classes.CLASSES)
     report = example.report(
         *(
             example.entry(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from attachguard.decisions import reader
+from attachguard.decisions import log_reader
 from tests.unit.decisions import lines
 
 MESSAGE = lines.line()
@@ -18,7 +18,7 @@ MESSAGE = lines.line()
 
 def read(text: str | bytes, word: str = '') -> list[dict[str, Any]]:
     data = text if isinstance(text, bytes) else text.encode()
-    return list(reader.read(io.BytesIO(data), word))
+    return list(log_reader.read(io.BytesIO(data), word))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_line_of_any_length_takes_bounded_memory() -> None:
             return data
 
     file = Endless(b'x' * 10**7 + b'\n' + MESSAGE.encode())
-    assert list(reader.read(file)) == [lines.decision()]
+    assert list(log_reader.read(file)) == [lines.decision()]
     assert file.longest <= 2**17
 
 
@@ -92,6 +92,6 @@ def test_only_lines_with_a_word_are_parsed() -> None:
 
 def test_a_text_can_be_printed() -> None:
     decision = {'a': 'x\x1b[0m\ny', 'b': 1}
-    assert reader.text(decision, 'a') == 'x?[0m?y'
-    assert reader.text(decision, 'b') == ''
-    assert reader.text(decision, 'c') == ''
+    assert log_reader.text(decision, 'a') == 'x?[0m?y'
+    assert log_reader.text(decision, 'b') == ''
+    assert log_reader.text(decision, 'c') == ''

@@ -10,11 +10,11 @@ import stat
 from prometheus_client import parser
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import files
 from attachguard.audit import foreign
 from attachguard.audit.report import content
-from attachguard.audit.report import prometheus
+from attachguard.audit.report import textfile
 from tests.unit.audit import example
 
 CLOUD = {'cloud': 'devstack', 'region': 'RegionOne'}
@@ -25,7 +25,7 @@ def read(report: content.Report) -> dict[str, dict[str, float]]:
 
     :returns: by name, by the label that is not the cloud's, the value
     """
-    text = prometheus.render(report).decode()
+    text = textfile.render(report).decode()
     result: dict[str, dict[str, float]] = {}
     for family in parser.text_string_to_metric_families(text):
         assert family.type == 'gauge'
@@ -46,7 +46,7 @@ def read(report: content.Report) -> dict[str, dict[str, float]]:
 
 def test_findings_are_metrics_by_class() -> None:
     metrics = read(example.some())
-    none = dict.fromkeys(checks.CLASSES, 0)
+    none = dict.fromkeys(classes.CLASSES, 0)
     assert metrics['findings'] == none | {
         'server-gone': 8,
         'server-lacks-volume': 5,
@@ -69,7 +69,7 @@ def test_the_age_is_that_of_the_oldest_confirmed_finding() -> None:
             example.entry('volume-gone', state=content.State.PENDING),
         )
     )
-    none = dict.fromkeys(checks.CLASSES, 0)
+    none = dict.fromkeys(classes.CLASSES, 0)
     assert metrics['oldest_finding_age_seconds'] == none | {
         'duplicate': 3 * 24 * 60 * 60
     }
@@ -99,7 +99,7 @@ def test_a_failed_audit_has_no_metrics_of_findings() -> None:
 
 def test_a_cloud_has_any_name_and_may_have_no_region() -> None:
     name = 'my "cloud"\n\\'
-    text = prometheus.render(example.report(cloud=name, region=None)).decode()
+    text = textfile.render(example.report(cloud=name, region=None)).decode()
     for family in parser.text_string_to_metric_families(text):
         for sample in family.samples:
             assert sample.labels['cloud'] == name
@@ -110,8 +110,8 @@ def test_the_file_is_readable_for_node_exporter(
     tmp_path: pathlib.Path,
 ) -> None:
     path = tmp_path / 'attachguard.prom'
-    prometheus.write(example.some(), path)
-    assert path.read_bytes() == prometheus.render(example.some())
+    textfile.write(example.some(), path)
+    assert path.read_bytes() == textfile.render(example.some())
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     with pytest.raises(files.NotWrittenError):
-        prometheus.write(example.some(), tmp_path / 'missing' / path.name)
+        textfile.write(example.some(), tmp_path / 'missing' / path.name)

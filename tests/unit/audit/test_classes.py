@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from attachguard.audit import checks
+from attachguard.audit import classes
 from attachguard.audit import model
 from tests.unit.audit.cases import attachment
 from tests.unit.audit.cases import case
@@ -158,7 +158,7 @@ FOUND = {
 
 def test_every_class_has_a_case() -> None:
     # Two servers have it, of which Cinder knows one at most.
-    assert ['multi-owner', *FOUND] == list(checks.CLASSES)
+    assert ['multi-owner', *FOUND] == list(classes.CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_every_class_has_a_case() -> None:
     [(kind, of) for kind, cases in FOUND.items() for of in cases],
 )
 def test_a_case_is_found_by_its_class_alone(kind: str, of: model.Case) -> None:
-    assert [finding.kind for finding in checks.find(of)] == [kind]
+    assert [finding.kind for finding in classes.find(of)] == [kind]
 
 
 HEALTHY = {
@@ -216,7 +216,7 @@ HEALTHY = {
 
 @pytest.mark.parametrize('of', HEALTHY.values(), ids=HEALTHY)
 def test_nothing_is_found_in_a_consistent_volume(of: model.Case) -> None:
-    assert not checks.find(of)
+    assert not classes.find(of)
 
 
 @pytest.mark.parametrize(
@@ -234,22 +234,22 @@ def test_nothing_is_found_while_nova_is_busy_with_the_server(
 ) -> None:
     busy = server(presence, FIRST, **state)
     spare = attachment(found=SECOND)
-    assert not checks.find(case(volume(), attachment(), spare, busy))
-    assert not checks.find(case(volume('detaching'), busy))
+    assert not classes.find(case(volume(), attachment(), spare, busy))
+    assert not classes.find(case(volume('detaching'), busy))
 
 
 def test_two_servers_with_one_disk_are_found_loudly() -> None:
     of = case(
         volume(), attachment(OTHER), server(HAS, FIRST, OTHER), server(HAS)
     )
-    loud, missing = checks.find(of)
+    loud, missing = classes.find(of)
     assert loud.kind == 'multi-owner'
     assert missing.kind == 'missing-in-cinder'
     assert loud.server_id == missing.server_id == SERVER
     shared = case(
         volume(multiattach=True), *of.attachments, *of.servers.values()
     )
-    assert 'multi-owner' not in [found.kind for found in checks.find(shared)]
+    assert 'multi-owner' not in [found.kind for found in classes.find(shared)]
 
 
 def test_what_is_not_stuck_yet_is_only_busy() -> None:
@@ -258,21 +258,21 @@ def test_what_is_not_stuck_yet_is_only_busy() -> None:
         volume('backing-up', updated_at=None),
         volume(migration_status='migrating'),
     ):
-        assert not checks.find(case(busy, attachment(), server(GONE)))
+        assert not classes.find(case(busy, attachment(), server(GONE)))
     # A resize waits for its confirmation as long as it takes.
     waits = server(HAS, FIRST, status='VERIFY_RESIZE', updated=OLD)
-    assert not checks.find(case(volume(), attachment(), waits))
+    assert not classes.find(case(volume(), attachment(), waits))
 
 
 def test_nothing_is_found_in_what_is_not_known() -> None:
     silent = server(UNKNOWN)
     for status in ('in-use', 'reserved', 'attaching', 'detaching'):
-        assert not checks.find(case(volume(status), attachment(), silent))
-        assert not checks.find(case(volume(status), silent))
-    assert not checks.find(case(None, silent))
+        assert not classes.find(case(volume(status), attachment(), silent))
+        assert not classes.find(case(volume(status), silent))
+    assert not classes.find(case(None, silent))
     # A server that was not read.
-    assert not checks.find(case(volume(), attachment()))
-    assert not checks.find(case(None, server(HAS), unknown='HTTP 503'))
+    assert not classes.find(case(volume(), attachment()))
+    assert not classes.find(case(None, server(HAS), unknown='HTTP 503'))
 
 
 @pytest.mark.parametrize(
@@ -288,13 +288,13 @@ def test_nothing_is_found_in_what_is_not_known() -> None:
 def test_nothing_is_found_while_cinder_is_busy_with_the_volume(
     busy: dict[str, str],
 ) -> None:
-    assert not checks.find(case(volume(**busy), attachment(), server(GONE)))
+    assert not classes.find(case(volume(**busy), attachment(), server(GONE)))
 
 
 @pytest.mark.parametrize('status', ['success', 'error', 'none'])
 def test_a_finished_migration_hides_nothing(status: str) -> None:
     over = volume(migration_status=status)
-    assert checks.find(case(over, attachment(), server(GONE)))
+    assert classes.find(case(over, attachment(), server(GONE)))
 
 
 def test_the_status_of_a_volume_with_a_foreign_attachment_is_no_finding() -> (
@@ -302,15 +302,15 @@ def test_the_status_of_a_volume_with_a_foreign_attachment_is_no_finding() -> (
 ):
     apart = (attachment(None, found=SECOND),)
     for status in ('in-use', 'attaching', 'reserved', 'detaching'):
-        assert not checks.find(case(volume(status), foreign=apart))
-    (found,) = checks.find(
+        assert not classes.find(case(volume(status), foreign=apart))
+    (found,) = classes.find(
         case(volume(), attachment(), server(GONE), foreign=apart)
     )
     assert found.attachment_id == FIRST
 
 
 def test_only_the_wrong_one_of_two_attachments_is_found() -> None:
-    (found,) = checks.find(
+    (found,) = classes.find(
         case(
             volume(multiattach=True),
             *LIVE,
@@ -322,7 +322,7 @@ def test_only_the_wrong_one_of_two_attachments_is_found() -> None:
 
 
 def test_an_attaching_volume_with_a_duplicate_is_only_a_duplicate() -> None:
-    (found,) = checks.find(
+    (found,) = classes.find(
         case(
             volume('attaching'),
             *LIVE,
@@ -334,14 +334,14 @@ def test_an_attaching_volume_with_a_duplicate_is_only_a_duplicate() -> None:
 
 def test_a_duplicate_is_found_only_if_novas_attachment_is_known() -> None:
     spare = attachment(found=SECOND)
-    assert not checks.find(case(volume(), attachment(), spare, server(HAS)))
+    assert not classes.find(case(volume(), attachment(), spare, server(HAS)))
 
 
 def test_a_finding_has_the_server_the_time_and_the_evidence() -> None:
     evidence = (
         model.Evidence('GET /servers/x', 404, '2026-01-01T00:00:00+00:00'),
     )
-    (found,) = checks.find(
+    (found,) = classes.find(
         case(
             volume(),
             attachment(attached_at='2026-01-01T00:00:00.000000'),
@@ -357,7 +357,7 @@ def test_a_finding_has_the_server_the_time_and_the_evidence() -> None:
 
 def test_the_same_finding_has_the_same_key() -> None:
     def keys(*things: model.Attachment) -> list[str]:
-        found = checks.find(case(volume(), *things, server(GONE)))
+        found = classes.find(case(volume(), *things, server(GONE)))
         return [finding.key for finding in found]
 
     assert keys(attachment()) == keys(attachment(device='/dev/vdc'))
