@@ -15,6 +15,8 @@ CONSTRAINTS := tools/upper-constraints.txt
 # PYTEST runs all of the tests that it is given, GATE those of `make test`.
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 GATE := $(PYTEST) -m 'not nightly'
+# For a single test that takes longer than pytest lets one hang.
+LONG := -o faulthandler_timeout=7200
 
 DEMO := --editable '.[audit,demo,prometheus,sql,statsd,testing]'
 TEMPEST := -r tests/tempest/requirements.txt
@@ -188,13 +190,13 @@ nightly-interpreters:
 	done
 
 nightly-model: $(VENV)/test.stamp
-	ATTACHGUARD_MODEL_STEPS=200000 $(PYTEST) -s tests/model
+	ATTACHGUARD_MODEL_STEPS=200000 $(PYTEST) $(LONG) -s tests/model
 
 nightly-functional: $(VENV)/test.stamp
 	$(PYTEST) tests/functional
 
 nightly-differential: $(VENV)/test.stamp
-	$(PYTEST) tests/differential --requests 100000
+	$(PYTEST) $(LONG) tests/differential --requests 100000
 
 nightly-soak: $(VENV)/test.stamp
 	$(PYTEST) tests/soak

@@ -113,12 +113,8 @@ class Repair:
         case, current = self.recheck(finding)
         if current is None:
             return not_found(finding, case)
-        for server in case.unknown_servers:
-            return Outcome(
-                finding,
-                Result.UNKNOWN,
-                f'Nova, of server {server.id}: {server.why}',
-            )
+        if case.unknown_servers:
+            return _unknown_server(finding, case)
         before = case
         planned = decide.plan_of(self._cloud, current, case)
         if not planned.steps:
@@ -136,6 +132,16 @@ class Repair:
                 case, current = self.recheck(finding)
                 if current is None:
                     return not_found(finding, case)
+                if case.unknown_servers:
+                    return _unknown_server(finding, case)
+                # It was planned for the volume as it was before: it may drop
+                # an attachment that was made since.
+                if (
+                    step
+                    not in decide.plan_of(self._cloud, current, case).steps
+                ):
+                    results.append('the volume has changed, repair it again')
+                    break
             result = self._apply(self._writer, step, current, case)
             results.append(f'{step.call.name}: {result}')
             if result.status in _REFUSED:
@@ -369,6 +375,15 @@ class Repair:
                 break
             self._sleep(wait)
         return case, repaired
+
+
+def _unknown_server(finding: classes.Finding, case: model.Case) -> Outcome:
+    server = case.unknown_servers[0]
+    return Outcome(
+        finding,
+        Result.UNKNOWN,
+        f'Nova, of server {server.id}: {server.why}',
+    )
 
 
 def not_found(finding: classes.Finding, case: model.Case) -> Outcome:

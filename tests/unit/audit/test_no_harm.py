@@ -864,6 +864,22 @@ def test_harm_is_noticed(
             run(tmp_path / 'broken')
 
 
+def test_a_later_step_drops_nothing_that_was_made_since(
+    tmp_path: pathlib.Path,
+) -> None:
+    """The volume is attached to a server while the first step fails."""
+    _Clock.world = world = models.World()
+    operator = Operator(world, tmp_path)
+    world.act(models.Action('os_attach_gone'))
+    operator.audit(few=True)
+    made = _at(0, 'reset_available', *_SHELVED, 'volume_service')
+    [outcome] = operator.repair((made,), few=True)
+    assert outcome.result is apply.Result.FAILED
+    assert 'the volume has changed' in outcome.text
+    [held] = world.intact()
+    assert world.cinder.attachments[held].status == 'attached'
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     'broken',
