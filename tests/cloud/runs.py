@@ -26,7 +26,8 @@ _AT_ONCE = 6
 # migrate_volume_completion). The completion fails, or the volume has lost its
 # attachment after it. Such a run shows nothing about the guard.
 _COMPLETION = 'os-migrate_volume_completion'
-_ATTEMPTS = 4
+#: how often what met this race is tried
+ATTEMPTS = 4
 
 
 @dataclasses.dataclass
@@ -107,7 +108,7 @@ class Runs:
 
     def _run(self, mode: modes.Mode) -> dict[str, Outcome]:
         outcomes = self._run_once(mode, self._flows)
-        for _attempt in range(1, _ATTEMPTS):
+        for _attempt in range(1, ATTEMPTS):
             lost = [
                 flow for flow in self._flows if outcomes[flow.name].is_of_race
             ]

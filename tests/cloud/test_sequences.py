@@ -21,6 +21,7 @@ from tests.cloud import attacks
 from tests.cloud import compute_driver
 from tests.cloud import mode as modes
 from tests.cloud import people
+from tests.cloud import runs
 from tests.cloud import stage as stages
 from tests.cloud import traffic as traffics
 
@@ -187,6 +188,15 @@ class TestMigration:
 
     def test_a_retype(self, stage: stages.Stage) -> None:
         name = f'a-{compute_driver.SLOW_TO_MOVE}-vm'
+        for _ in range(runs.ATTEMPTS):
+            self.retype(stage, name)
+            if stage.settle()['volume MyVol']['records']:
+                break
+            # No call has passed: Cinder's own race, see tests/cloud/runs.py.
+            stage.clear()
+        assert_agreed(stage, name)
+
+    def retype(self, stage: stages.Stage, name: str) -> None:
         vm, volume = stage.server(name), stage.volume('MyVol')
         stage.add_volume('MyVol', name)
         before = attachment(stage)
@@ -228,7 +238,6 @@ class TestMigration:
             )
 
         stages.wait_for('the volume is not on the other backend', is_over)
-        assert_agreed(stage, name)
         assert not hidden()
 
 

@@ -5,6 +5,8 @@ Each describes only what the failing service does.  What the guard does then is
 stated by the tests.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 import gzip
 

@@ -21,6 +21,7 @@ from attachguard.audit import foreign
 from attachguard.audit import model
 from attachguard.audit.collect import api
 from attachguard.audit.collect import case_builder
+from attachguard.audit.collect import rest
 from attachguard.audit.collect import rows
 from attachguard.audit.repair import journal
 from attachguard.audit.repair import plan
@@ -162,6 +163,8 @@ class Undo:
         if not lost and not wanted:
             return Result.NOTHING, 'it is as it was before'
         why_not = _cannot_restore(lost, was, case)
+        if not why_not and lost and case.volume.has_own_status:
+            why_not = self._why_used(step.volume_id)
         if why_not:
             return Result.REFUSED, why_not
         text = '; '.join(filter(None, (_of_lost(lost), _of_status(wanted))))
@@ -173,6 +176,24 @@ class Undo:
         if failure:
             return Result.FAILED, failure
         return self._verify(step, was, text)
+
+    def _why_used(self, volume_id: str) -> str:
+        """Return why a volume must not be available for a moment.
+
+        Also a server can have it of which Cinder has no attachment, so all
+        are listed.
+
+        :returns: empty if no server has it
+        """
+        try:
+            for page in self._cloud.servers():
+                for row in page.rows:
+                    held = row.get('os-extended-volumes:volumes_attached')
+                    if volume_id in [item['id'] for item in held or ()]:
+                        return f'server {row["id"]} has the volume in Nova'
+        except rest.CloudError as exc:
+            return str(exc)
+        return ''
 
     def _read(self, step: _Step) -> model.Case:
         return case_builder.read_case(

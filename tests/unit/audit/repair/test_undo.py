@@ -185,3 +185,24 @@ def test_what_may_have_been_done_is_undone(
     (outcome,) = undone(world, tmp_path, path)
     assert outcome.result is undo.Result.UNDONE
     assert world.cinder.of(volume.id)
+
+
+def test_a_volume_that_a_server_has_is_not_made_available_for_a_moment(
+    world: models.World, tmp_path: pathlib.Path
+) -> None:
+    """Cinder creates an attachment of one in error only in that way."""
+    volume = next(iter(world.cinder.volumes.values()))
+    world.act(models.Action('os_attach_gone'))
+    volume.status = 'error'
+    path = repaired(world, tmp_path)
+    assert world.cinder.of(volume.id) == []
+    # An admin lets Nova attach it, and Cinder loses that.
+    volume.status = 'available'
+    world.act(models.Action('nova_attached'))
+    assert any(server.volumes for server in world.servers.values())
+    world.cinder.attachments.clear()
+    volume.status, volume.attach_status = 'error', 'detached'
+    (outcome,) = undone(world, tmp_path, path)
+    assert outcome.result is undo.Result.REFUSED
+    assert 'has the volume in Nova' in outcome.text
+    assert volume.status == 'error'
