@@ -108,11 +108,11 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
             (row,) = (
                 one for one in attachments if one.id == effect.attachment
             )
-            return row.server is None or (
-                not moves and _lacks(nova, row, volume, attachments)
-            )
+            if moves or row.server is not None:
+                return not moves and _lacks(nova, row, volume, attachments)
+            return not row.connected or _is_unused(nova, of_servers, volume)
     consistent = bool(attachments) or volume.status != 'in-use'
-    unused = all(_lacks(nova, row, volume) for row in of_servers)
+    unused = _is_unused(nova, of_servers, volume)
     match effect.operation:
         case 'attachment-update' | 'attachment-complete':
             return unused and effect.attachment not in {
@@ -125,6 +125,12 @@ def permitted(effect: router.Effect, nova: Nova, admin: bool) -> bool:
     # An administrator may clear what is in-use by nothing.
     may_clear = admin and effect.operation in _CLEARS_ALL
     return unused and not moves and (consistent or may_clear)
+
+
+def _is_unused(
+    nova: Nova, of_servers: list[router.Attachment], volume: router.Volume
+) -> bool:
+    return all(_lacks(nova, row, volume) for row in of_servers)
 
 
 def _has(nova: Nova, server_id: str, volume_id: str) -> bool:

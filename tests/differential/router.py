@@ -745,6 +745,9 @@ class RecordingRouter:
             ]
             return objects.VolumeList(context, objects=found[:limit])
 
+        def no_backups(context: Any, *filters: Any) -> Any:
+            return objects.BackupList(context, objects=[])
+
         def delete_group(
             api: Any, context: Any, group: Any, delete_volumes: bool = False
         ) -> None:
@@ -774,6 +777,7 @@ class RecordingRouter:
                     self._replace(module, name, getattr(database, name))
         for where, name, what in (
             (volume_api.API, 'get_all', get_volumes),
+            (objects.BackupList, 'get_all', no_backups),
             (objects.Group, 'get_by_id', _build_group),
             (group_api.API, 'delete', delete_group),
             (group_types, 'get_default_cgsnapshot_type', lambda: {'id': ''}),

@@ -88,6 +88,9 @@ class _Forking(Cinder):
             'TEST_PROCESSES': self.shape.processes,
             'TEST_SERVICES': int(self.services),
             'TEST_PORT': port,
+            # glibc keeps memory for each of many threads, one after the other,
+            # which looks like a leak for an hour.
+            'MALLOC_ARENA_MAX': 2,
             **self.shape.environ,
         }
         return [
