@@ -43,7 +43,7 @@ _VOLUMES = json.dumps(
                 'id': _ID.decode(),
                 'status': 'in-use',
                 'attachments': [],
-                'migration_status': None,
+                'os-vol-mig-status-attr:migstat': None,
                 'multiattach': False,
                 'created_at': '2026-01-01T00:00:00.000000',
                 'updated_at': '2026-01-01T00:00:00.000000',
