@@ -322,6 +322,8 @@ def but_times(
     after: dict[str, list[dict[str, Any]]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return rows with "now" for times that are new."""
+    for table in TABLES:
+        assert len(before[table]) == len(after[table])
     return {
         table: [
             {

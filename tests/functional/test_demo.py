@@ -46,6 +46,7 @@ def rows(output: str) -> list[list[str]]:
     result: list[list[str]] = []
     for block in re.split(r'^\+[-+]+\+$', output, flags=re.MULTILINE)[2:-1]:
         lines = [line.split('|')[1:-1] for line in block.strip().splitlines()]
+        assert len({len(line) for line in lines}) == 1
         result.append(
             [
                 '\n'.join(filter(None, (cell.strip() for cell in column)))
@@ -95,6 +96,7 @@ def test_the_table_shows_both_clouds(output: str) -> None:
     assert len(found) == len(expected)
     for number, (row, texts) in enumerate(zip(found, expected), 1):
         assert row[0] == str(number)
+        assert len(row[1:]) == len(texts)
         for cell, text in zip(row[1:], texts):
             assert text in cell
 

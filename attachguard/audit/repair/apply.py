@@ -136,10 +136,8 @@ class Repair:
                     return _unknown_server(finding, case)
                 # It was planned for the volume as it was before: it may drop
                 # an attachment that was made since.
-                if (
-                    step
-                    not in decide.plan_of(self._cloud, current, case).steps
-                ):
+                anew = decide.plan_of(self._cloud, current, case)
+                if step not in anew.steps:
                     results.append('the volume has changed, repair it again')
                     break
             result = self._apply(self._writer, step, current, case)
