@@ -7,6 +7,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import sys
+import threading
 import time
 import types
 from typing import Any
@@ -53,7 +54,8 @@ def least(
 def bytecodes(call: Call, without: Collection[types.CodeType] = ()) -> int:
     """Count the bytecodes that a call executes.
 
-    A function that is written in C counts as the one bytecode that calls it.
+    Those of the threads that it starts count, too. A function that is written
+    in C counts as the one bytecode that calls it.
 
     :param call: a function; its own bytecodes are not counted
     :param without: the code of other functions that are not counted
@@ -71,10 +73,12 @@ def bytecodes(call: Call, without: Collection[types.CodeType] = ()) -> int:
             count += 1
         return trace
 
-    before = sys.gettrace()
+    before, before_in_threads = sys.gettrace(), threading.gettrace()
+    threading.settrace(trace)
     sys.settrace(trace)
     try:
         call()
     finally:
         sys.settrace(before)
+        threading.settrace(before_in_threads)
     return count
