@@ -351,8 +351,18 @@ class Nova:
 
     def _delete_volume(self, flow: Flow, mapping: Mapping) -> None:
         """Delete a volume with its server, as an administrator does."""
-        if mapping.delete_on_termination:
-            with contextlib.suppress(CinderError):
+        if not mapping.delete_on_termination:
+            return
+        having = [
+            server
+            for server in self.servers.values()
+            if server.mapping(mapping.volume_id)
+        ]
+        with contextlib.suppress(CinderError):
+            if len(having) > 1:
+                # Cinder refuses that, whatever users do.
+                self.cinder.delete(NOVA, mapping.volume_id)
+            else:
                 self._call(flow, 'delete', mapping.volume_id)
 
     # Building and deleting.

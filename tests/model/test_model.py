@@ -89,6 +89,33 @@ def test_the_new_volume_of_a_swap_is_not_cleared() -> None:
     assert decision.reason is Reason.ATTACHMENT_YOUNG
 
 
+def test_a_volume_of_two_servers_stays_when_one_is_deleted() -> None:
+    # Nova tries to delete it, and ignores that Cinder refuses.
+    model = machine.Machine()
+    model.set_up(legacy=False, forged=False)
+    nova, cinder = model.nova, model.cinder
+    volume = next(v for v in cinder.volumes.values() if v.multiattach)
+    servers = list(nova.servers.values())[:2]
+    for server in servers:
+        nova.start(
+            'attach',
+            server,
+            lambda flow, server=server: nova.attach(flow, server, volume.id),
+        )
+        nova.drain()
+        server.mappings[-1].delete_on_termination = True
+    for server in servers:
+        assert volume.id in cinder.volumes
+        nova.start(
+            'delete',
+            server,
+            lambda flow, server=server: nova.delete(flow, server),
+        )
+        nova.drain()
+    assert nova.unexpected == []
+    assert volume.id not in cinder.volumes
+
+
 @pytest.mark.parametrize(
     'name', ['os-initialize_connection', 'os-reserve', 'os-detach']
 )
