@@ -222,11 +222,13 @@ class Nova:
         volume = self.cinder.volumes.get(volume_id)
         if volume is None:
             return False
-        # Of a multiattach volume, Nova's own flows can collide.
+        # Of a multiattach volume, Nova's own flows can collide. While two
+        # servers have it, Cinder neither deletes it nor writes an image to it.
+        having = [s for s in self.servers.values() if s.mapping(volume_id)]
         return (
             volume.excused
             or volume.torn
-            or (volume.multiattach and len(self.flows) > 1)
+            or (volume.multiattach and max(len(self.flows), len(having)) > 1)
             or not all(item.by_nova for item in self.cinder.of(volume_id))
         )
 
@@ -351,18 +353,8 @@ class Nova:
 
     def _delete_volume(self, flow: Flow, mapping: Mapping) -> None:
         """Delete a volume with its server, as an administrator does."""
-        if not mapping.delete_on_termination:
-            return
-        having = [
-            server
-            for server in self.servers.values()
-            if server.mapping(mapping.volume_id)
-        ]
-        with contextlib.suppress(CinderError):
-            if len(having) > 1:
-                # Cinder refuses that, whatever users do.
-                self.cinder.delete(NOVA, mapping.volume_id)
-            else:
+        if mapping.delete_on_termination:
+            with contextlib.suppress(CinderError):
                 self._call(flow, 'delete', mapping.volume_id)
 
     # Building and deleting.

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any
@@ -89,31 +90,36 @@ def test_the_new_volume_of_a_swap_is_not_cleared() -> None:
     assert decision.reason is Reason.ATTACHMENT_YOUNG
 
 
-def test_a_volume_of_two_servers_stays_when_one_is_deleted() -> None:
-    # Nova tries to delete it, and ignores that Cinder refuses.
+def test_what_cinder_refuses_while_two_servers_have_a_volume() -> None:
+    # Nova tries it, whatever users do.
     model = machine.Machine()
     model.set_up(legacy=False, forged=False)
     nova, cinder = model.nova, model.cinder
     volume = next(v for v in cinder.volumes.values() if v.multiattach)
-    servers = list(nova.servers.values())[:2]
-    for server in servers:
+    first, second = list(nova.servers.values())[1:]
+    for server in (first, second):
         nova.start(
             'attach',
             server,
-            lambda flow, server=server: nova.attach(flow, server, volume.id),
+            functools.partial(nova.attach, server=server, volume_id=volume.id),
         )
         nova.drain()
+        server.mappings[-1].root = True
         server.mappings[-1].delete_on_termination = True
-    for server in servers:
-        assert volume.id in cinder.volumes
-        nova.start(
-            'delete',
-            server,
-            lambda flow, server=server: nova.delete(flow, server),
-        )
-        nova.drain()
-    assert nova.unexpected == []
+    nova.start(
+        'rebuild',
+        first,
+        functools.partial(nova.rebuild, server=first, evacuate=False),
+    )
+    nova.drain()
+    assert first.vm_state == 'error'
+    nova.start('delete', first, functools.partial(nova.delete, server=first))
+    nova.drain()
+    assert volume.id in cinder.volumes
+    nova.start('delete', second, functools.partial(nova.delete, server=second))
+    nova.drain()
     assert volume.id not in cinder.volumes
+    assert nova.unexpected == []
 
 
 @pytest.mark.parametrize(
