@@ -767,8 +767,16 @@ def test_explain_shows_what_is_unknown(scene: Scene) -> None:
     assert ran.rows['Verdict'][0].startswith('server-gone')
 
 
+def _age(scene: Scene) -> None:
+    """Let no volume have changed in the last minutes."""
+    for volume in scene.cloud.cinder.volumes.values():
+        volume.updated_at = _LONG_AGO
+    scene.cloud.cinder_server.forget()
+
+
 def test_a_cloud_without_servers_looks_wrong(scene: Scene) -> None:
     scene.forged()
+    _age(scene)
     scene.cloud.nova.servers.clear()
     scene.cloud.cinder_server.forget()
     done = scene.repair('--yes')
@@ -784,12 +792,23 @@ def test_the_servers_of_another_cloud_look_wrong(scene: Scene) -> None:
     scene.cloud.nova.add_attachment(
         scene.server().id, str(uuid.uuid4()), attachment_id=str(uuid.uuid4())
     )
-    scene.cloud.cinder_server.forget()
+    _age(scene)
     for narrow in ([], ['--volume', next(iter(scene.cloud.cinder.volumes))]):
         done = scene.repair('--yes', *narrow)
         assert done.code == 1
         assert 'same cloud' in done.err
         assert scene.written() == []
+
+
+def test_servers_that_are_all_deleted_meanwhile_do_not_look_wrong(
+    scene: Scene,
+) -> None:
+    for server in scene.cloud.nova.servers.values():
+        server.attachments.clear()
+    scene.forged()
+    ran = scene.audit('--once', '--settle=0s')
+    assert ran.code == 3
+    assert 'warning' not in ran.err
 
 
 def _of_another_nova(scene: Scene) -> list[str]:

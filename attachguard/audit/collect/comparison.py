@@ -21,6 +21,10 @@ from attachguard.audit.collect import api
 # This many attachments that Nova does not have prove nothing.
 _FEW = 20
 
+# Nova may still be attaching a volume that changed so recently, or may have
+# just detached it.
+_RECENT = datetime.timedelta(minutes=2)
+
 # How often servers are listed again, to find some that still exist when Nova
 # is queried for them, and how many are tried.
 _TRIES = 3
@@ -120,6 +124,14 @@ OR NOT EXISTS (
 INSERT OR IGNORE INTO suspects SELECT volume, '', 'volume' FROM mismatched;
 """
 
+# The attachments that Nova did not list.
+_MISSING = """
+FROM attachments WHERE server IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM server_volumes
+    WHERE server_volumes.volume = attachments.volume
+      AND server_volumes.server = attachments.server)
+"""
+
 # Nova has been doing something with the server for long.
 _FIND_STUCK_SERVERS = """
 INSERT OR IGNORE INTO suspects
@@ -135,10 +147,12 @@ class Agreement:
 
     :param attachments: which were compared
     :param confirmed: which Nova has
+    :param missing: volumes and servers of some that Nova does not have
     """
 
     attachments: int = 0
     confirmed: int = 0
+    missing: tuple[tuple[str, str], ...] = ()
 
     def doubt(self, servers: int) -> str:
         """Why both sides may not belong together; empty where they do.
@@ -146,7 +160,7 @@ class Agreement:
         :param servers: how many servers Nova lists
         """
         missing = self.attachments - self.confirmed
-        if self.attachments and not servers:
+        if self.attachments and not self.confirmed and not servers:
             return (
                 'Nova lists no server at all, and Cinder has '
                 f'{self.attachments} attachments to servers'
@@ -184,17 +198,37 @@ def compare(
     tables.execute(
         _FIND_STUCK_SERVERS, (model.stamp(model.now() - stuck_after),)
     )
-    total, missing = tables.execute(
-        """
-        SELECT (SELECT count(*) FROM attachments WHERE server IS NOT NULL), (
-            SELECT count(*) FROM attachments
-            WHERE server IS NOT NULL AND NOT EXISTS (
-                SELECT 1 FROM server_volumes
-                WHERE server_volumes.volume = attachments.volume
-                  AND server_volumes.server = attachments.server))
-        """
+    (total,) = tables.execute(
+        'SELECT count(*) FROM attachments WHERE server IS NOT NULL'
     ).fetchone()
-    return Agreement(total, total - missing)
+    (missing,) = tables.execute(f'SELECT count(*) {_MISSING}').fetchone()
+    some = tables.execute(f'SELECT volume, server {_MISSING} LIMIT {_FEW}')
+    return Agreement(total, total - missing, tuple(map(tuple, some)))
+
+
+def check_again(cloud: api.Cloud, agreement: Agreement) -> Agreement:
+    """Query for some attachments, if Nova seems to have none of all.
+
+    In a small cloud they can all be of servers that are built, changed or
+    deleted just now, which prove nothing.
+
+    :param agreement: of the lists
+    :returns: without those that prove nothing, up to the first one that Nova
+        does have
+    """
+    if agreement.confirmed:
+        return agreement
+    compared = agreement.attachments
+    for volume_id, server_id in agreement.missing[:_FEW]:
+        response, row = cloud.volume(volume_id)
+        changed = model.moment(row.get('updated_at')) if row else None
+        if response.not_found or (changed and model.now() - changed < _RECENT):
+            compared -= 1
+            continue
+        server, _evidence = cloud.server(server_id, volume_id)
+        if server.presence is model.Presence.HAS:
+            return Agreement(compared, 1)
+    return Agreement(compared)
 
 
 def visibility_doubt(cloud: api.Cloud, others: Collection[str]) -> str:

@@ -128,12 +128,18 @@ class Inventory(contextlib.AbstractContextManager['Inventory']):
         :raises attachguard.audit.collect.rest.CloudError: as :meth:`read`
         """
         wanted = self._reader.read_selected(volumes, servers)
-        self._agreement = comparison.Agreement(*self._reader.sample)
+        sample = self._reader.sample
+        self._agreement = comparison.Agreement(
+            len(sample),
+            sum(sample.values()),
+            tuple(pair for pair, found in sample.items() if not found),
+        )
         self._check()
         return wanted
 
     def _check(self) -> None:
         self.check_cells()
+        self._agreement = comparison.check_again(self._cloud, self._agreement)
         self._hidden = comparison.visibility_doubt(
             self._cloud, self._reader.others
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
@@ -180,12 +181,12 @@ class Reader:
         return [*self._first, *self._last_others]
 
     @property
-    def sample(self) -> tuple[int, int]:
-        """How many of some of Cinder's attachments Nova has.
+    def sample(self) -> Mapping[tuple[str, str], bool]:
+        """Whether Nova has some of Cinder's attachments.
 
-        :returns: how many were compared, and how many of them Nova has
+        :returns: by volume and server
         """
-        return len(self._sample), sum(self._sample.values())
+        return self._sample
 
     @property
     def totals(self) -> Totals:
