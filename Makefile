@@ -181,7 +181,8 @@ nightly-interpreters:
 	    $$python -m venv --clear $$venv; \
 	    $$venv/bin/python -m pip install -qq 'pip>=24'; \
 	    $$venv/bin/python -m pip install -qq --prefer-binary $$pins $(DEMO); \
-	    $$venv/bin/python -m pip install -qq hypothesis 'pytest>=8'; \
+	    $$venv/bin/python -m pip install -qq fixtures hypothesis \
+	        'pytest>=8'; \
 	    functional=; case ' $(INTERPRETERS_OVER_HTTP) ' in \
 	        *" $$version "*) functional='$(TESTS_OVER_HTTP)';; esac; \
 	    $$venv/bin/python -m pytest $(PYTEST_ARGS) -c /dev/null --rootdir=. \
