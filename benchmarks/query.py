@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 #: The bound: the bytecodes of a guarded request, in plain GETs. The ratio of
-#: their CPU times is between 2.4 and 4.0, depending on the machine.
+#: their CPU times is between 2.4 and 4.2, depending on the machine.
 MOST_OF_PLAIN = 2.2
 
 AT_ONCE = 64
