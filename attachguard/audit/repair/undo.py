@@ -183,14 +183,16 @@ class Undo:
         Also a server can have it of which Cinder has no attachment, so all
         are listed.
 
-        :returns: empty if no server has it
+        :returns: empty if no server has it, and Nova shows that of each
         """
         try:
             for page in self._cloud.servers():
                 for row in page.rows:
-                    held = row.get('os-extended-volumes:volumes_attached')
-                    if volume_id in [item['id'] for item in held or ()]:
-                        return f'server {row["id"]} has the volume in Nova'
+                    server = rows.server(row, row['id'], volume_id)
+                    if server.presence is model.Presence.HAS:
+                        return f'server {server.id} has the volume in Nova'
+                    if server.presence is model.Presence.UNKNOWN:
+                        return f'Nova, of server {server.id}: {server.why}'
         except rest.CloudError as exc:
             return str(exc)
         return ''

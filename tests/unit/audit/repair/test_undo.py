@@ -187,8 +187,9 @@ def test_what_may_have_been_done_is_undone(
     assert world.cinder.of(volume.id)
 
 
+@pytest.mark.parametrize('shown', [True, False])
 def test_a_volume_that_a_server_has_is_not_made_available_for_a_moment(
-    world: models.World, tmp_path: pathlib.Path
+    world: models.World, tmp_path: pathlib.Path, shown: bool
 ) -> None:
     """Cinder creates an attachment of one in error only in that way."""
     volume = next(iter(world.cinder.volumes.values()))
@@ -202,7 +203,11 @@ def test_a_volume_that_a_server_has_is_not_made_available_for_a_moment(
     assert any(server.volumes for server in world.servers.values())
     world.cinder.attachments.clear()
     volume.status, volume.attach_status = 'error', 'detached'
+    for server in world.servers.values():
+        server.cell_down = not shown
     (outcome,) = undone(world, tmp_path, path)
     assert outcome.result is undo.Result.REFUSED
-    assert 'has the volume in Nova' in outcome.text
+    assert (
+        'has the volume in Nova' if shown else 'its cell does not respond'
+    ) in outcome.text
     assert volume.status == 'error'
