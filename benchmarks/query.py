@@ -128,6 +128,7 @@ def measure(quick: bool = False) -> report.Report:
         for name, guard in fixtures.guards(nearby).items():
             calls[f'{_GUARD}, {name}'] = functools.partial(send, guard)
         report.progress('bytecodes and CPU of one request at a time')
+        # The first call of each connects.
         for call in calls.values():
             call()
         bytecodes = {name: cost.bytecodes(it) for name, it in calls.items()}

@@ -776,9 +776,8 @@ def _age(scene: Scene) -> None:
 
 def test_a_cloud_without_servers_looks_wrong(scene: Scene) -> None:
     scene.forged()
-    _age(scene)
     scene.cloud.nova.servers.clear()
-    scene.cloud.cinder_server.forget()
+    _age(scene)
     done = scene.repair('--yes')
     assert done.code == 1
     assert 'no server at all' in done.err

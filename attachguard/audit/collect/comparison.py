@@ -31,16 +31,18 @@ _TRIES = 3
 _SHOWN = 5
 
 
-# A query for the volume, or for the server alone. The server is '' where it is
-# the volume as a whole. Of several queries for a pair, the first is made.
-_FIND_SUSPECTS = """
--- Cinder names a server that Nova did not list with the volume.
-INSERT OR IGNORE INTO suspects
-SELECT volume, server, 'server' FROM attachments
-WHERE server IS NOT NULL AND NOT EXISTS (
+# Cinder names a server that Nova did not list with the volume.
+_MISSING = """
+FROM attachments WHERE server IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM server_volumes
     WHERE server_volumes.volume = attachments.volume
-      AND server_volumes.server = attachments.server);
+      AND server_volumes.server = attachments.server)
+"""
+
+# A query for the volume, or for the server alone. The server is '' where it is
+# the volume as a whole. Of several queries for a pair, the first is made.
+_FIND_SUSPECTS = f"""
+INSERT OR IGNORE INTO suspects SELECT volume, server, 'server' {_MISSING};
 
 -- Nova lists a server that Cinder does not name.
 INSERT OR IGNORE INTO suspects
@@ -122,15 +124,7 @@ OR NOT EXISTS (
     SELECT 1 FROM attachments WHERE attachments.volume = volumes.id);
 
 INSERT OR IGNORE INTO suspects SELECT volume, '', 'volume' FROM mismatched;
-"""
-
-# The attachments that Nova did not list.
-_MISSING = """
-FROM attachments WHERE server IS NOT NULL AND NOT EXISTS (
-    SELECT 1 FROM server_volumes
-    WHERE server_volumes.volume = attachments.volume
-      AND server_volumes.server = attachments.server)
-"""
+"""  # noqa: S608
 
 # Nova has been doing something with the server for long.
 _FIND_STUCK_SERVERS = """
@@ -147,7 +141,7 @@ class Agreement:
 
     :param attachments: which were compared
     :param confirmed: which Nova has
-    :param missing: volumes and servers of some that Nova does not have
+    :param missing: volumes and servers of some, where Nova has none
     """
 
     attachments: int = 0
@@ -202,8 +196,10 @@ def compare(
         'SELECT count(*) FROM attachments WHERE server IS NOT NULL'
     ).fetchone()
     (missing,) = tables.execute(f'SELECT count(*) {_MISSING}').fetchone()
+    if missing < total:
+        return Agreement(total, total - missing)
     some = tables.execute(f'SELECT volume, server {_MISSING} LIMIT {_FEW}')
-    return Agreement(total, total - missing, tuple(map(tuple, some)))
+    return Agreement(total, 0, tuple(map(tuple, some)))
 
 
 def check_again(cloud: api.Cloud, agreement: Agreement) -> Agreement:

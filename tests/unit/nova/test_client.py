@@ -551,6 +551,7 @@ def test_a_query_that_had_little_time_shows_no_outage(
     if before == 'other-queries':
         assert queries.server(fakes.SERVER)
     else:
+        # For so long, Cinder reads.
         time.sleep(compute.delay)
     with pytest.raises(nova_client.Unknown, match='nova_timeout') as caught:
         queries.server(fakes.SERVER)
