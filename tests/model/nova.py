@@ -210,25 +210,26 @@ class Nova:
             return getattr(self.cinder, name)(NOVA, *args)
         except CinderError as exc:
             excused = flow.failed or flow.excused
-            if not excused and not self._excused(args[0]):
+            if not excused and not self._excused(name, args[0]):
                 self.unexpected.append(f'{flow.name}: {name}: {exc}')
             flow.failed = True
             raise
 
-    def _excused(self, named: str) -> bool:
+    def _excused(self, name: str, named: str) -> bool:
         """Whether a call may fail, because of what users do elsewhere."""
         attachment = self.cinder.attachments.get(named)
         volume_id = attachment.volume_id if attachment else named
         volume = self.cinder.volumes.get(volume_id)
         if volume is None:
             return False
-        # Of a multiattach volume, Nova's own flows can collide. While two
-        # servers have it, Cinder neither deletes it nor writes an image to it.
         having = [s for s in self.servers.values() if s.mapping(volume_id)]
         return (
             volume.excused
             or volume.torn
-            or (volume.multiattach and max(len(self.flows), len(having)) > 1)
+            # Of a multiattach volume, Nova's own flows can collide.
+            or (volume.multiattach and len(self.flows) > 1)
+            # Cinder does neither while two servers have it.
+            or (name in ('delete', 'reimage') and len(having) > 1)
             or not all(item.by_nova for item in self.cinder.of(volume_id))
         )
 
